@@ -1,0 +1,1 @@
+//! Tessera: SQLite behind the ports.

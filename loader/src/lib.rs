@@ -1,0 +1,1 @@
+//! Tessera: the control plane.

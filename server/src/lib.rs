@@ -1,0 +1,1 @@
+//! Tessera: the data plane.
