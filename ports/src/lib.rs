@@ -1,1 +1,26 @@
-//! Tessera: ports.
+//! What Tessera needs from the outside, as traits, and nothing of how it is provided.
+//!
+//! Ports carry ids and bytes: what the bytes say is the business of `tessera-proto`. Every trait here has an in-memory
+//! implementation with fault hooks ([`memory`]) and a conformance suite ([`conformance`]) that every adapter runs.
+//!
+//! - [`event_store`]: streams of events with an atomic conditional append, and the scan of all current states;
+//! - [`change_feed`]: the ordered feed of changes by which servers keep up, and its publishing side;
+//! - [`hint_store`]: notes of appends that may still have to be published;
+//! - [`clock`]: time and fresh ids;
+//! - [`hooks`]: switches by which tests take a guard away or stop a process at a named point.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod change_feed;
+pub mod clock;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod event_store;
+pub mod hint_store;
+pub mod hooks;
+pub mod memory;
+
+pub use change_feed::{Change, ChangeFeed, ChangePublisher};
+pub use clock::{Clock, IdSource};
+pub use event_store::EventStore;
+pub use hint_store::HintStore;

@@ -1,0 +1,34 @@
+//! Hints: one immutable row per append attempt, written before it, so that a crash between commit and publishing is found.
+
+use async_trait::async_trait;
+use tessera_core::ids::RequestId;
+use tessera_core::stream::{Seq, StreamId};
+use tessera_core::time::Timestamp;
+
+use crate::event_store::ReadError;
+
+/// "This stream may have moved beyond `head`, and perhaps nobody has published it."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hint {
+    /// Which stream.
+    pub stream: StreamId,
+    /// By which command.
+    pub request_id: RequestId,
+    /// The head the attempt expected; with stream and request id it is the hint's key.
+    pub head: Seq,
+    /// When it was written, by its loader's clock.
+    pub at: Timestamp,
+}
+
+/// Keeps hints. Hints have no time to live: only their reader removes them.
+#[async_trait]
+pub trait HintStore: std::fmt::Debug + Send + Sync + 'static {
+    /// Writes a hint; the same one again is no error.
+    async fn put(&self, hint: &Hint) -> Result<(), ReadError>;
+
+    /// Removes a hint; one that is not there is no error.
+    async fn erase(&self, hint: &Hint) -> Result<(), ReadError>;
+
+    /// Up to `limit` hints, oldest first as far as the store can tell.
+    async fn list(&self, limit: usize) -> Result<Vec<Hint>, ReadError>;
+}

@@ -1,0 +1,117 @@
+//! Switches for tests: take a named guard away and see the tests fail; stop the process at a named point.
+//!
+//! Without the cargo feature `test-hooks` every guard holds and every point is passed, at no cost. With it, guards are
+//! removed per thread (simulations run on one thread each) or for the process by `TESSERA_TEST_REMOVE_GUARDS` (a comma-separated
+//! list of names), and `TESSERA_TEST_FAIL_POINT=name[:n]` aborts the process when `name` is reached for the n-th time.
+
+/// The guards of the write side and the read side; docs/GUARDS.md says what goes wrong without each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "docs/GUARDS.md describes each by this name, and a test compares the two lists")]
+pub enum Guard {
+    AppendComparesHead,
+    AppendComparesHash,
+    RequestLookupFirst,
+    RequestLookupAfterConflict,
+    RequestLookupInSameRead,
+    RequestLookupBeforeDecide,
+    RequestDigest,
+    ReplayFoldsToFirstResult,
+    UnknownIsNeverFailed,
+    UnknownIsNeverDone,
+    UnknownSendsSameBytes,
+    RetrySettlesRejection,
+    PublishAfterCommit,
+    HintBeforeAppend,
+    HintPerAttempt,
+    HintErasedAfterPublish,
+    PositionsBeforeScan,
+    ReadyAtEndsAfterScan,
+    OutOfRangeRehydrates,
+    SeqGate,
+    HydrationThroughSeqGate,
+    Parking,
+    ParkingLatestAndScheduled,
+    ParkedNewestWins,
+    ParkedDoesNotCount,
+    CatalogBeforeRows,
+    RowBeforeCatalog,
+    AtLeastWaits,
+    RevisionNamesAll,
+    FullyConsistentReadsAllHeads,
+    EpochInEverything,
+    NewEpochSwappedWhole,
+    Tombstones,
+}
+
+#[cfg(not(feature = "test-hooks"))]
+mod switched {
+    use super::Guard;
+
+    /// Whether the guard holds: always.
+    #[inline]
+    pub const fn holds(_guard: Guard) -> bool {
+        true
+    }
+
+    /// A named point between two durable steps: nothing happens.
+    #[inline]
+    pub const fn fail_point(_name: &'static str) {}
+}
+
+#[cfg(feature = "test-hooks")]
+mod switched {
+    use std::cell::RefCell;
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::Guard;
+
+    thread_local! {
+        static REMOVED: RefCell<Vec<Guard>> = const { RefCell::new(Vec::new()) };
+    }
+
+    static REMOVED_FOR_PROCESS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let names = std::env::var("TESSERA_TEST_REMOVE_GUARDS").unwrap_or_default();
+        names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    });
+
+    static FAIL_POINT: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+        let value = std::env::var("TESSERA_TEST_FAIL_POINT").ok()?;
+        let (name, count) = value.split_once(':').unwrap_or((&value, "1"));
+        Some((name.to_owned(), count.parse().unwrap_or(1)))
+    });
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+
+    /// Whether the guard holds on this thread and in this process.
+    pub fn holds(guard: Guard) -> bool {
+        let here = REMOVED.with_borrow(|removed| removed.contains(&guard));
+        !here && (REMOVED_FOR_PROCESS.is_empty() || !REMOVED_FOR_PROCESS.contains(&format!("{guard:?}")))
+    }
+
+    /// A named point between two durable steps: aborts the process when `TESSERA_TEST_FAIL_POINT` says so.
+    pub fn fail_point(name: &'static str) {
+        if let Some((point, count)) = &*FAIL_POINT
+            && point == name
+            && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *count
+        {
+            std::process::abort();
+        }
+    }
+
+    /// Guards stay removed on this thread while this lives.
+    #[derive(Debug)]
+    pub struct Removed(Vec<Guard>);
+
+    /// Removes guards on this thread.
+    pub fn remove(guards: &[Guard]) -> Removed {
+        REMOVED.with_borrow_mut(|removed| Removed(std::mem::replace(removed, guards.to_vec())))
+    }
+
+    impl Drop for Removed {
+        fn drop(&mut self) {
+            REMOVED.with_borrow_mut(|removed| *removed = std::mem::take(&mut self.0));
+        }
+    }
+}
+
+pub use switched::*;
