@@ -1,10 +1,19 @@
 //! The catalog: the one registry of services, their features, and limits. Nothing in it is ever removed; positions and
 //! ordinals are therefore stable for ever, and compiled plans refer to features by them.
 //!
-//! This file has the words; `catalog/decide.rs` and `catalog/evolve.rs` have the rules.
+//! This file has the words; `catalog/decide.rs` and `catalog/evolve.rs` have the rules, and `catalog/names.rs` what other
+//! aggregates may name.
 
-use crate::aggregate::Settled;
+mod decide;
+mod evolve;
+pub(crate) mod names;
+
+use std::collections::BTreeSet;
+
+use crate::aggregate::{Aggregate, Context, Recorded, Settled};
 use crate::ids::{FeatureId, LimitId, ServiceId};
+use crate::rejection::Rejection;
+use crate::stream::StreamId;
 use crate::value::{Description, Period, Reason, Target, Title};
 
 /// Most services that may be registered, archived ones included.
@@ -179,5 +188,33 @@ impl Catalog {
     /// The limit with that id, archived or not.
     pub fn limit(&self, id: &LimitId) -> Option<&Limit> {
         self.limits.iter().find(|l| l.id == *id)
+    }
+}
+
+impl Aggregate for Catalog {
+    type Command = Command;
+    type Event = Event;
+
+    fn references(&self, _command: &Command) -> BTreeSet<StreamId> {
+        BTreeSet::new()
+    }
+
+    fn decide(&self, command: &Command, _context: &Context<'_>) -> Result<Vec<Event>, Rejection> {
+        decide::decide(self, command)
+    }
+
+    fn evolve(self, recorded: &Recorded<Event>) -> Self {
+        evolve::evolve(self, &recorded.event)
+    }
+
+    fn settle(settled: Settled) -> Event {
+        Event::CommandSettled(settled)
+    }
+
+    fn settled(event: &Event) -> Option<&Settled> {
+        match event {
+            Event::CommandSettled(settled) => Some(settled),
+            _ => None,
+        }
     }
 }

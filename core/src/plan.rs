@@ -4,12 +4,20 @@
 //! differs (a trial length, the names in messages) asks [`Kind`]. This file has the words; `plan/decide.rs`,
 //! `plan/evolve.rs` and `plan/diff.rs` have the rules.
 
+mod decide;
+mod diff;
+mod evolve;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aggregate::{References, Settled};
+pub use diff::{GrantDiff, PlanDiff, apply, diff};
+
+use crate::aggregate::{Aggregate, Context, Recorded, References, Settled};
 use crate::ids::{FeatureId, LimitId, ServiceId};
+use crate::rejection::Rejection;
+use crate::stream::StreamId;
 use crate::time::Timestamp;
 use crate::value::{Description, Familiarity, LimitValue, Offer, Title, Version};
 
@@ -134,5 +142,55 @@ impl Plan {
     /// The published version with that number.
     pub fn version(&self, version: Version) -> Option<&PublishedVersion> {
         self.versions.get(usize::try_from(version.get()).ok()?.checked_sub(1)?)
+    }
+}
+
+impl Document {
+    /// How many features it grants over all services.
+    pub fn feature_count(&self) -> usize {
+        self.services.values().map(|grant| grant.features.len()).sum()
+    }
+
+    /// Whether it names anything of the catalog.
+    pub fn names_anything(&self) -> bool {
+        !self.services.is_empty() || !self.limits.is_empty()
+    }
+}
+
+impl Kind {
+    /// The kind of that offer.
+    pub fn of(offer: &Offer) -> Self {
+        match offer {
+            Offer::Plan(_) => Self::Plan,
+            Offer::AddOn(_) => Self::AddOn,
+        }
+    }
+}
+
+impl Aggregate for PlanState {
+    type Command = Command;
+    type Event = Event;
+
+    fn references(&self, _command: &Command) -> BTreeSet<StreamId> {
+        BTreeSet::new()
+    }
+
+    fn decide(&self, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Rejection> {
+        decide::decide(self, command, context)
+    }
+
+    fn evolve(self, recorded: &Recorded<Event>) -> Self {
+        evolve::evolve(self, recorded)
+    }
+
+    fn settle(settled: Settled) -> Event {
+        Event::CommandSettled(settled)
+    }
+
+    fn settled(event: &Event) -> Option<&Settled> {
+        match event {
+            Event::CommandSettled(settled) => Some(settled),
+            _ => None,
+        }
     }
 }

@@ -37,6 +37,32 @@ pub struct Violation {
     pub description: String,
 }
 
+/// Most violations that one rejection lists; more would help nobody and could fill an answer.
+pub const VIOLATIONS_MAX: usize = 20;
+
+/// Collects the fields at fault, at most [`VIOLATIONS_MAX`] of them, so that a caller can correct all at once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Violations(Vec<Violation>);
+
+impl Violations {
+    /// Adds one, unless there are enough already.
+    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        if self.0.len() < VIOLATIONS_MAX {
+            self.0.push(Violation { field: field.into(), description: description.into() });
+        }
+    }
+
+    /// Those collected, in the order in which they were added.
+    pub fn into_vec(self) -> Vec<Violation> {
+        self.0
+    }
+
+    /// `INVALID_FIELD` with those collected, if there are any.
+    pub fn into_result(self) -> Result<(), Rejection> {
+        if self.0.is_empty() { Ok(()) } else { Err(Rejection::invalid(self.0)) }
+    }
+}
+
 /// A refused command. Its stream is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
