@@ -1,13 +1,21 @@
 //! Tenants: what a customer has bought, what was made an exception for it, whether it may be served at all.
 //!
-//! This file has the words; `tenant/decide.rs` (with a file per topic), `tenant/evolve.rs` and `tenant/schedule.rs` have
-//! the rules.
+//! This file has the words; `tenant/decide.rs` (with a file per topic), `tenant/evolve.rs`, `tenant/document.rs` and
+//! [`schedule`] have the rules.
+
+mod decide;
+mod document;
+mod evolve;
+pub mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::aggregate::{References, Settled};
+use crate::aggregate::{Aggregate, Context, Recorded, References, Settled};
+use crate::decision::TenantStatus;
 use crate::ids::{AddOnId, LimitId, PlanId, ServiceId, TenantId};
+use crate::rejection::Rejection;
+use crate::stream::StreamId;
 use crate::time::Timestamp;
 use crate::value::{
     Familiarity, LabelKey, LabelValue, LimitValue, OverrideTarget, Quantity, Reason, Target, Title, VersionChoice,
@@ -389,4 +397,52 @@ pub enum Event {
     FamiliaritySet(ServiceId, Option<Familiarity>),
     /// A retried command that changed nothing was settled.
     CommandSettled(Settled),
+}
+
+impl Tenant {
+    /// What it is at that time. A suspension that is not in effect yet is grace, and active.
+    pub fn status(&self, at: Timestamp) -> TenantStatus {
+        if self.deleted_at.is_some() {
+            TenantStatus::Deleted
+        } else if self.pending {
+            TenantStatus::Pending
+        } else if self.suspensions.values().any(|effective_at| *effective_at <= at) {
+            TenantStatus::Suspended
+        } else {
+            TenantStatus::Active
+        }
+    }
+
+    /// The plans it names: the one it is on, then those it is scheduled to move to.
+    pub fn named_plans(&self) -> impl Iterator<Item = &PlanId> {
+        std::iter::once(&self.subscription.choice.plan).chain(self.subscription.scheduled.iter().map(|c| &c.choice.plan))
+    }
+}
+
+impl Aggregate for TenantState {
+    type Command = Command;
+    type Event = Event;
+
+    fn references(&self, command: &Command) -> BTreeSet<StreamId> {
+        decide::references(self, &command.action)
+    }
+
+    fn decide(&self, command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Rejection> {
+        decide::decide(self, command, context)
+    }
+
+    fn evolve(self, recorded: &Recorded<Event>) -> Self {
+        evolve::evolve(self, recorded)
+    }
+
+    fn settle(settled: Settled) -> Event {
+        Event::CommandSettled(settled)
+    }
+
+    fn settled(event: &Event) -> Option<&Settled> {
+        match event {
+            Event::CommandSettled(settled) => Some(settled),
+            _ => None,
+        }
+    }
 }

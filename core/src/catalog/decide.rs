@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Catalog, Command, Event, FEATURES_MAX, Feature, LIMITS_MAX, LimitDocument, SERVICES_MAX, Service, ServiceDocument,
-};
+use super::{Catalog, Command, Event, FEATURES_MAX, Feature, LIMITS_MAX, LimitDocument, SERVICES_MAX, Service, ServiceDocument};
 use crate::ids::{FeatureId, LimitId, ServiceId};
 use crate::rejection::{Rejection, Violations};
 use crate::value::{Reason, Target};
@@ -42,9 +40,7 @@ fn upsert_service(catalog: &Catalog, document: &ServiceDocument) -> Result<Vec<E
     let service_stands =
         service.is_some_and(|s| !s.archived && s.title == document.title && s.description == document.description);
     let features_stand = document.features.iter().all(|stated| {
-        registered
-            .get(&stated.id)
-            .is_some_and(|f| !f.archived && f.title == stated.title && f.description == stated.description)
+        registered.get(&stated.id).is_some_and(|f| !f.archived && f.title == stated.title && f.description == stated.description)
     });
     if service_stands && features_stand {
         return Ok(Vec::new());
@@ -110,16 +106,13 @@ fn upsert_limit(catalog: &Catalog, document: &LimitDocument) -> Result<Vec<Event
 }
 
 fn archive_limit(catalog: &Catalog, id: &LimitId) -> Result<Vec<Event>, Rejection> {
-    let limit = catalog
-        .limit(id)
-        .ok_or_else(|| Rejection::not_found("LIMIT_NOT_FOUND", format!("limit `{id}` is not registered")))?;
+    let limit =
+        catalog.limit(id).ok_or_else(|| Rejection::not_found("LIMIT_NOT_FOUND", format!("limit `{id}` is not registered")))?;
     if limit.archived { Ok(Vec::new()) } else { Ok(vec![Event::LimitArchived(id.clone())]) }
 }
 
 fn known_service<'a>(catalog: &'a Catalog, id: &ServiceId) -> Result<&'a Service, Rejection> {
-    catalog
-        .service(id)
-        .ok_or_else(|| Rejection::not_found("SERVICE_NOT_FOUND", format!("service `{id}` is not registered")))
+    catalog.service(id).ok_or_else(|| Rejection::not_found("SERVICE_NOT_FOUND", format!("service `{id}` is not registered")))
 }
 
 fn known_feature<'a>(catalog: &'a Catalog, service: &ServiceId, feature: &FeatureId) -> Result<&'a Feature, Rejection> {

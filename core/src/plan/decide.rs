@@ -76,9 +76,9 @@ fn publish(plan: &Plan, offer: &Offer, catalog: &Catalog) -> Result<Vec<Event>, 
         None => Some(Version::MIN),
         Some(latest) => latest.checked_add(1),
     };
-    version.map(|version| vec![Event::Published { version }]).ok_or_else(|| {
-        Rejection::precondition("TOO_MANY_VERSIONS", format!("{} has no version number left", name(offer)))
-    })
+    version
+        .map(|version| vec![Event::Published { version }])
+        .ok_or_else(|| Rejection::precondition("TOO_MANY_VERSIONS", format!("{} has no version number left", name(offer))))
 }
 
 fn delete(plan: &Plan, offer: &Offer) -> Result<Vec<Event>, Rejection> {
