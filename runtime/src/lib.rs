@@ -1,1 +1,15 @@
-//! Tessera: a process.
+//! A process of Tessera: what every binary needs round its services, and nothing of what the services do.
+//!
+//! - [`lifecycle`]: tasks, signals, draining, the exit code; the only place where tasks are spawned;
+//! - [`clock`]: the real clock and fresh ids behind the ports;
+//! - [`listener`]: gRPC listeners that drain;
+//! - [`http`]: the pages for machines that watch: metrics, health, digest;
+//! - [`telemetry`]: logs and metrics;
+//! - [`settings`]: file, environment and flags merged into one typed value.
+
+pub mod clock;
+pub mod http;
+pub mod lifecycle;
+pub mod listener;
+pub mod settings;
+pub mod telemetry;

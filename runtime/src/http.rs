@@ -1,0 +1,89 @@
+//! The pages for machines that watch: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/digest`. They name no tenant and no
+//! plan, so they may listen beyond loopback. They stay up while the process drains, and say so.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
+
+use crate::lifecycle::Shutdown;
+
+/// What the pages say.
+#[derive(Clone)]
+pub struct Pages {
+    /// The metrics in Prometheus' text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether requests should be sent here; else what is not ready yet, one reason each.
+    pub ready: Arc<dyn Fn() -> Result<(), Vec<String>> + Send + Sync>,
+    /// Whether starting is over, ready or not since.
+    pub started: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// What is held, without names: epoch, counts and a digest.
+    pub digest: Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<serde_json::Value>> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pages")
+    }
+}
+
+/// Serves the pages until `hard`. Spawn it behind the work, so that it answers while that drains.
+pub async fn serve(listener: TcpListener, pages: Pages, shutdown: Shutdown) -> anyhow::Result<()> {
+    let hard = shutdown.hard.clone();
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/startupz", get(startupz))
+        .route("/digest", get(digest))
+        .with_state(Shown { pages, shutdown });
+    axum::serve(listener, router).with_graceful_shutdown(hard.cancelled_owned()).await?;
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Shown {
+    pages: Pages,
+    shutdown: Shutdown,
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, (shown.pages.metrics)()).into_response()
+}
+
+async fn readyz(State(shown): State<Shown>) -> Response {
+    let mut missing = (shown.pages.ready)().err().unwrap_or_default();
+    if shown.shutdown.is_draining() {
+        missing.insert(0, "draining".to_owned());
+    }
+    answer(&missing)
+}
+
+async fn startupz(State(shown): State<Shown>) -> Response {
+    let missing = if (shown.pages.started)() { Vec::new() } else { (shown.pages.ready)().err().unwrap_or_default() };
+    if missing.is_empty() && !(shown.pages.started)() { answer(&["starting".to_owned()]) } else { answer(&missing) }
+}
+
+async fn digest(State(shown): State<Shown>) -> Response {
+    match (shown.pages.digest)().await {
+        Ok(value) => ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}\n")).into_response(),
+    }
+}
+
+/// 200 `ok`, or 503 with one reason per line.
+fn answer(missing: &[String]) -> Response {
+    if missing.is_empty() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", missing.join("\n"))).into_response()
+}
+
+#[cfg(test)]
+mod tests;

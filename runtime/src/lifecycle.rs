@@ -1,0 +1,228 @@
+//! The life of a process: tasks, signals, draining, the exit code.
+//!
+//! Three kinds of task. *Work* ([`Tasks::spawn`]) must end by itself once [`Shutdown::soft`] is cancelled; the process waits
+//! for it. *Company* ([`Tasks::spawn_behind`]: feeds, heartbeats, health pages) is needed for as long as work goes on and is
+//! stopped after it. *Errands* ([`Tasks::run`]) belong to one request that waits for the result, and go on when it leaves.
+//!
+//! The first SIGTERM or SIGINT drains. A second one, or [`DRAIN_MAX`], aborts. A task of the first two kinds that panics or
+//! returns an error has *died*: the process drains and exits with 1. This is the only file that spawns tasks.
+
+mod signals;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, debug, error, info, warn};
+
+pub use signals::Signals;
+
+/// How long draining may take before what still runs is abandoned; below the 60 s an orchestrator commonly grants.
+pub const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Tells tasks to come to an end. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// Draining has begun: report not ready, take no new work, finish what is under way.
+    pub soft: CancellationToken,
+    /// Stop at once, whatever is under way.
+    pub hard: CancellationToken,
+}
+
+impl Shutdown {
+    /// Whether draining has begun.
+    pub fn is_draining(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+
+    /// Begins draining.
+    pub fn drain(&self) {
+        self.soft.cancel();
+    }
+
+    /// Stops everything at once.
+    pub fn abort(&self) {
+        self.soft.cancel();
+        self.hard.cancel();
+    }
+}
+
+/// How a process came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything finished.
+    Drained,
+    /// A task panicked or failed.
+    Died,
+    /// A second signal or the time limit cut work short.
+    Aborted,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Drained => Self::SUCCESS,
+            Ending::Died | Ending::Aborted => Self::FAILURE,
+        }
+    }
+}
+
+/// An errand panicked, or the process stopped before it was done: what it did is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the task `{name}` ended without a result")]
+pub struct Lost {
+    /// Which errand.
+    pub name: &'static str,
+}
+
+/// All tasks of a process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    shutdown: Shutdown,
+    work: TaskTracker,
+    company: TaskTracker,
+    /// Stops company, once work is done.
+    alone: CancellationToken,
+    died: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What tasks listen to.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Spawns work: it must end by itself once `soft` is cancelled, and is dropped when `hard` is.
+    pub fn spawn<F>(&self, name: &'static str, future: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (tasks, hard) = (self.clone(), self.shutdown.hard.clone());
+        self.work.spawn(async move {
+            tokio::select! {
+                ended = std::panic::AssertUnwindSafe(future).catch_unwind() => tasks.ended(name, ended),
+                () = hard.cancelled() => debug!(task = name, "dropped"),
+            }
+        });
+    }
+
+    /// Spawns company: it may run for ever, and is dropped when all work has ended.
+    pub fn spawn_behind<F>(&self, name: &'static str, future: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (tasks, alone) = (self.clone(), self.alone.clone());
+        self.company.spawn(async move {
+            tokio::select! {
+                ended = std::panic::AssertUnwindSafe(future).catch_unwind() => tasks.ended(name, ended),
+                () = alone.cancelled() => debug!(task = name, "dropped"),
+            }
+        });
+    }
+
+    /// Runs an errand in a task of its own: it starts at once and goes on when the returned future is dropped. A panic in it
+    /// is this caller's [`Lost`] and nobody else's.
+    pub fn run<T, F>(&self, name: &'static str, future: F) -> impl Future<Output = Result<T, Lost>> + Send + use<T, F>
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let hard = self.shutdown.hard.clone();
+        let errand = async move {
+            tokio::select! {
+                ended = std::panic::AssertUnwindSafe(future).catch_unwind() => match ended {
+                    // Nobody may be waiting any more; the errand is done all the same.
+                    Ok(result) => drop(sender.send(result)),
+                    Err(panic) => error!(task = name, panic = panic_text(&*panic), "an errand panicked"),
+                },
+                () = hard.cancelled() => debug!(task = name, "dropped"),
+            }
+        };
+        self.work.spawn(errand.in_current_span());
+        async move { receiver.await.map_err(|_| Lost { name }) }
+    }
+
+    /// Makes the process end, with a failure, when `fatal` says why it must.
+    pub fn die_when(&self, name: &'static str, mut fatal: watch::Receiver<Option<String>>) {
+        self.spawn_behind(name, async move {
+            loop {
+                if let Some(reason) = fatal.borrow_and_update().clone() {
+                    anyhow::bail!(reason);
+                }
+                if fatal.changed().await.is_err() {
+                    return Ok(());
+                }
+            }
+        });
+    }
+
+    /// Waits for the first signal (or for somebody to begin draining), then for work to finish, then stops company.
+    pub async fn run_until_stopped(self, mut signals: Signals) -> Ending {
+        tokio::select! {
+            name = signals.next() => info!(signal = name, "draining"),
+            () = self.shutdown.soft.cancelled() => info!("draining"),
+        }
+        self.shutdown.drain();
+        self.work.close();
+        let aborted = tokio::select! {
+            () = self.work.wait() => false,
+            name = signals.next() => {
+                warn!(signal = name, "second signal, aborting");
+                true
+            }
+            () = tokio::time::sleep(DRAIN_MAX) => {
+                warn!(seconds = DRAIN_MAX.as_secs(), "draining took too long, aborting");
+                true
+            }
+        };
+        if aborted {
+            self.shutdown.abort();
+            self.work.wait().await;
+        }
+        self.alone.cancel();
+        self.company.close();
+        self.company.wait().await;
+        self.ending(aborted)
+    }
+
+    fn ending(&self, aborted: bool) -> Ending {
+        let died = self.died.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match (died.is_empty(), aborted) {
+            (false, _) => Ending::Died,
+            (true, true) => Ending::Aborted,
+            (true, false) => Ending::Drained,
+        }
+    }
+
+    fn ended(&self, name: &'static str, ended: Result<anyhow::Result<()>, Box<dyn std::any::Any + Send>>) {
+        match ended {
+            Ok(Ok(())) => {
+                debug!(task = name, "ended");
+                return;
+            }
+            Ok(Err(reason)) => error!(task = name, reason = format!("{reason:#}"), "a task failed"),
+            Err(panic) => error!(task = name, panic = panic_text(&*panic), "a task panicked"),
+        }
+        self.died.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(name);
+        self.shutdown.drain();
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Draining, aborting, dying; on paused time.
+
+use tokio::sync::mpsc;
+
+use super::*;
+
+fn signals() -> (mpsc::Sender<&'static str>, Signals) {
+    let (sender, receiver) = mpsc::channel(4);
+    (sender, Signals::of_channel(receiver))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_signal_lets_work_finish_and_keeps_company_until_then() {
+    let tasks = Tasks::new();
+    let (sender, signals) = signals();
+    let (company_alive, alive) = watch::channel(());
+    let seen = Arc::new(Mutex::new(None));
+    let (shutdown, noted) = (tasks.shutdown(), Arc::clone(&seen));
+    tasks.spawn("work", async move {
+        shutdown.soft.cancelled().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        *noted.lock().unwrap() = Some(company_alive.receiver_count());
+        Ok(())
+    });
+    tasks.spawn_behind("company", async move {
+        let _alive = alive;
+        std::future::pending().await
+    });
+    sender.send("SIGTERM").await.unwrap();
+    assert_eq!(tasks.run_until_stopped(signals).await, Ending::Drained);
+    assert_eq!(*seen.lock().unwrap(), Some(1), "company was there while work finished");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_signal_aborts() {
+    let tasks = Tasks::new();
+    let (sender, signals) = signals();
+    tasks.spawn("stuck", std::future::pending());
+    sender.send("SIGTERM").await.unwrap();
+    sender.send("SIGINT").await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(tasks.run_until_stopped(signals).await, Ending::Aborted);
+    assert!(began.elapsed() < DRAIN_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_has_a_time_limit() {
+    let tasks = Tasks::new();
+    let (_sender, signals) = signals();
+    tasks.spawn("stuck", std::future::pending());
+    tasks.shutdown().drain();
+    let began = tokio::time::Instant::now();
+    assert_eq!(tasks.run_until_stopped(signals).await, Ending::Aborted);
+    assert!(began.elapsed() >= DRAIN_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_task_stops_the_process_with_a_failure() {
+    for panics in [false, true] {
+        let tasks = Tasks::new();
+        let (_sender, signals) = signals();
+        let shutdown = tasks.shutdown();
+        tasks.spawn("healthy", async move {
+            shutdown.soft.cancelled().await;
+            Ok(())
+        });
+        tasks.spawn_behind("dying", async move {
+            assert!(!panics, "on purpose");
+            anyhow::bail!("on purpose")
+        });
+        assert_eq!(tasks.run_until_stopped(signals).await, Ending::Died);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fatal_reason_stops_the_process_with_a_failure() {
+    let tasks = Tasks::new();
+    let (_sender, signals) = signals();
+    let (fatal, receiver) = watch::channel(None);
+    tasks.die_when("store", receiver);
+    fatal.send(Some("disk I/O error".to_owned())).unwrap();
+    assert_eq!(tasks.run_until_stopped(signals).await, Ending::Died);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_errand_outlives_its_caller_and_its_panic_is_the_callers_alone() {
+    let tasks = Tasks::new();
+    let (sender, signals) = signals();
+    let done = Arc::new(Mutex::new(false));
+    let noted = Arc::clone(&done);
+    drop(tasks.run("append", async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        *noted.lock().unwrap() = true;
+    }));
+    assert_eq!(tasks.run("answer", async { 7 }).await, Ok(7));
+    let lost = tasks.run("panic", async { assert_eq!(1, 2, "on purpose") }).await;
+    assert_eq!(lost, Err(Lost { name: "panic" }));
+    sender.send("SIGTERM").await.unwrap();
+    assert_eq!(tasks.run_until_stopped(signals).await, Ending::Drained);
+    assert!(*done.lock().unwrap(), "draining waited for the errand");
+}

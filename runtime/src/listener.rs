@@ -1,0 +1,142 @@
+//! gRPC listeners: an address is bound early, served later, and drained at the end.
+//!
+//! Nothing listens beyond loopback here, since there is no identity yet. TLS and authentication will come between
+//! `incoming` and the routes.
+
+mod incoming;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::lifecycle::Shutdown;
+
+/// How a gRPC listener behaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerConfig {
+    /// Most connections at a time; further ones wait in the kernel. 1 to 100,000; default 10,000.
+    pub connections_max: usize,
+    /// Most streams (calls under way) of one connection. 1 to 100,000; default 1,000.
+    pub streams_per_connection_max: u32,
+    /// Bytes of a whole connection that may be under way unread. 65,535 to 2^31-1; default 8 MiB.
+    pub connection_window_bytes: u32,
+    /// Bytes of one stream that may be under way unread. 65,535 to 2^31-1; default 4 MiB, so that a request of 2 MiB never waits.
+    pub stream_window_bytes: u32,
+    /// A connection that says nothing for so long after being accepted is closed. 1 to 60 s; default 5 s.
+    pub first_bytes_timeout_s: u64,
+    /// A silent connection is asked after so long whether it is still there. 5 to 3,600 s; default 30 s.
+    pub keepalive_interval_s: u64,
+    /// How long new calls are still taken after draining began, so that balancers notice. 0 to 20 s; default 0.
+    pub drain_delay_s: u64,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            streams_per_connection_max: 1_000,
+            connection_window_bytes: 8 << 20,
+            stream_window_bytes: 4 << 20,
+            first_bytes_timeout_s: 5,
+            keepalive_interval_s: 30,
+            drain_delay_s: 0,
+        }
+    }
+}
+
+/// Why a listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not before there is identity.
+    #[error(
+        "refusing to listen on `{0}`: without authentication only loopback addresses are allowed, such as 127.0.0.1:7400 or [::1]:7400"
+    )]
+    BeyondLoopback(SocketAddr),
+    /// The operating system said no.
+    #[error("cannot listen on `{address}`: {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A setting is out of its bounds.
+    #[error("`{field}` is `{given}`; allowed are {min} to {max}")]
+    Setting {
+        /// Which.
+        field: &'static str,
+        /// What was given.
+        given: u64,
+        /// Least allowed.
+        min: u64,
+        /// Most allowed.
+        max: u64,
+    },
+}
+
+impl ListenerConfig {
+    /// Checks every field against its bounds.
+    pub fn validate(&self) -> Result<(), Error> {
+        let connections = u64::try_from(self.connections_max).unwrap_or(u64::MAX);
+        let bounds = [
+            ("connections_max", connections, 1, 100_000),
+            ("streams_per_connection_max", self.streams_per_connection_max.into(), 1, 100_000),
+            ("connection_window_bytes", self.connection_window_bytes.into(), 65_535, (1 << 31) - 1),
+            ("stream_window_bytes", self.stream_window_bytes.into(), 65_535, (1 << 31) - 1),
+            ("first_bytes_timeout_s", self.first_bytes_timeout_s, 1, 60),
+            ("keepalive_interval_s", self.keepalive_interval_s, 5, 3_600),
+            ("drain_delay_s", self.drain_delay_s, 0, 20),
+        ];
+        for (field, given, min, max) in bounds {
+            if !(min..=max).contains(&given) {
+                return Err(Error::Setting { field, given, min, max });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes an address for gRPC; port 0 takes any free port. Refuses everything but loopback.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    if !address.ip().is_loopback() {
+        return Err(Error::BeyondLoopback(address));
+    }
+    bind_anywhere(address).await
+}
+
+/// Takes an address for pages that show no tenant and no plan (health, metrics): these may listen beyond loopback.
+pub async fn bind_anywhere(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })
+}
+
+/// Serves `routes` until `shutdown`: on soft, connections are told to go and unary calls finish (services end their own
+/// streams); on hard, everything is dropped.
+pub async fn serve(listener: TcpListener, routes: Routes, config: &ListenerConfig, shutdown: Shutdown) -> anyhow::Result<()> {
+    let incoming = incoming::connections(listener, config.connections_max, Duration::from_secs(config.first_bytes_timeout_s));
+    let drain_delay = Duration::from_secs(config.drain_delay_s);
+    let soft = shutdown.soft.clone();
+    let drained = async move {
+        soft.cancelled().await;
+        tokio::time::sleep(drain_delay).await;
+    };
+    let serving = Server::builder()
+        .initial_connection_window_size(config.connection_window_bytes)
+        .initial_stream_window_size(config.stream_window_bytes)
+        .max_concurrent_streams(config.streams_per_connection_max)
+        .http2_keepalive_interval(Some(Duration::from_secs(config.keepalive_interval_s)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, drained);
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = shutdown.hard.cancelled() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

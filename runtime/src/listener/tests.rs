@@ -1,0 +1,126 @@
+//! Draining over real sockets, with the health service standing for any unary service and any stream.
+
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::{mpsc, watch};
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use super::*;
+use crate::lifecycle::{Ending, Signals, Tasks};
+
+/// A unary call that answers when it is let go; it reports each call that reached it.
+#[derive(Debug)]
+struct Slow {
+    reached: mpsc::Sender<()>,
+    go: watch::Receiver<bool>,
+}
+
+#[tonic::async_trait]
+impl Health for Slow {
+    async fn check(
+        &self,
+        _request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
+        self.reached.send(()).await.unwrap();
+        self.go.clone().wait_for(|go| *go).await.unwrap();
+        Ok(tonic::Response::new(HealthCheckResponse { status: 1 }))
+    }
+
+    type WatchStream = futures::stream::Pending<Result<HealthCheckResponse, tonic::Status>>;
+
+    async fn watch(
+        &self,
+        _request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<Self::WatchStream>, tonic::Status> {
+        Ok(tonic::Response::new(futures::stream::pending()))
+    }
+}
+
+struct Running {
+    tasks: Tasks,
+    address: SocketAddr,
+    reached: mpsc::Receiver<()>,
+    go: watch::Sender<bool>,
+    client: HealthClient<tonic::transport::Channel>,
+}
+
+async fn running(config: ListenerConfig) -> Running {
+    let tasks = Tasks::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (reached_sender, reached) = mpsc::channel(8);
+    let (go, go_receiver) = watch::channel(false);
+    let routes = Routes::new(HealthServer::new(Slow { reached: reached_sender, go: go_receiver }));
+    let shutdown = tasks.shutdown();
+    tasks.spawn("listener", async move { serve(listener, routes, &config, shutdown).await });
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let client = HealthClient::new(endpoint.connect().await.unwrap());
+    Running { tasks, address, reached, go, client }
+}
+
+#[tokio::test]
+async fn a_unary_call_under_way_is_answered_and_new_connections_are_refused() {
+    let Running { tasks, address, mut reached, go, mut client } = running(ListenerConfig::default()).await;
+    let call = async move { client.check(HealthCheckRequest::default()).await };
+    let (sender, receiver) = mpsc::channel(2);
+    let stopping = async {
+        reached.recv().await.unwrap();
+        sender.send("SIGTERM").await.unwrap();
+        let refused = async {
+            while tokio::net::TcpStream::connect(address).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            go.send(true).unwrap();
+        };
+        let (ending, ()) = tokio::join!(tasks.run_until_stopped(Signals::of_channel(receiver)), refused);
+        ending
+    };
+    let (answer, ending) = tokio::join!(call, stopping);
+    assert_eq!(answer.unwrap().into_inner().status, 1);
+    assert_eq!(ending, Ending::Drained);
+}
+
+#[tokio::test]
+async fn a_second_signal_drops_the_call() {
+    let Running { tasks, mut reached, mut client, go: _go, .. } = running(ListenerConfig::default()).await;
+    let (sender, receiver) = mpsc::channel(2);
+    let stopping = async {
+        reached.recv().await.unwrap();
+        sender.send("SIGTERM").await.unwrap();
+        sender.send("SIGTERM").await.unwrap();
+        tasks.run_until_stopped(Signals::of_channel(receiver)).await
+    };
+    let ending = tokio::select! {
+        ending = stopping => ending,
+        answer = client.check(HealthCheckRequest::default()) => panic!("answered: {answer:?}"),
+    };
+    assert_eq!(ending, Ending::Aborted);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() {
+    let config = ListenerConfig { first_bytes_timeout_s: 1, ..ListenerConfig::default() };
+    let running = running(config).await;
+    let mut stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "still open after 20 s");
+}
+
+#[tokio::test]
+async fn nothing_listens_beyond_loopback() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        let error = bind(address.parse().unwrap()).await.unwrap_err();
+        assert!(matches!(error, Error::BeyondLoopback(_)), "{error}");
+        assert!(error.to_string().contains(address), "{error}");
+    }
+    assert!(bind_anywhere("0.0.0.0:0".parse().unwrap()).await.is_ok(), "pages may");
+}
+
+#[test]
+fn settings_have_bounds() {
+    assert!(ListenerConfig::default().validate().is_ok());
+    let error = ListenerConfig { connections_max: 0, ..ListenerConfig::default() }.validate().unwrap_err();
+    assert_eq!(error.to_string(), "`connections_max` is `0`; allowed are 1 to 100000");
+}
