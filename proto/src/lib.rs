@@ -1,8 +1,10 @@
 //! The wire and the stored form of Tessera: the .proto files, the code generated from them, and conversions to and from
 //! the domain. Proto types stop at the edges: nothing in the domain, the ports or the matrix knows them.
 //!
+//! - [`status`]: errors as clients see them;
 //! - [`storage`]: events and states as they are stored, for ever.
 #![forbid(unsafe_code)]
 
 mod generated;
+pub mod status;
 pub mod storage;
