@@ -1,3 +1,31 @@
-//! Entry point.
+//! Project chores, called as `cargo xtask <chore>`. Only reads the arguments and hands over; each chore is a module.
 
-fn main() {}
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <chore>
+
+  test [--list] [--only STEP]...   everything that has to hold before a commit, and the same that CI runs
+  codegen [--check]                generate the protobuf code; with --check only compare it with what is checked in
+  tidy                             the house rules that no compiler knows";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["test", rest @ ..] => test::run(rest),
+        ["tidy"] => tidy::run(),
+        _ => Err(anyhow::anyhow!("{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
