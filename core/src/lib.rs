@@ -21,6 +21,7 @@
 pub mod aggregate;
 pub mod catalog;
 pub mod decision;
+pub mod digest;
 pub mod ids;
 pub mod plan;
 pub mod rejection;
