@@ -5,3 +5,8 @@
 pub mod storage {
     include!("generated/tessera.storage.v1.rs");
 }
+
+/// `tessera.v1`
+pub mod v1 {
+    include!("generated/tessera.v1.rs");
+}

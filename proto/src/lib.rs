@@ -8,3 +8,9 @@
 mod generated;
 pub mod status;
 pub mod storage;
+
+/// The public API, `tessera.v1`: messages, clients and servers.
+pub use generated::v1;
+
+/// The descriptors of everything served, with google.rpc's error details: what reflection answers from.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptor.bin");

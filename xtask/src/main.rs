@@ -1,5 +1,6 @@
 //! Project chores, called as `cargo xtask <chore>`. Only reads the arguments and hands over; each chore is a module.
 
+mod codegen;
 mod test;
 mod tidy;
 mod tools;
@@ -18,6 +19,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
         ["test", rest @ ..] => test::run(rest),
+        ["codegen"] => codegen::run(false),
+        ["codegen", "--check"] => codegen::run(true),
         ["tidy"] => tidy::run(),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };

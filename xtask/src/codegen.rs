@@ -1,0 +1,99 @@
+//! Generates the protobuf code: `cargo xtask codegen [--check]`.
+//!
+//! Compiles `proto/proto/**.proto` with protox (no protoc) into `proto/src/generated/`, which is checked in, and a descriptor
+//! set beside it, which reflection and `buf lint` read. The protos of google.api and google.rpc come from a Python package at
+//! this moment and are not ours to keep. With `--check` nothing is written: it fails when what is checked in is stale.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use prost::Message as _;
+
+use crate::workspace;
+
+/// The package that carries google/api/*.proto and google/rpc/*.proto, pinned.
+const GOOGLE_PROTOS: &str = "googleapis-common-protos==1.75.0";
+/// What our own folders of protos are called.
+const PACKAGES: [&str; 2] = ["tessera/v1", "tessera/storage/v1"];
+/// Not imported by ours, but clients that decode our errors by reflection need it.
+const ERROR_DETAILS: &str = "google/rpc/error_details.proto";
+/// Files of the generated folder.
+const GENERATED: [&str; 3] = ["tessera.v1.rs", "tessera.storage.v1.rs", "descriptor.bin"];
+
+/// Generates, or with `check` compares.
+pub(crate) fn run(check: bool) -> Result<()> {
+    let root = workspace::root();
+    let fresh = root.join("target/xtask/generated");
+    generate(&root, &fresh)?;
+    let kept = root.join("proto/src/generated");
+    for name in GENERATED {
+        let (from, to) = (fresh.join(name), kept.join(name));
+        if !check {
+            fs::create_dir_all(&kept).context("create proto/src/generated")?;
+            fs::copy(&from, &to).with_context(|| format!("write {name}"))?;
+        } else if fs::read(&from)? != fs::read(&to).unwrap_or_default() {
+            bail!("proto/src/generated/{name} is stale; run `cargo xtask codegen` and commit what it writes");
+        }
+    }
+    Ok(())
+}
+
+fn generate(root: &Path, out: &Path) -> Result<()> {
+    let ours = root.join("proto/proto");
+    let google = google_protos(root)?;
+    let mut files = vec![PathBuf::from(ERROR_DETAILS)];
+    for package in PACKAGES {
+        for entry in fs::read_dir(ours.join(package)).with_context(|| format!("read {package}"))? {
+            files.push(Path::new(package).join(entry?.file_name()));
+        }
+    }
+    files.sort();
+    let set = protox::Compiler::new([ours.as_path(), google.as_path()])?
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&files)
+        .map_err(|error| anyhow::anyhow!("{error:?}"))?
+        .file_descriptor_set();
+    fs::create_dir_all(out).context("create the folder for generated code")?;
+    fs::write(out.join("descriptor.bin"), without_google_comments(&set).encode_to_vec()).context("write descriptor.bin")?;
+    tonic_prost_build::configure()
+        .out_dir(out)
+        .btree_map(".")
+        .bytes(".tessera.v1")
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(set)
+        .context("generate code")?;
+    for package in ["tessera.v1", "tessera.storage.v1"] {
+        ensure!(out.join(format!("{package}.rs")).is_file(), "no code was generated for {package}");
+    }
+    Ok(())
+}
+
+/// Our comments are part of what reflection shows; the comments of google's files are not ours to ship.
+fn without_google_comments(set: &prost_types::FileDescriptorSet) -> prost_types::FileDescriptorSet {
+    let mut set = set.clone();
+    for file in &mut set.file {
+        if file.name().starts_with("google/") {
+            file.source_code_info = None;
+        }
+    }
+    set
+}
+
+/// Unpacks the package of google's protos below `target/`, once per version.
+fn google_protos(root: &Path) -> Result<PathBuf> {
+    let folder = root.join("target/xtask").join(GOOGLE_PROTOS.replace("==", "-"));
+    if !folder.join(ERROR_DETAILS).is_file() {
+        let status = Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--root-user-action=ignore", "--upgrade"])
+            .arg("--target")
+            .args([folder.as_os_str(), GOOGLE_PROTOS.as_ref()])
+            .status()
+            .context("run python3 -m pip, which fetches the protos of google.api and google.rpc")?;
+        ensure!(status.success(), "pip could not install {GOOGLE_PROTOS}");
+    }
+    ensure!(folder.join(ERROR_DETAILS).is_file(), "{GOOGLE_PROTOS} does not carry {ERROR_DETAILS}");
+    Ok(folder)
+}
