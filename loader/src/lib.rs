@@ -1,1 +1,21 @@
-//! Tessera: the control plane.
+//! The control plane: commands, their streams, the admin APIs, and the publishing of what was committed.
+//!
+//! - [`handler`]: a command's way from a caller to its stream and back, for every aggregate alike;
+//! - [`streams`], [`world`]: strong reads;
+//! - [`publisher`], [`sweeper`], [`heartbeat`]: how committed states reach the feed whatever dies on the way;
+//! - [`due`]: records what time alone has done.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo, clippy::unreachable)]
+
+pub mod aggregate;
+pub mod config;
+pub mod digest;
+pub mod due;
+pub mod etag;
+pub mod handler;
+pub mod heartbeat;
+pub mod metric_definitions;
+pub mod publisher;
+pub mod refusal;
+pub mod streams;
+pub mod sweeper;
+pub mod world;

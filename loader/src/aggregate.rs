@@ -1,0 +1,97 @@
+//! What the handler asks of an aggregate beyond deciding and storing: bounds, etags, due times.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tessera_core::catalog::{self, Catalog};
+use tessera_core::plan::PlanState;
+use tessera_core::stream::{Epoch, Seq};
+use tessera_core::tenant::{TenantState, schedule};
+use tessera_core::time::Timestamp;
+use tessera_ports::event_store::Head;
+use tessera_proto::storage::Stored;
+
+use crate::etag;
+
+/// An aggregate whose commands are handled here.
+pub trait Handled: Stored {
+    /// What its commands are called in metrics and logs.
+    const NAME: &'static str;
+    /// Longest stored state, in bytes, so that it fits a record of the feed.
+    const STATE_LEN_MAX: usize;
+    /// Whether its commands are decided against the catalog.
+    const NEEDS_CATALOG: bool;
+
+    /// The etag of what `command` is about, in this state of its stream; `None` when it does not exist.
+    fn etag(&self, command: &Self::Command, epoch: Epoch, seq: Seq) -> Option<String>;
+
+    /// When time alone will next have to be recorded in this state, if ever; asked after every commit.
+    fn next_due(&self, _after: Timestamp) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// A stream as one strong read, or one commit, showed it.
+#[derive(Debug, Clone)]
+pub struct Snapshot<A> {
+    /// The life of the store.
+    pub epoch: Epoch,
+    /// Where the stream ends.
+    pub head: Head,
+    /// Time of its last event; the beginning of time before the first.
+    pub last_event_at: Timestamp,
+    /// The state there.
+    pub state: Arc<A>,
+    /// The same as it is stored; empty before the first event.
+    pub bytes: Bytes,
+}
+
+impl<A: Handled> Snapshot<A> {
+    /// A stream without events.
+    pub fn empty(epoch: Epoch) -> Self {
+        let state = Arc::new(A::default());
+        Self { epoch, head: Head::default(), last_event_at: Timestamp::MIN, state, bytes: Bytes::new() }
+    }
+}
+
+impl Handled for Catalog {
+    const NAME: &'static str = "catalog";
+    const STATE_LEN_MAX: usize = 900 * 1024;
+    const NEEDS_CATALOG: bool = false;
+
+    fn etag(&self, command: &catalog::Command, _epoch: Epoch, _seq: Seq) -> Option<String> {
+        use catalog::Command;
+        let service = match command {
+            Command::UpsertService(document) => &document.id,
+            Command::ArchiveService(id) | Command::ArchiveFeature(id, _) => id,
+            Command::Disable { target, .. } | Command::Enable(target) => &target.service,
+            Command::UpsertLimit(document) => return self.limit(&document.id).map(etag::of_limit),
+            Command::ArchiveLimit(id) => return self.limit(id).map(etag::of_limit),
+        };
+        self.service(service).map(etag::of_service)
+    }
+}
+
+impl Handled for PlanState {
+    const NAME: &'static str = "plan";
+    const STATE_LEN_MAX: usize = 900 * 1024;
+    const NEEDS_CATALOG: bool = true;
+
+    fn etag(&self, _command: &Self::Command, epoch: Epoch, seq: Seq) -> Option<String> {
+        self.0.is_some().then(|| etag::of_stream(epoch, seq))
+    }
+}
+
+impl Handled for TenantState {
+    const NAME: &'static str = "tenant";
+    const STATE_LEN_MAX: usize = 256 * 1024;
+    const NEEDS_CATALOG: bool = true;
+
+    fn etag(&self, _command: &Self::Command, epoch: Epoch, seq: Seq) -> Option<String> {
+        self.0.is_some().then(|| etag::of_stream(epoch, seq))
+    }
+
+    fn next_due(&self, after: Timestamp) -> Option<Timestamp> {
+        schedule::next_due(self.0.as_ref()?, after)
+    }
+}

@@ -1,0 +1,26 @@
+//! Hashes by which commands are told apart and named.
+//!
+//! The digest of a command is SHA-256 over its method's name, a zero byte, and the request message with `request_id` cleared.
+//! Everything else counts, the etag too: the same id with another etag is another command.
+
+use sha2::{Digest as _, Sha256};
+use tessera_ports::event_store::CommandDigest;
+
+/// The digest of a command: its method, and its body without the request id.
+pub fn of_command(method: &str, body: &[u8]) -> CommandDigest {
+    let mut hash = Sha256::new();
+    hash.update(method);
+    hash.update([0]);
+    hash.update(body);
+    CommandDigest(hash.finalize().into())
+}
+
+/// A name of at most 64 printable characters made of `parts`: equal parts, equal name.
+pub fn name(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(24).map(|byte| format!("{byte:02x}")).collect()
+}

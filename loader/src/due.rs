@@ -1,0 +1,149 @@
+//! Recording what time alone has done: scheduled plan changes, trial ends, expiries. Decisions do not wait for it (readers go
+//! by their own clocks); it is for the audit log, and so that states do not carry what is over.
+//!
+//! Due times are known from a scan at the start, from every commit of this process, and from repeated laps, which find what
+//! other loaders committed. Only those of the next two laps are kept. Several loaders may record at once: the second finds
+//! nothing due.
+
+mod times;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tessera_core::aggregate::{ACTOR_SYSTEM, Actor};
+use tessera_core::ids::TenantId;
+use tessera_core::stream::{StreamId, StreamKind};
+use tessera_core::tenant::{Action, Command, TenantState};
+use tessera_ports::event_store::ReadError;
+use tessera_ports::{Clock, EventStore, IdSource};
+use tessera_proto::storage;
+use tokio::time::Instant;
+
+pub use self::times::DueTimes;
+use crate::aggregate::Handled as _;
+use crate::config::Config;
+use crate::digest;
+use crate::handler::{Caller, Handler, Request};
+use crate::metric_definitions as metrics;
+use crate::refusal::Refusal;
+
+/// Tenants read at a time in a lap.
+const SCAN_PAGE: usize = 500;
+/// Tenants recorded at a time.
+const RECORDED_AT_ONCE: usize = 64;
+/// How long before a tenant that could not be recorded is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The clock of the time of day is looked at so often; it may be set, and tests move it.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Records due changes.
+#[derive(Debug)]
+pub struct DueTimer {
+    handler: Handler<TenantState>,
+    times: Arc<DueTimes>,
+    store: Arc<dyn EventStore>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    config: Arc<Config>,
+}
+
+impl DueTimer {
+    /// A timer that records through `handler` what `times` says.
+    pub fn new(
+        handler: Handler<TenantState>,
+        times: Arc<DueTimes>,
+        store: Arc<dyn EventStore>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        config: Arc<Config>,
+    ) -> Self {
+        Self { handler, times, store, clock, ids, config }
+    }
+
+    /// Laps and records for ever.
+    pub async fn run(self) {
+        tokio::join!(self.lap_for_ever(), self.record_for_ever());
+    }
+
+    /// One lap over all tenants, with a pause after each page.
+    pub async fn lap(&self, pause: Duration) -> Result<(), ReadError> {
+        for range in self.store.scan_ranges(StreamKind::Tenant).await? {
+            let mut rest = Some(range);
+            while let Some(range) = rest {
+                let page = self.store.scan(&range, SCAN_PAGE).await?;
+                let now = self.clock.now();
+                for change in page.changes {
+                    match storage::decode_state::<TenantState>(&change.state) {
+                        Ok((state, _)) => self.times.note(&change.stream, state.next_due(now)),
+                        Err(error) => tracing::warn!(stream = %change.stream, %error, "a tenant cannot be read"),
+                    }
+                }
+                rest = page.rest;
+                if rest.is_some() {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records everything that is due now; says how many tenants were tried.
+    pub async fn record(&self) -> usize {
+        let due = self.times.take(self.clock.now());
+        let count = due.len();
+        let recording = futures::stream::iter(due).map(|tenant| async move {
+            let result = self.record_one(&tenant).await;
+            metrics::due_recorded(result.is_ok());
+            if let Err(reason) = result {
+                tracing::warn!(%reason, "due changes of a tenant were not recorded yet");
+                let later = self.clock.now().saturating_add(RETRY_AFTER);
+                self.times.note(&StreamId::Tenant(tenant), Some(later));
+            }
+        });
+        recording.buffer_unordered(RECORDED_AT_ONCE).collect::<()>().await;
+        count
+    }
+
+    async fn record_one(&self, tenant: &TenantId) -> Result<(), Refusal> {
+        let actor = Actor::parse("an actor", ACTOR_SYSTEM).map_err(|error| Refusal::StoreDamaged(error.to_string()))?;
+        let deadline = Instant::now() + self.config.deadline_default();
+        let caller = Caller { request_id: self.ids.request_id(), actor, retry: false, deadline };
+        let request = Request {
+            caller,
+            stream: StreamId::Tenant(tenant.clone()),
+            command: Command { tenant: tenant.clone(), action: Action::RecordDue },
+            digest: digest::of_command("RecordDue", tenant.as_str().as_bytes()),
+            etag: None,
+            len: tenant.as_str().len(),
+        };
+        match self.handler.handle(request).await {
+            // Deleted meanwhile, or never there: nothing is due.
+            Ok(_) | Err(Refusal::Rejected(_)) => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn lap_for_ever(&self) {
+        let mut pause = Duration::ZERO;
+        loop {
+            let begun = Instant::now();
+            if let Err(error) = self.lap(pause).await {
+                tracing::warn!(%error, "a lap in search of due changes was cut short");
+            }
+            tokio::time::sleep_until(begun + self.config.due_lap()).await;
+            // The first lap hurries; later ones take all their time.
+            let tenants = self.store.count(StreamKind::Tenant).await.unwrap_or_default();
+            let pages = u32::try_from(tenants / SCAN_PAGE as u64).unwrap_or(u32::MAX).saturating_add(1);
+            pause = self.config.due_lap() / pages.saturating_mul(2);
+        }
+    }
+
+    async fn record_for_ever(&self) {
+        loop {
+            if self.record().await == 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! One group of commands, from the strong read to the answers: what the outcomes of an append mean.
+//!
+//! - *committed*: everybody is answered;
+//! - *conflict*: read again, look up again, decide again;
+//! - *unknown*: a strong read. Found: done. The head moved: the attempt is dead, decide again. It did not move: the attempt may
+//!   still be written, so the **same bytes** are sent again and nothing is decided, for as long as somebody waits.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use tessera_core::ids::RequestId;
+use tessera_core::stream::StreamId;
+use tessera_ports::change_feed::Change;
+use tessera_ports::event_store::{AppendError, Appended, RequestRow};
+use tessera_ports::hint_store::Hint;
+use tessera_ports::hooks::{self, Guard};
+
+use super::Desk;
+use super::decide::{Attempt, Decided, Plan, decide_group};
+use super::pending::Pending;
+use super::replay::first_result;
+use crate::aggregate::{Handled, Snapshot};
+use crate::metric_definitions as metrics;
+use crate::refusal::Refusal;
+
+/// Commands that go into one append.
+pub(super) struct Group<'a, A: Handled> {
+    desk: &'a Desk<A>,
+    stream: &'a StreamId,
+    members: Vec<Pending<A>>,
+    /// Sent, and nobody knows what became of it.
+    unknown: Option<Box<Attempt<A>>>,
+    /// Hints of every attempt of this group.
+    hints: Vec<Hint>,
+    first: bool,
+}
+
+/// How to go on.
+enum Next {
+    Finished,
+    AtOnce,
+    AfterPause,
+}
+
+impl<'a, A: Handled> Group<'a, A> {
+    pub(super) fn new(desk: &'a Desk<A>, stream: &'a StreamId, members: Vec<Pending<A>>) -> Self {
+        Self { desk, stream, members, unknown: None, hints: Vec::new(), first: true }
+    }
+
+    /// Works until everybody is answered or nobody waits any more.
+    pub(super) async fn run(mut self) {
+        let mut pauses = 0;
+        loop {
+            self.members.retain(Pending::is_alive);
+            if self.members.is_empty() {
+                return;
+            }
+            match self.step().await {
+                Next::Finished => return,
+                Next::AtOnce => {}
+                Next::AfterPause => {
+                    tokio::time::sleep(self.desk.config.backoff(pauses, self.salt(pauses))).await;
+                    pauses = pauses.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Next {
+        let (read, rows) = match self.read().await {
+            Ok(read) => read,
+            Err(refusal) => return self.stuck(refusal),
+        };
+        if let Some(attempt) = self.unknown.take() {
+            let unmoved = read.epoch == attempt.append.epoch && read.head == attempt.append.expected;
+            if unmoved && hooks::holds(Guard::UnknownSendsSameBytes) {
+                return self.send(attempt, true).await;
+            }
+            // It may have been committed, and this read shows what it made: publish that.
+            self.publish(&read);
+        }
+        if let Err(refusal) = self.answer_known(&read, rows).await {
+            return self.stuck(refusal);
+        }
+        // Those not found: every attempt so far expected a head that is past, and can never be written any more.
+        self.members.retain(Pending::resolve);
+        if self.members.is_empty() {
+            return Next::Finished;
+        }
+        let plan = match decide_group(self.desk, self.stream, &read, &mut self.members).await {
+            Ok(plan) => plan,
+            Err(refusal) => return self.stuck(refusal),
+        };
+        match plan {
+            Plan::ReadAgain => Next::AfterPause,
+            Plan::Answer => self.answer_decided(),
+            Plan::Append(attempt) => {
+                // Whoever left while this was decided has been told that nothing was applied: decide without them.
+                let before = self.members.len();
+                self.members.retain_mut(|member| !attempt.writes(&member.request.caller.request_id) || member.begin());
+                if self.members.len() < before {
+                    self.members.retain(Pending::resolve);
+                    return Next::AtOnce;
+                }
+                self.send(attempt, false).await
+            }
+        }
+    }
+
+    /// The strong read that everything else rests on: head, state and request ids of one moment.
+    async fn read(&mut self) -> Result<(Snapshot<A>, Vec<RequestRow>), Refusal> {
+        let streams = &self.desk.streams;
+        let ids: Vec<RequestId> = self.members.iter().map(|member| member.request.caller.request_id.clone()).collect();
+        let looks_up = hooks::holds(if self.first { Guard::RequestLookupFirst } else { Guard::RequestLookupAfterConflict });
+        let (read, rows) = if hooks::holds(Guard::RequestLookupInSameRead) {
+            streams.read(self.stream, &ids).await?
+        } else {
+            let (_, rows) = streams.read(self.stream, &ids).await?;
+            tokio::task::yield_now().await;
+            (streams.read(self.stream, &[]).await?.0, rows)
+        };
+        self.first = false;
+        Ok((read, if looks_up { rows } else { Vec::new() }))
+    }
+
+    /// Answers those whose request id is known with their first result.
+    async fn answer_known(&mut self, read: &Snapshot<A>, rows: Vec<RequestRow>) -> Result<(), Refusal> {
+        for row in rows {
+            let found = self.members.iter().position(|member| member.request.caller.request_id == row.id);
+            let Some(position) = found else { continue };
+            let Some(member) = self.members.get_mut(position) else { continue };
+            if !hooks::holds(Guard::RequestLookupBeforeDecide) {
+                decide_group(self.desk, self.stream, read, std::slice::from_mut(member)).await?;
+                if let Some(Decided::Refused(refusal)) = member.decided.take() {
+                    self.members.remove(position).answer(Err(refusal));
+                    continue;
+                }
+            }
+            let result = first_result(self.desk, member, &row, read).await;
+            if let Err(refusal @ Refusal::StoreUnavailable(_)) = result {
+                return Err(refusal);
+            }
+            self.members.remove(position).answer(result);
+        }
+        Ok(())
+    }
+
+    /// Answers everybody as decided.
+    fn answer_decided(&mut self) -> Next {
+        for mut member in self.members.drain(..) {
+            match member.decided.take() {
+                Some(decided) => member.answer(decided.into_result()),
+                None => member.give_up(Refusal::StoreUnavailable("the command was not decided".to_owned())),
+            }
+        }
+        Next::Finished
+    }
+
+    /// One attempt. `again`: the outcome of an earlier one with the same bytes is unknown, so that no answer but "committed"
+    /// settles anything.
+    async fn send(&mut self, attempt: Box<Attempt<A>>, again: bool) -> Next {
+        let store = self.desk.streams.store();
+        hooks::fail_point("loader.hint.before");
+        if !store.feeds_itself()
+            && let Err(error) = self.put_hint(&attempt).await
+        {
+            return self.not_sent(attempt, again, error.into());
+        }
+        hooks::fail_point("loader.hint.written");
+        if !hooks::holds(Guard::PublishAfterCommit) {
+            self.publish(&attempt.after);
+        }
+        // Writing the hint took time: no attempt starts when nobody waits any more.
+        if !self.members.iter().any(Pending::is_alive) {
+            self.unknown = again.then_some(attempt);
+            self.unmark(again);
+            return Next::AtOnce;
+        }
+        hooks::fail_point("loader.append.before");
+        let outcome = store.append(attempt.append.clone()).await;
+        metrics::append_answered(A::NAME, &outcome);
+        match outcome {
+            Ok(Appended::Committed) => self.committed(&attempt),
+            Ok(Appended::Conflict) => {
+                // The next read tells whether an earlier attempt of these bytes was the reason.
+                self.unknown = again.then_some(attempt);
+                self.unmark(again);
+                Next::AtOnce
+            }
+            Err(AppendError::Unknown(_)) if !hooks::holds(Guard::UnknownIsNeverDone) => self.committed(&attempt),
+            Err(AppendError::Unknown(why)) if !hooks::holds(Guard::UnknownIsNeverFailed) => {
+                for member in self.members.drain(..) {
+                    member.answer(Err(Refusal::StoreUnavailable(why.clone())));
+                }
+                Next::Finished
+            }
+            Err(AppendError::Unknown(why)) => {
+                tracing::warn!(stream = %self.stream, seq = attempt.expected(), why, "the outcome of an append is unknown");
+                self.unknown = Some(attempt);
+                Next::AfterPause
+            }
+            Err(AppendError::DiskFull) if !again => {
+                for member in self.members.drain(..) {
+                    member.answer(Err(Refusal::DiskFull));
+                }
+                Next::Finished
+            }
+            Err(AppendError::DiskFull) => self.not_sent(attempt, again, Refusal::DiskFull),
+            Err(AppendError::NotAttempted(why)) => self.not_sent(attempt, again, Refusal::StoreUnavailable(why)),
+        }
+    }
+
+    /// This attempt was not made: try again later, as long as somebody waits.
+    fn not_sent(&mut self, attempt: Box<Attempt<A>>, again: bool, why: Refusal) -> Next {
+        self.unknown = again.then_some(attempt);
+        self.unmark(again);
+        self.stuck(why)
+    }
+
+    fn unmark(&mut self, again: bool) {
+        if !again {
+            self.members.retain(Pending::resolve);
+        }
+    }
+
+    fn committed(&mut self, attempt: &Attempt<A>) -> Next {
+        hooks::fail_point("loader.append.committed");
+        self.desk.streams.remember(self.stream, &attempt.after);
+        self.publish(&attempt.after);
+        hooks::fail_point("loader.committed.unanswered");
+        self.answer_decided()
+    }
+
+    /// The store does not answer, or not with what it should.
+    fn stuck(&mut self, refusal: Refusal) -> Next {
+        if matches!(refusal, Refusal::StoreUnavailable(_) | Refusal::DiskFull) {
+            tracing::debug!(stream = %self.stream, reason = %refusal, "waiting for the store");
+            return Next::AfterPause;
+        }
+        if let Refusal::StoreDamaged(why) = &refusal {
+            tracing::error!(stream = %self.stream, why, "a stored stream cannot be read");
+        }
+        for member in self.members.drain(..) {
+            member.give_up(refusal.clone());
+        }
+        Next::Finished
+    }
+
+    /// Notes, before the attempt, that the stream may move beyond its head: if this process dies, somebody publishes that.
+    async fn put_hint(&mut self, attempt: &Attempt<A>) -> Result<(), tessera_ports::event_store::ReadError> {
+        if !hooks::holds(Guard::HintBeforeAppend) {
+            return Ok(());
+        }
+        let Some(row) = attempt.append.requests.first() else { return Ok(()) };
+        let head = if hooks::holds(Guard::HintPerAttempt) { attempt.expected() } else { 0 };
+        let hint = Hint { stream: self.stream.clone(), request_id: row.id.clone(), head, at: self.desk.clock.now() };
+        self.desk.hints.put(&hint).await?;
+        if !self.hints.iter().any(|known| known.head == hint.head && known.request_id == hint.request_id) {
+            self.hints.push(hint);
+        }
+        Ok(())
+    }
+
+    /// Publishes a state that was committed or strongly read, and then erases the hints it is beyond.
+    fn publish(&mut self, now: &Snapshot<A>) {
+        if now.head.seq == 0 {
+            return;
+        }
+        let change = Change { epoch: now.epoch, stream: self.stream.clone(), seq: now.head.seq, state: now.bytes.clone() };
+        let beyond = self.hints.extract_if(.., |hint| hint.head < now.head.seq).collect();
+        self.desk.due.note(self.stream, now.state.next_due(now.last_event_at));
+        self.desk.outgoing.offer(change, beyond);
+    }
+
+    /// Spreads pauses, so that two loaders do not keep step on one stream.
+    fn salt(&self, pauses: u32) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        pauses.hash(&mut hasher);
+        for member in &self.members {
+            member.request.caller.request_id.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}

@@ -1,0 +1,70 @@
+//! "Everything committed before T is published": said to every partition after each pass of the sweeper, at least every
+//! second while store and feed answer. Servers measure their staleness by it.
+//!
+//! T is taken before the pass lists its hints: what was committed before T had its hint before T, and so was followed. Where
+//! the store feeds itself there is nothing to follow, and the heartbeat beats alone.
+
+use std::sync::Arc;
+
+use tessera_ports::change_feed::Heartbeat;
+use tessera_ports::{ChangePublisher, Clock, EventStore};
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::metric_definitions as metrics;
+use crate::sweeper::{Interrupted, Sweeper};
+
+/// Sweeps and beats.
+#[derive(Debug)]
+pub struct Pulse {
+    store: Arc<dyn EventStore>,
+    feed: Arc<dyn ChangePublisher>,
+    clock: Arc<dyn Clock>,
+    /// `None` where the store feeds itself.
+    sweeper: Option<Sweeper>,
+    config: Arc<Config>,
+}
+
+impl Pulse {
+    /// A pulse over those ports.
+    pub fn new(
+        store: Arc<dyn EventStore>,
+        feed: Arc<dyn ChangePublisher>,
+        clock: Arc<dyn Clock>,
+        sweeper: Option<Sweeper>,
+        config: Arc<Config>,
+    ) -> Self {
+        Self { store, feed, clock, sweeper, config }
+    }
+
+    /// One pass, and a heartbeat if it followed every hint.
+    pub async fn beat(&self) -> Result<(), Interrupted> {
+        let at = self.clock.now();
+        let identity = self.store.identity().await?;
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.pass(identity.epoch, at).await?;
+        }
+        self.feed.beat(&Heartbeat { epoch: identity.epoch, store: identity.store, at }).await?;
+        metrics::heartbeat_sent();
+        Ok(())
+    }
+
+    /// Beats for ever.
+    pub async fn run(self) {
+        let mut failing = false;
+        loop {
+            let begun = Instant::now();
+            match self.beat().await {
+                Ok(()) => failing = false,
+                Err(reason) => {
+                    metrics::heartbeat_missed();
+                    // Said once per outage; the metric and the servers' staleness tell the rest.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%reason, "no heartbeat: not everything is known to be published");
+                    }
+                }
+            }
+            tokio::time::sleep_until(begun + self.config.sweep_interval()).await;
+        }
+    }
+}

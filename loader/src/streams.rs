@@ -1,0 +1,129 @@
+//! Reading streams of one aggregate: strong reads, with what was decoded once kept by (stream, seq), and folds of events.
+//!
+//! The cache only saves decoding: whether a cached state is the current one is said by the store at every read, never by
+//! the cache.
+
+mod cache;
+
+use std::sync::Arc;
+
+use tessera_core::ids::RequestId;
+use tessera_core::stream::{Seq, StreamId};
+use tessera_core::time::Timestamp;
+use tessera_ports::EventStore;
+use tessera_ports::event_store::{CellHash, RequestRow};
+use tessera_proto::storage::{self, StoredEvent};
+
+use self::cache::Cache;
+use crate::aggregate::{Handled, Snapshot};
+use crate::refusal::Refusal;
+
+/// How many events one read of a fold asks for.
+const EVENTS_PER_READ: usize = 500;
+
+/// The streams of one aggregate.
+#[derive(Debug)]
+pub struct Streams<A> {
+    store: Arc<dyn EventStore>,
+    cache: Cache<A>,
+}
+
+/// The events of a stream, folded up to somewhere.
+#[derive(Debug, Clone)]
+pub struct Folded<A: Handled> {
+    /// Seq of the last event folded; 0 when there was none.
+    pub seq: Seq,
+    /// The state after it.
+    pub state: A,
+    /// The last event itself.
+    pub last: Option<StoredEvent<A::Event>>,
+    /// Hash of its cell.
+    pub hash: CellHash,
+}
+
+/// Where a fold ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// After the event with this seq.
+    Seq(Seq),
+    /// After the last event at or before this time.
+    Time(Timestamp),
+}
+
+impl<A: Handled> Streams<A> {
+    /// Streams in `store`, with at most `cache_bytes` of stored states kept decoded.
+    pub fn new(store: Arc<dyn EventStore>, cache_bytes: usize) -> Self {
+        Self { store, cache: Cache::new(cache_bytes) }
+    }
+
+    /// The store they are in.
+    pub fn store(&self) -> &Arc<dyn EventStore> {
+        &self.store
+    }
+
+    /// One strong read: the stream as it is, and those of `requests` that are known, all of one moment.
+    pub async fn read(&self, stream: &StreamId, requests: &[RequestId]) -> Result<(Snapshot<A>, Vec<RequestRow>), Refusal> {
+        let known = self.cache.get(stream);
+        let seq = known.as_ref().map(|snapshot| snapshot.head.seq);
+        let mut read = self.store.read(stream, requests, seq).await?;
+        if read.head.seq == 0 {
+            return Ok((Snapshot::empty(read.epoch), read.requests));
+        }
+        if read.state.is_none() {
+            // Equal seqs are the same event only within one epoch.
+            if let Some(snapshot) = known
+                && snapshot.epoch == read.epoch
+                && snapshot.head == read.head
+            {
+                return Ok((snapshot, read.requests));
+            }
+            read = self.store.read(stream, requests, None).await?;
+        }
+        let bytes = read
+            .state
+            .ok_or_else(|| Refusal::StoreDamaged(format!("stream `{stream}` is at seq {} and has no state", read.head.seq)))?;
+        let (state, last_event_at) = storage::decode_state::<A>(&bytes)?;
+        let snapshot = Snapshot { epoch: read.epoch, head: read.head, last_event_at, state: Arc::new(state), bytes };
+        self.remember(stream, &snapshot);
+        Ok((snapshot, read.requests))
+    }
+
+    /// Keeps what was read or committed.
+    pub fn remember(&self, stream: &StreamId, snapshot: &Snapshot<A>) {
+        self.cache.put(stream, snapshot);
+    }
+
+    /// The event with that seq.
+    pub async fn event(&self, stream: &StreamId, seq: Seq) -> Result<StoredEvent<A::Event>, Refusal> {
+        let cells = self.store.events(stream, seq.saturating_sub(1), 1).await?;
+        let cell = cells.into_iter().next().filter(|cell| cell.seq == seq);
+        let cell = cell.ok_or_else(|| Refusal::StoreDamaged(format!("stream `{stream}` has no event {seq}")))?;
+        Ok(storage::decode_event::<A>(&cell.cell)?)
+    }
+
+    /// Folds the events of a stream from the first on. Cells are taken as they are: their chain is the verifier's business.
+    pub async fn fold(&self, stream: &StreamId, until: Until) -> Result<Folded<A>, Refusal> {
+        let mut folded = Folded { seq: 0, state: A::default(), last: None, hash: CellHash::default() };
+        loop {
+            let cells = self.store.events(stream, folded.seq, EVENTS_PER_READ).await?;
+            let full = cells.len() == EVENTS_PER_READ;
+            for cell in cells {
+                let entry = storage::decode_event::<A>(&cell.cell)?;
+                let beyond = match until {
+                    Until::Seq(seq) => cell.seq > seq,
+                    Until::Time(at) => entry.recorded.at > at,
+                };
+                if beyond {
+                    return Ok(folded);
+                }
+                folded.seq = cell.seq;
+                folded.state = folded.state.evolve(&entry.recorded);
+                folded.last = Some(entry);
+                folded.hash = CellHash::of(&cell.cell);
+            }
+            if !full {
+                return Ok(folded);
+            }
+        }
+    }
+}

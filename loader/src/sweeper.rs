@@ -1,0 +1,121 @@
+//! Following hints: whatever may have been committed and never published is read strongly and published.
+//!
+//! One pass follows every hint there is. Every loader sweeps, after whichever died; publishing twice is harmless. A pass
+//! that followed all of them proves that everything committed before it began is published, which is what a heartbeat says
+//! (`heartbeat.rs`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tessera_core::stream::{Epoch, StreamId};
+use tessera_core::time::Timestamp;
+use tessera_ports::change_feed::{Change, FeedError};
+use tessera_ports::event_store::ReadError;
+use tessera_ports::hint_store::Hint;
+use tessera_ports::hooks::{self, Guard};
+use tessera_ports::{ChangePublisher, EventStore, HintStore};
+
+use crate::metric_definitions as metrics;
+
+/// Streams read at a time in one pass.
+const READS_AT_ONCE: usize = 16;
+
+/// Follows hints.
+#[derive(Debug, Clone)]
+pub struct Sweeper {
+    store: Arc<dyn EventStore>,
+    hints: Arc<dyn HintStore>,
+    feed: Arc<dyn ChangePublisher>,
+    page: usize,
+    hint_age: Duration,
+}
+
+/// Why a pass did not follow every hint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Interrupted {
+    /// The store, or the hints, cannot be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+    /// The feed takes nothing.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// There are more hints that cannot be erased yet than one page holds.
+    #[error("more than {0} appends are under way")]
+    TooMany(usize),
+    /// The store's life ended meanwhile.
+    #[error("the store is in epoch {found}, not in {expected} any more")]
+    OtherEpoch {
+        /// The epoch of the pass.
+        expected: Epoch,
+        /// The epoch that was read.
+        found: Epoch,
+    },
+}
+
+impl Sweeper {
+    /// A sweeper that reads `page` hints at a time, and forgets those without a consequence after `hint_age`.
+    pub fn new(
+        store: Arc<dyn EventStore>,
+        hints: Arc<dyn HintStore>,
+        feed: Arc<dyn ChangePublisher>,
+        page: usize,
+        hint_age: Duration,
+    ) -> Self {
+        Self { store, hints, feed, page, hint_age }
+    }
+
+    /// Follows every hint that there is now.
+    pub async fn pass(&self, epoch: Epoch, now: Timestamp) -> Result<(), Interrupted> {
+        loop {
+            let hints = self.hints.list(self.page).await?;
+            metrics::hints_seen(hints.len());
+            let whole = hints.len() < self.page;
+            let mut streams: BTreeMap<StreamId, Vec<Hint>> = BTreeMap::new();
+            for hint in hints {
+                streams.entry(hint.stream.clone()).or_default().push(hint);
+            }
+            let mut followed = futures::stream::iter(streams)
+                .map(|(stream, hints)| self.follow(epoch, stream, hints, now))
+                .buffer_unordered(READS_AT_ONCE);
+            let mut erased = 0_usize;
+            while let Some(one) = followed.next().await {
+                erased = erased.saturating_add(one?);
+            }
+            if whole {
+                return Ok(());
+            }
+            if erased == 0 {
+                return Err(Interrupted::TooMany(self.page));
+            }
+        }
+    }
+
+    /// Publishes a stream if it is beyond a hint; says how many hints were erased.
+    async fn follow(&self, epoch: Epoch, stream: StreamId, hints: Vec<Hint>, now: Timestamp) -> Result<usize, Interrupted> {
+        let read = self.store.read(&stream, &[], None).await?;
+        if read.epoch != epoch {
+            return Err(Interrupted::OtherEpoch { expected: epoch, found: read.epoch });
+        }
+        let seq = read.head.seq;
+        let (beyond, waiting): (Vec<_>, Vec<_>) = hints.into_iter().partition(|hint| seq > hint.head);
+        if !beyond.is_empty()
+            && let Some(state) = read.state
+        {
+            hooks::fail_point("loader.sweep.before");
+            self.feed.publish(&[Change { epoch, stream, seq, state }]).await?;
+            metrics::changes_swept(1);
+            hooks::fail_point("loader.swept");
+        }
+        // An attempt ends long before a hint is this old, and the read above has not seen it: it never will be written.
+        let dead = waiting
+            .into_iter()
+            .filter(|hint| now.saturating_since(hint.at) > self.hint_age || !hooks::holds(Guard::HintErasedAfterPublish));
+        let needless: Vec<Hint> = beyond.into_iter().chain(dead).collect();
+        for hint in &needless {
+            self.hints.erase(hint).await?;
+        }
+        Ok(needless.len())
+    }
+}

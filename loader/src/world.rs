@@ -1,0 +1,172 @@
+//! Strong reads of what commands are decided against: the catalog, plans and add-ons.
+//!
+//! Callers that want the same stream at the same time share one read: a read that **began after a caller asked** is as
+//! strong for that caller as one of its own. So an import of a million rows reads its plan as often as a read takes, not a
+//! million times.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tessera_core::aggregate::{References, World};
+use tessera_core::catalog::Catalog;
+use tessera_core::plan::{Plan, PlanState};
+use tessera_core::stream::{Epoch, StreamId};
+use tessera_ports::event_store::Head;
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::aggregate::Handled;
+use crate::refusal::Refusal;
+use crate::streams::Streams;
+
+/// Above this many remembered streams, those that nobody is reading are forgotten: ids that do not exist may be asked for
+/// without end.
+const STREAMS_REMEMBERED_MAX: usize = 4_096;
+
+/// Reads worlds.
+#[derive(Debug)]
+pub struct WorldReader {
+    catalog: SharedReads<Catalog, Arc<Catalog>>,
+    offers: SharedReads<PlanState, Option<Arc<Plan>>>,
+}
+
+/// The world one command was decided against.
+#[derive(Debug, Clone, Default)]
+pub struct ReadWorld {
+    /// What was read.
+    pub world: World,
+    /// The seqs at which it was read.
+    pub references: References,
+}
+
+/// What a strong read found.
+#[derive(Debug, Clone)]
+pub struct Found<V> {
+    /// The life of the store.
+    pub epoch: Epoch,
+    /// The head of the stream.
+    pub head: Head,
+    /// The state there.
+    pub value: V,
+}
+
+impl WorldReader {
+    /// Reads catalogs and offers from these streams.
+    pub fn new(catalog: Arc<Streams<Catalog>>, offers: Arc<Streams<PlanState>>) -> Self {
+        Self {
+            catalog: SharedReads::new(catalog, Arc::clone),
+            offers: SharedReads::new(offers, |state| state.0.clone().map(Arc::new)),
+        }
+    }
+
+    /// The catalog, read strongly.
+    pub async fn catalog(&self) -> Result<Found<Arc<Catalog>>, Refusal> {
+        self.catalog.read(&StreamId::Catalog).await
+    }
+
+    /// A plan or add-on, read strongly.
+    pub async fn offer(&self, stream: &StreamId) -> Result<Found<Option<Arc<Plan>>>, Refusal> {
+        self.offers.read(stream).await
+    }
+
+    /// The catalog (if it is needed) and those plans and add-ons, read strongly. `None`: the store is not in `epoch` any more.
+    pub async fn read(
+        &self,
+        epoch: Epoch,
+        needs_catalog: bool,
+        references: &BTreeSet<StreamId>,
+    ) -> Result<Option<ReadWorld>, Refusal> {
+        let mut read = ReadWorld::default();
+        if needs_catalog {
+            let catalog = self.catalog().await?;
+            if catalog.epoch != epoch {
+                return Ok(None);
+            }
+            read.references.catalog = catalog.head.seq;
+            read.world.catalog = (catalog.head.seq, catalog.value);
+        }
+        for stream in references {
+            let offer = self.offer(stream).await?;
+            if offer.epoch != epoch {
+                return Ok(None);
+            }
+            let seq = offer.head.seq;
+            match stream {
+                StreamId::Plan(id) => {
+                    read.references.plans.insert(id.clone(), seq);
+                    read.world.plans.insert(id.clone(), (seq, offer.value));
+                }
+                StreamId::AddOn(id) => {
+                    read.references.add_ons.insert(id.clone(), seq);
+                    read.world.add_ons.insert(id.clone(), (seq, offer.value));
+                }
+                StreamId::Catalog | StreamId::Tenant(_) => {}
+            }
+        }
+        Ok(Some(read))
+    }
+}
+
+/// Reads of many streams, each shared by those who wait for it.
+#[derive(Debug)]
+struct SharedReads<A, V> {
+    streams: Arc<Streams<A>>,
+    /// What callers want of a state; made once per head.
+    value_of: fn(&Arc<A>) -> V,
+    reads: Mutex<HashMap<StreamId, Arc<SharedRead<V>>>>,
+}
+
+#[derive(Debug)]
+struct SharedRead<V> {
+    /// How many callers have asked so far; each takes the number before its own as its ticket.
+    asked: AtomicU64,
+    last: AsyncMutex<LastRead<V>>,
+}
+
+#[derive(Debug)]
+struct LastRead<V> {
+    /// Callers with a ticket below this had asked before the read began.
+    covers: u64,
+    result: Option<Result<Found<V>, Refusal>>,
+}
+
+impl<A: Handled, V: Clone> SharedReads<A, V> {
+    fn new(streams: Arc<Streams<A>>, value_of: fn(&Arc<A>) -> V) -> Self {
+        Self { streams, value_of, reads: Mutex::new(HashMap::new()) }
+    }
+
+    async fn read(&self, stream: &StreamId) -> Result<Found<V>, Refusal> {
+        let shared = self.entry(stream);
+        let ticket = shared.asked.fetch_add(1, Ordering::SeqCst);
+        let mut last = shared.last.lock().await;
+        if let Some(result) = &last.result
+            && last.covers > ticket
+        {
+            return result.clone();
+        }
+        let covers = shared.asked.load(Ordering::SeqCst);
+        let result = self.streams.read(stream, &[]).await.map(|(now, _)| {
+            let value = match &last.result {
+                Some(Ok(before)) if before.epoch == now.epoch && before.head == now.head => before.value.clone(),
+                _ => (self.value_of)(&now.state),
+            };
+            Found { epoch: now.epoch, head: now.head, value }
+        });
+        *last = LastRead { covers, result: Some(result.clone()) };
+        result
+    }
+
+    fn entry(&self, stream: &StreamId) -> Arc<SharedRead<V>> {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = reads.get(stream) {
+            return Arc::clone(shared);
+        }
+        if reads.len() >= STREAMS_REMEMBERED_MAX {
+            reads.retain(|_, shared| Arc::strong_count(shared) > 1);
+        }
+        let last = AsyncMutex::new(LastRead { covers: 0, result: None });
+        let shared = Arc::new(SharedRead { asked: AtomicU64::new(0), last });
+        reads.insert(stream.clone(), Arc::clone(&shared));
+        shared
+    }
+}
