@@ -1,3 +1,5 @@
 //! Entry point.
 
-fn main() {}
+fn main() {
+    println!("{:#}", tessera_cli::document::schema());
+}

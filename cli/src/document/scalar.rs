@@ -1,0 +1,436 @@
+//! The small values of documents: ids, texts, `gold@3`, `87.5%`, `unlimited`, `14d`, RFC 3339 times.
+//!
+//! Each reads strictly, writes what it would read, and describes itself in the published schema.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tessera_core::ids::{AddOnId, FeatureId, LimitId, PlanId, ServiceId, TenantId};
+use tessera_core::plan::TRIAL_MAX;
+use tessera_core::time::Timestamp;
+use tessera_core::value::{
+    Amount, Description, Familiarity, LabelKey, LabelValue, LimitValue, Period, Quantity, Reason, Title, Version, VersionChoice,
+};
+
+const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$";
+const TENANT_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$";
+
+/// A value that is one text in a document.
+pub(super) trait Scalar: Sized {
+    /// Its name in the schema.
+    const NAME: &'static str;
+    /// Reads it; the error names the value and what is allowed.
+    fn read(text: &str) -> Result<Self, String>;
+    /// Writes what `read` reads.
+    fn write(&self) -> String;
+    /// What the schema says of it.
+    fn describe() -> Schema;
+}
+
+/// A [`Scalar`] in a document.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct In<T>(pub(super) T);
+
+impl<'de, T: Scalar> Deserialize<'de> for In<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        T::read(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl<T: Scalar> Serialize for In<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.write())
+    }
+}
+
+impl<T: Scalar> JsonSchema for In<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::NAME.into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        T::describe()
+    }
+}
+
+macro_rules! ids {
+    ($($id:ty, $name:literal, $pattern:expr, $what:literal;)*) => {$(
+        impl Scalar for $id {
+            const NAME: &'static str = $name;
+
+            fn read(text: &str) -> Result<Self, String> {
+                Self::parse(text).map_err(|error| error.to_string())
+            }
+
+            fn write(&self) -> String {
+                self.as_str().to_owned()
+            }
+
+            fn describe() -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "description": $what })
+            }
+        }
+    )*};
+}
+
+ids! {
+    ServiceId, "ServiceId", NAME_PATTERN, "A service of the catalog.";
+    FeatureId, "FeatureId", NAME_PATTERN, "A feature of a service of the catalog.";
+    LimitId, "LimitId", NAME_PATTERN, "A limit of the catalog.";
+    PlanId, "PlanId", NAME_PATTERN, "A plan.";
+    AddOnId, "AddOnId", NAME_PATTERN, "An add-on.";
+    TenantId, "TenantId", TENANT_PATTERN, "A tenant; case-sensitive.";
+}
+
+macro_rules! texts {
+    ($($text:ty, $name:literal, $what:literal, $min:literal, $max:literal;)*) => {$(
+        impl Scalar for $text {
+            const NAME: &'static str = $name;
+
+            fn read(text: &str) -> Result<Self, String> {
+                Self::parse($what, text).map_err(|error| error.to_string())
+            }
+
+            fn write(&self) -> String {
+                self.as_str().to_owned()
+            }
+
+            fn describe() -> Schema {
+                json_schema!({ "type": "string", "minLength": $min, "maxLength": $max })
+            }
+        }
+    )*};
+}
+
+texts! {
+    Title, "Title", "a title", 0, 200;
+    Description, "Description", "a description", 0, 2000;
+    Reason, "Reason", "a reason", 1, 200;
+    LabelKey, "LabelKey", "the key of a label", 1, 63;
+    LabelValue, "LabelValue", "the value of a label", 0, 63;
+}
+
+impl Scalar for Familiarity {
+    const NAME: &'static str = "Familiarity";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|familiarity| familiarity.write() == text);
+        found.ok_or_else(|| format!("`{}` is not a familiarity; allowed are 50%, 75%, 87.5% and 100%", shown(text)))
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Half => "50%",
+            Self::ThreeQuarters => "75%",
+            Self::SevenEighths => "87.5%",
+            Self::Full => "100%",
+        }
+        .to_owned()
+    }
+
+    fn describe() -> Schema {
+        json_schema!({ "enum": ["50%", "75%", "87.5%", "100%"], "description": "How much of a service's UI is shown." })
+    }
+}
+
+impl Scalar for Period {
+    const NAME: &'static str = "Period";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let all = [Self::Never, Self::Hour, Self::Day, Self::Week, Self::Month];
+        let found = all.into_iter().find(|period| period.write() == text);
+        found.ok_or_else(|| format!("`{}` is not a period; allowed are never, hour, day, week and month", shown(text)))
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Never => "never",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+        .to_owned()
+    }
+
+    fn describe() -> Schema {
+        json_schema!({
+            "enum": ["never", "hour", "day", "week", "month"],
+            "description": "When use starts again from nothing (UTC calendar); never if left out.",
+        })
+    }
+}
+
+/// A plan or add-on, followed at its latest version or pinned to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pinned<T> {
+    pub(super) id: T,
+    pub(super) version: VersionChoice,
+}
+
+impl<T: Scalar> Scalar for Pinned<T> {
+    const NAME: &'static str = "PlanChoice";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let Some((id, version)) = text.split_once('@') else {
+            return Ok(Self { id: T::read(text)?, version: VersionChoice::Latest });
+        };
+        let number = version.parse::<Version>().ok().filter(|number| number.to_string() == version);
+        let number = number.ok_or_else(|| {
+            format!("`{}` is not a version; allowed are 1, 2, 3 … or, for the latest, no `@` at all", shown(version))
+        })?;
+        Ok(Self { id: T::read(id)?, version: VersionChoice::Pinned(number) })
+    }
+
+    fn write(&self) -> String {
+        match self.version {
+            VersionChoice::Latest => self.id.write(),
+            VersionChoice::Pinned(version) => format!("{}@{version}", self.id.write()),
+        }
+    }
+
+    fn describe() -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?(@[1-9][0-9]*)?$",
+            "description": "A plan: `gold` follows the latest version, `gold@3` is pinned to version 3.",
+        })
+    }
+}
+
+impl Scalar for Timestamp {
+    const NAME: &'static str = "Time";
+
+    fn read(text: &str) -> Result<Self, String> {
+        parse_time(text)
+    }
+
+    fn write(&self) -> String {
+        format_time(*self)
+    }
+
+    fn describe() -> Schema {
+        json_schema!({ "type": "string", "format": "date-time", "description": "RFC 3339, from 1970 to 9999." })
+    }
+}
+
+impl Scalar for Duration {
+    const NAME: &'static str = "Length";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let length = parse_duration(text)?;
+        if length.is_zero() || length > TRIAL_MAX {
+            return Err(format!("`{}` is not a length of a trial; allowed are above 0 and at most 3653d", shown(text)));
+        }
+        Ok(length)
+    }
+
+    fn write(&self) -> String {
+        format_duration(*self)
+    }
+
+    fn describe() -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]+([dhm]|(\\.[0-9]{1,9})?s)$",
+            "description": "A length of time: days (14d), hours (36h), minutes (90m) or seconds (1.5s).",
+        })
+    }
+}
+
+/// Reads an RFC 3339 time with an offset, such as `2026-01-01T00:00:00Z`.
+pub fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let wrong = |why: &str| {
+        format!("`{}` is not a time: {why}; allowed is RFC 3339 from 1970 to 9999, such as 2026-01-31T12:00:00Z", shown(text))
+    };
+    // The library reads shorter and friendlier forms, too; documents take one form only.
+    let whole = text.is_ascii() && text.len() >= 20 && matches!(text.as_bytes()[10], b'T' | b't');
+    if !whole {
+        return Err(wrong("date, `T`, time of day and offset are needed"));
+    }
+    let offset_at = text[19..].find(['Z', 'z', '+', '-']).map(|at| at + 19);
+    let Some((local, offset)) = offset_at.and_then(|at| text.split_at_checked(at)) else {
+        return Err(wrong("the offset is missing"));
+    };
+    let offset_s = parse_offset(offset).ok_or_else(|| wrong("the offset is not `Z` or of the form +02:00"))?;
+    let local: jiff::civil::DateTime = local.parse().map_err(|error: jiff::Error| wrong(&error.to_string()))?;
+    let nanos = local.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0)).as_nanos();
+    Timestamp::from_nanos(nanos - i128::from(offset_s) * 1_000_000_000).map_err(|_| wrong("it is out of range"))
+}
+
+/// Seconds east of Greenwich.
+fn parse_offset(text: &str) -> Option<i64> {
+    if matches!(text, "Z" | "z") {
+        return Some(0);
+    }
+    let [sign, h1, h2, b':', m1, m2] = text.as_bytes() else { return None };
+    let number = |tens: &u8, ones: &u8| {
+        let digits = tens.is_ascii_digit() && ones.is_ascii_digit();
+        digits.then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
+    };
+    let (hours, minutes) = (number(h1, h2).filter(|h| *h < 24)?, number(m1, m2).filter(|m| *m < 60)?);
+    let east = (hours * 60 + minutes) * 60;
+    match sign {
+        b'+' => Some(east),
+        b'-' => Some(-east),
+        _ => None,
+    }
+}
+
+/// Writes a time as RFC 3339 in UTC, with as many digits of the second as it has.
+pub fn format_time(time: Timestamp) -> String {
+    let nanos = i32::try_from(time.subsec_nanos()).unwrap_or(0);
+    let since_1970 = jiff::SignedDuration::new(time.seconds(), nanos);
+    let civil = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0).saturating_add(since_1970);
+    format!("{civil}Z")
+}
+
+/// Reads a length of time such as `14d`, `36h`, `90m`, `1.5s`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "`{}` is not a length of time; allowed are days (14d), hours (36h), minutes (90m) and seconds (1.5s)",
+            shown(text)
+        )
+    };
+    let (number, seconds_per_unit) = match text.as_bytes().last() {
+        Some(b'd') => (&text[..text.len() - 1], 86_400),
+        Some(b'h') => (&text[..text.len() - 1], 3_600),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b's') => (&text[..text.len() - 1], 1),
+        _ => return Err(wrong()),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    let fraction_fits = fraction.len() <= 9 && (fraction.is_empty() != number.contains('.'));
+    if whole.is_empty() || !digits(whole) || !digits(fraction) || !fraction_fits {
+        return Err(wrong());
+    }
+    if !fraction.is_empty() && seconds_per_unit != 1 {
+        return Err(wrong());
+    }
+    let seconds = whole.parse::<u64>().ok().and_then(|n| n.checked_mul(seconds_per_unit)).ok_or_else(wrong)?;
+    let nanos = format!("{fraction:0<9}").parse::<u32>().map_err(|_| wrong())?;
+    Ok(Duration::new(seconds, nanos))
+}
+
+/// Writes a length of time in the greatest unit that is exact.
+pub fn format_duration(length: Duration) -> String {
+    let (seconds, nanos) = (length.as_secs(), length.subsec_nanos());
+    if nanos > 0 {
+        let fraction = format!("{nanos:09}");
+        return format!("{seconds}.{}s", fraction.trim_end_matches('0'));
+    }
+    match seconds {
+        0 => "0s".to_owned(),
+        s if s % 86_400 == 0 => format!("{}d", s / 86_400),
+        s if s % 3_600 == 0 => format!("{}h", s / 3_600),
+        s if s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
+/// What of the user's text may be repeated in a message.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_default).collect()
+}
+
+/// What a document gives of a limit: a count, or `unlimited`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Maximum(pub(super) LimitValue);
+
+impl<'de> Deserialize<'de> for Maximum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MaximumVisitor;
+
+        impl Visitor<'_> for MaximumVisitor {
+            type Value = Maximum;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number from 0 to 9223372036854775807, or unlimited")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<Maximum, E> {
+                Amount::new(count).map(|amount| Maximum(LimitValue::Maximum(amount))).map_err(E::custom)
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<Maximum, E> {
+                match i64::try_from(count) {
+                    Ok(count) => self.visit_i64(count),
+                    Err(_) => Err(E::invalid_value(serde::de::Unexpected::Unsigned(count), &self)),
+                }
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Maximum, E> {
+                if text == "unlimited" {
+                    return Ok(Maximum(LimitValue::Unlimited));
+                }
+                Err(E::invalid_value(serde::de::Unexpected::Str(&shown(text)), &self))
+            }
+        }
+
+        deserializer.deserialize_any(MaximumVisitor)
+    }
+}
+
+impl Serialize for Maximum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            LimitValue::Maximum(amount) => serializer.serialize_i64(amount.get()),
+            LimitValue::Unlimited => serializer.serialize_str("unlimited"),
+        }
+    }
+}
+
+impl JsonSchema for Maximum {
+    fn schema_name() -> Cow<'static, str> {
+        "Maximum".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "oneOf": [{ "type": "integer", "minimum": 0, "maximum": i64::MAX }, { "const": "unlimited" }],
+            "description": "The most that is allowed, or unlimited.",
+        })
+    }
+}
+
+/// How many of an add-on: 1 to 1,000,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count(pub(super) Quantity);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Quantity::new(i64::deserialize(deserializer)?).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Count {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(self.0.get())
+    }
+}
+
+impl JsonSchema for Count {
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": 1_000_000 })
+    }
+}
+
+impl<T: Scalar> FromStr for In<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        T::read(text).map(Self)
+    }
+}
