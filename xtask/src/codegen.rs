@@ -19,8 +19,10 @@ const GOOGLE_PROTOS: &str = "googleapis-common-protos==1.75.0";
 const PACKAGES: [&str; 2] = ["tessera/v1", "tessera/storage/v1"];
 /// Not imported by ours, but clients that decode our errors by reflection need it.
 const ERROR_DETAILS: &str = "google/rpc/error_details.proto";
-/// Files of the generated folder.
-const GENERATED: [&str; 3] = ["tessera.v1.rs", "tessera.storage.v1.rs", "descriptor.bin"];
+/// The generated code, a file per package.
+const CODE: [&str; 2] = ["tessera.v1.rs", "tessera.storage.v1.rs"];
+/// The descriptors of everything, beside the code.
+const DESCRIPTORS: &str = "descriptor.bin";
 
 /// Generates, or with `check` compares.
 pub(crate) fn run(check: bool) -> Result<()> {
@@ -28,7 +30,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let fresh = root.join("target/xtask/generated");
     generate(&root, &fresh)?;
     let kept = root.join("proto/src/generated");
-    for name in GENERATED {
+    for name in CODE.into_iter().chain([DESCRIPTORS]) {
         let (from, to) = (fresh.join(name), kept.join(name));
         if !check {
             fs::create_dir_all(&kept).context("create proto/src/generated")?;
@@ -57,7 +59,7 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
         .map_err(|error| anyhow::anyhow!("{error:?}"))?
         .file_descriptor_set();
     fs::create_dir_all(out).context("create the folder for generated code")?;
-    fs::write(out.join("descriptor.bin"), without_google_comments(&set).encode_to_vec()).context("write descriptor.bin")?;
+    fs::write(out.join(DESCRIPTORS), without_google_comments(&set).encode_to_vec()).context("write descriptor.bin")?;
     tonic_prost_build::configure()
         .out_dir(out)
         .btree_map(".")
@@ -65,10 +67,30 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(set)
         .context("generate code")?;
-    for package in ["tessera.v1", "tessera.storage.v1"] {
-        ensure!(out.join(format!("{package}.rs")).is_file(), "no code was generated for {package}");
+    for name in CODE {
+        let file = out.join(name);
+        let code = fs::read_to_string(&file).with_context(|| format!("read generated {name}"))?;
+        fs::write(&file, without_allows(&code)).with_context(|| format!("write generated {name}"))?;
     }
     Ok(())
+}
+
+/// The generator's own `allow` attributes give no reasons, which the house rules ask for; `proto/src/generated.rs` states
+/// once, with the reason, what all generated code is excused from.
+fn without_allows(code: &str) -> String {
+    let mut kept = String::with_capacity(code.len());
+    let mut inside = false;
+    for line in code.lines() {
+        let text = line.trim_start();
+        let starts = text.starts_with("#[allow(") || text.starts_with("#![allow(");
+        if starts || inside {
+            inside = !text.ends_with(")]");
+            continue;
+        }
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
 }
 
 /// Our comments are part of what reflection shows; the comments of google's files are not ours to ship.
@@ -96,4 +118,15 @@ fn google_protos(root: &Path) -> Result<PathBuf> {
     }
     ensure!(folder.join(ERROR_DETAILS).is_file(), "{GOOGLE_PROTOS} does not carry {ERROR_DETAILS}");
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_allows;
+
+    #[test]
+    fn allows_are_left_out_and_nothing_else() {
+        let code = "mod a {\n    #![allow(\n        dead_code,\n    )]\n    #[allow(non_camel_case_types)]\n    struct s;\n}\n";
+        assert_eq!(without_allows(code), "mod a {\n    struct s;\n}\n");
+    }
 }

@@ -389,13 +389,6 @@ pub struct DeleteAddOnResponse {
 }
 /// Generated client implementations.
 pub mod add_on_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Add-ons: one editable draft each, and published versions 1, 2, 3 … that never change.
@@ -722,13 +715,6 @@ pub mod add_on_service_client {
 }
 /// Generated server implementations.
 pub mod add_on_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with AddOnServiceServer.
     #[async_trait]
@@ -892,7 +878,6 @@ pub mod add_on_service_server {
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
                 "/tessera.v1.AddOnService/CreateAddOn" => {
-                    #[allow(non_camel_case_types)]
                     struct CreateAddOnSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -937,7 +922,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/GetAddOn" => {
-                    #[allow(non_camel_case_types)]
                     struct GetAddOnSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -982,7 +966,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/ListAddOns" => {
-                    #[allow(non_camel_case_types)]
                     struct ListAddOnsSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -1027,7 +1010,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/UpdateAddOn" => {
-                    #[allow(non_camel_case_types)]
                     struct UpdateAddOnSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -1072,7 +1054,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/PublishAddOn" => {
-                    #[allow(non_camel_case_types)]
                     struct PublishAddOnSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -1117,7 +1098,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/GetAddOnVersion" => {
-                    #[allow(non_camel_case_types)]
                     struct GetAddOnVersionSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -1163,7 +1143,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/ListAddOnVersions" => {
-                    #[allow(non_camel_case_types)]
                     struct ListAddOnVersionsSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -1209,7 +1188,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/DiffAddOnVersions" => {
-                    #[allow(non_camel_case_types)]
                     struct DiffAddOnVersionsSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -1255,7 +1233,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/ArchiveAddOn" => {
-                    #[allow(non_camel_case_types)]
                     struct ArchiveAddOnSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -1300,7 +1277,6 @@ pub mod add_on_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AddOnService/DeleteAddOn" => {
-                    #[allow(non_camel_case_types)]
                     struct DeleteAddOnSvc<T: AddOnService>(pub Arc<T>);
                     impl<
                         T: AddOnService,
@@ -2136,13 +2112,6 @@ pub struct Heartbeat {
 }
 /// Generated client implementations.
 pub mod entitlement_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Answers from the memory of the server; never writes, and never waits for the control plane.
@@ -2368,13 +2337,6 @@ pub mod entitlement_service_client {
 }
 /// Generated server implementations.
 pub mod entitlement_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with EntitlementServiceServer.
     #[async_trait]
@@ -2520,7 +2482,6 @@ pub mod entitlement_service_server {
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
                 "/tessera.v1.EntitlementService/CheckEntitlement" => {
-                    #[allow(non_camel_case_types)]
                     struct CheckEntitlementSvc<T: EntitlementService>(pub Arc<T>);
                     impl<
                         T: EntitlementService,
@@ -2569,7 +2530,6 @@ pub mod entitlement_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.EntitlementService/StreamCheckEntitlement" => {
-                    #[allow(non_camel_case_types)]
                     struct StreamCheckEntitlementSvc<T: EntitlementService>(pub Arc<T>);
                     impl<
                         T: EntitlementService,
@@ -2622,7 +2582,6 @@ pub mod entitlement_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.EntitlementService/BatchCheckEntitlement" => {
-                    #[allow(non_camel_case_types)]
                     struct BatchCheckEntitlementSvc<T: EntitlementService>(pub Arc<T>);
                     impl<
                         T: EntitlementService,
@@ -2671,7 +2630,6 @@ pub mod entitlement_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.EntitlementService/ListEntitlements" => {
-                    #[allow(non_camel_case_types)]
                     struct ListEntitlementsSvc<T: EntitlementService>(pub Arc<T>);
                     impl<
                         T: EntitlementService,
@@ -2720,7 +2678,6 @@ pub mod entitlement_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.EntitlementService/WatchEntitlements" => {
-                    #[allow(non_camel_case_types)]
                     struct WatchEntitlementsSvc<T: EntitlementService>(pub Arc<T>);
                     impl<
                         T: EntitlementService,
@@ -3222,13 +3179,6 @@ impl StreamKind {
 }
 /// Generated client implementations.
 pub mod audit_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Reads the events of all streams; changes nothing.
@@ -3381,13 +3331,6 @@ pub mod audit_service_client {
 }
 /// Generated server implementations.
 pub mod audit_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with AuditServiceServer.
     #[async_trait]
@@ -3496,7 +3439,6 @@ pub mod audit_service_server {
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
                 "/tessera.v1.AuditService/ListAuditEvents" => {
-                    #[allow(non_camel_case_types)]
                     struct ListAuditEventsSvc<T: AuditService>(pub Arc<T>);
                     impl<
                         T: AuditService,
@@ -3542,7 +3484,6 @@ pub mod audit_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AuditService/VerifyAudit" => {
-                    #[allow(non_camel_case_types)]
                     struct VerifyAuditSvc<T: AuditService>(pub Arc<T>);
                     impl<
                         T: AuditService,
@@ -3587,7 +3528,6 @@ pub mod audit_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.AuditService/GetTenantAt" => {
-                    #[allow(non_camel_case_types)]
                     struct GetTenantAtSvc<T: AuditService>(pub Arc<T>);
                     impl<
                         T: AuditService,
@@ -4101,13 +4041,6 @@ impl Period {
 }
 /// Generated client implementations.
 pub mod catalog_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Registers services, their features, and limits. Registered things are archived, never deleted.
@@ -4459,13 +4392,6 @@ pub mod catalog_service_client {
 }
 /// Generated server implementations.
 pub mod catalog_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with CatalogServiceServer.
     #[async_trait]
@@ -4637,7 +4563,6 @@ pub mod catalog_service_server {
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
                 "/tessera.v1.CatalogService/UpsertService" => {
-                    #[allow(non_camel_case_types)]
                     struct UpsertServiceSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -4682,7 +4607,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/GetService" => {
-                    #[allow(non_camel_case_types)]
                     struct GetServiceSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -4727,7 +4651,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/ListServices" => {
-                    #[allow(non_camel_case_types)]
                     struct ListServicesSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -4772,7 +4695,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/ArchiveService" => {
-                    #[allow(non_camel_case_types)]
                     struct ArchiveServiceSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -4818,7 +4740,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/ArchiveFeature" => {
-                    #[allow(non_camel_case_types)]
                     struct ArchiveFeatureSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -4864,7 +4785,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/DisableFeature" => {
-                    #[allow(non_camel_case_types)]
                     struct DisableFeatureSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -4910,7 +4830,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/EnableFeature" => {
-                    #[allow(non_camel_case_types)]
                     struct EnableFeatureSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -4955,7 +4874,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/UpsertLimit" => {
-                    #[allow(non_camel_case_types)]
                     struct UpsertLimitSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -5000,7 +4918,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/GetLimit" => {
-                    #[allow(non_camel_case_types)]
                     struct GetLimitSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -5045,7 +4962,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/ListLimits" => {
-                    #[allow(non_camel_case_types)]
                     struct ListLimitsSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -5090,7 +5006,6 @@ pub mod catalog_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.CatalogService/ArchiveLimit" => {
-                    #[allow(non_camel_case_types)]
                     struct ArchiveLimitSvc<T: CatalogService>(pub Arc<T>);
                     impl<
                         T: CatalogService,
@@ -5481,13 +5396,6 @@ pub struct DeletePlanResponse {
 }
 /// Generated client implementations.
 pub mod plan_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Plans: one editable draft each, and published versions 1, 2, 3 … that never change.
@@ -5814,13 +5722,6 @@ pub mod plan_service_client {
 }
 /// Generated server implementations.
 pub mod plan_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with PlanServiceServer.
     #[async_trait]
@@ -5981,7 +5882,6 @@ pub mod plan_service_server {
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
                 "/tessera.v1.PlanService/CreatePlan" => {
-                    #[allow(non_camel_case_types)]
                     struct CreatePlanSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6026,7 +5926,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/GetPlan" => {
-                    #[allow(non_camel_case_types)]
                     struct GetPlanSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6071,7 +5970,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/ListPlans" => {
-                    #[allow(non_camel_case_types)]
                     struct ListPlansSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6116,7 +6014,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/UpdatePlan" => {
-                    #[allow(non_camel_case_types)]
                     struct UpdatePlanSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6161,7 +6058,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/PublishPlan" => {
-                    #[allow(non_camel_case_types)]
                     struct PublishPlanSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6206,7 +6102,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/GetPlanVersion" => {
-                    #[allow(non_camel_case_types)]
                     struct GetPlanVersionSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6251,7 +6146,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/ListPlanVersions" => {
-                    #[allow(non_camel_case_types)]
                     struct ListPlanVersionsSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6297,7 +6191,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/DiffPlanVersions" => {
-                    #[allow(non_camel_case_types)]
                     struct DiffPlanVersionsSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6343,7 +6236,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/ArchivePlan" => {
-                    #[allow(non_camel_case_types)]
                     struct ArchivePlanSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -6388,7 +6280,6 @@ pub mod plan_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.PlanService/DeletePlan" => {
-                    #[allow(non_camel_case_types)]
                     struct DeletePlanSvc<T: PlanService>(pub Arc<T>);
                     impl<
                         T: PlanService,
@@ -7223,13 +7114,6 @@ impl ImportMode {
 }
 /// Generated client implementations.
 pub mod tenant_service_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Creates and changes tenants. Every mutation is one command and one append to the tenant's stream.
@@ -7840,13 +7724,6 @@ pub mod tenant_service_client {
 }
 /// Generated server implementations.
 pub mod tenant_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with TenantServiceServer.
     #[async_trait]
@@ -8105,7 +7982,6 @@ pub mod tenant_service_server {
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
             match req.uri().path() {
                 "/tessera.v1.TenantService/CreateTenant" => {
-                    #[allow(non_camel_case_types)]
                     struct CreateTenantSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8150,7 +8026,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/StateTenant" => {
-                    #[allow(non_camel_case_types)]
                     struct StateTenantSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8195,7 +8070,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/GetTenant" => {
-                    #[allow(non_camel_case_types)]
                     struct GetTenantSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8240,7 +8114,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/ListTenants" => {
-                    #[allow(non_camel_case_types)]
                     struct ListTenantsSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8285,7 +8158,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/UpdateTenant" => {
-                    #[allow(non_camel_case_types)]
                     struct UpdateTenantSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8330,7 +8202,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/ChangePlan" => {
-                    #[allow(non_camel_case_types)]
                     struct ChangePlanSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8375,7 +8246,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/CancelSubscription" => {
-                    #[allow(non_camel_case_types)]
                     struct CancelSubscriptionSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8421,7 +8291,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/RenewSubscription" => {
-                    #[allow(non_camel_case_types)]
                     struct RenewSubscriptionSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8467,7 +8336,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/CancelScheduledChange" => {
-                    #[allow(non_camel_case_types)]
                     struct CancelScheduledChangeSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8516,7 +8384,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/ActivateTenant" => {
-                    #[allow(non_camel_case_types)]
                     struct ActivateTenantSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8561,7 +8428,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/AttachAddOn" => {
-                    #[allow(non_camel_case_types)]
                     struct AttachAddOnSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8606,7 +8472,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/DetachAddOn" => {
-                    #[allow(non_camel_case_types)]
                     struct DetachAddOnSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8651,7 +8516,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/SetOverride" => {
-                    #[allow(non_camel_case_types)]
                     struct SetOverrideSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8696,7 +8560,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/RemoveOverride" => {
-                    #[allow(non_camel_case_types)]
                     struct RemoveOverrideSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8741,7 +8604,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/SuspendTenant" => {
-                    #[allow(non_camel_case_types)]
                     struct SuspendTenantSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8786,7 +8648,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/ResumeTenant" => {
-                    #[allow(non_camel_case_types)]
                     struct ResumeTenantSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8831,7 +8692,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/StartTrial" => {
-                    #[allow(non_camel_case_types)]
                     struct StartTrialSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8876,7 +8736,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/EndTrial" => {
-                    #[allow(non_camel_case_types)]
                     struct EndTrialSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8921,7 +8780,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/DeleteTenant" => {
-                    #[allow(non_camel_case_types)]
                     struct DeleteTenantSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -8966,7 +8824,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/SetFamiliarity" => {
-                    #[allow(non_camel_case_types)]
                     struct SetFamiliaritySvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,
@@ -9011,7 +8868,6 @@ pub mod tenant_service_server {
                     Box::pin(fut)
                 }
                 "/tessera.v1.TenantService/ImportTenants" => {
-                    #[allow(non_camel_case_types)]
                     struct ImportTenantsSvc<T: TenantService>(pub Arc<T>);
                     impl<
                         T: TenantService,

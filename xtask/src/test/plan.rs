@@ -15,15 +15,8 @@ use crate::workspace::Workspace;
 const BLACK_BOX: &str = "tessera-e2e";
 
 /// Lints the checked-in descriptor set, which holds the imports too: nothing is fetched.
-const BUF_LINT: [&str; 7] = [
-    "buf",
-    "lint",
-    "proto/src/generated/descriptor.bin#format=binpb",
-    "--config",
-    "proto/buf.yaml",
-    "--path",
-    "tessera",
-];
+const BUF_LINT: [&str; 7] =
+    ["buf", "lint", "proto/src/generated/descriptor.bin#format=binpb", "--config", "proto/buf.yaml", "--path", "tessera"];
 
 /// All steps, cheap ones first.
 pub(crate) fn steps(workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
