@@ -28,5 +28,7 @@ pub mod rejection;
 pub mod revision;
 pub mod stream;
 pub mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod value;

@@ -41,6 +41,8 @@ pub struct PlanChoice {
 
 /// Names a scheduled change within its tenant; counts from 1 and is never used again.
 pub type ChangeId = u32;
+/// Greatest change id, so that it fits a signed 32-bit number everywhere.
+pub const CHANGE_ID_MAX: ChangeId = 0x7fff_ffff;
 
 /// A plan change that takes effect at its instant, by the reader's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -54,7 +54,7 @@ fn check_features_named_once(document: &ServiceDocument) -> Result<(), Rejection
     for feature in &document.features {
         if !seen.insert(&feature.id) {
             violations.add(
-                format!("service.features[\"{}\"]", feature.id),
+                format!("features[\"{}\"]", feature.id),
                 format!("feature `{}` is stated twice; allowed is once", feature.id),
             );
         }

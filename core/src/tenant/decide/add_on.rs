@@ -16,7 +16,7 @@ pub(super) fn attach(
     if known == Some(attached) {
         return Ok(Vec::new());
     }
-    offers::check_add_on(add_on, attached.version, Standing::of_add_on(Some(tenant), add_on), "add_on", context)?;
+    offers::check_add_on(add_on, attached.version, Standing::of_add_on(Some(tenant), add_on), "add_on.add_on_id", context)?;
     let count = tenant.add_ons.len();
     if known.is_none() && count >= ADD_ONS_MAX {
         return Err(Rejection::precondition(

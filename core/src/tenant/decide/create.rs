@@ -32,7 +32,7 @@ pub(super) fn create(asked: &Asked<'_>, context: &Context<'_>) -> Result<Vec<Eve
     let mut violations = Violations::default();
     check_labels(asked.labels, "labels", &mut violations);
     violations.into_result()?;
-    offers::check_plan(asked.choice, Standing::New, "plan", context)?;
+    offers::check_plan(asked.choice, Standing::New, "plan_id", context)?;
     let trial_until = match asked.trial {
         None => None,
         Some(length) => Some(subscription::trial_end(asked.choice, asked.starts, length, context)?),
@@ -69,7 +69,7 @@ fn check_sizes(document: &TenantDocument, violations: &mut Violations) {
         ("document.scheduled", "scheduled changes", document.scheduled.len(), SCHEDULED_MAX),
         ("document.add_ons", "add-ons", document.add_ons.len(), ADD_ONS_MAX),
         ("document.overrides", "overrides", overrides, OVERRIDES_MAX),
-        ("document.suspended", "suspension reasons", document.suspensions.len(), SUSPENSIONS_MAX),
+        ("document.suspensions", "suspension reasons", document.suspensions.len(), SUSPENSIONS_MAX),
     ] {
         if count > max {
             violations.add(field, format!("{count} {what}; allowed are at most {max}"));
@@ -86,7 +86,7 @@ fn check_names(tenant: Option<&Tenant>, document: &TenantDocument, context: &Con
         names.check_limit(limit, value.until, &format!("document.overrides[\"{limit}\"]"), violations);
     }
     for service in document.familiarity.keys() {
-        names.check_familiarity(service, &format!("document.familiarity[\"{service}\"]"), violations);
+        names.check_familiarity(service, &format!("document.familiarity_basis_points[\"{service}\"]"), violations);
     }
 }
 
@@ -100,9 +100,9 @@ fn check_offers(
     let coming: BTreeSet<&PlanId> =
         std::iter::once(&meant.choice).chain(meant.scheduled.iter().map(|c| &c.choice)).map(|c| &c.plan).collect();
     let standing = |plan: &PlanId| if coming.contains(plan) { Standing::of_plan(tenant, plan) } else { Standing::Kept };
-    offers::check_plan(&document.choice, standing(&document.choice.plan), "document.plan", context)?;
+    offers::check_plan(&document.choice, standing(&document.choice.plan), "document.plan_id", context)?;
     for (position, change) in document.scheduled.iter().enumerate() {
-        let field = format!("document.scheduled[{position}].plan");
+        let field = format!("document.scheduled[{position}].plan_id");
         offers::check_plan(&change.choice, standing(&change.choice.plan), &field, context)?;
     }
     for (add_on, attached) in &document.add_ons {

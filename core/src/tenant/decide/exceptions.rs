@@ -106,7 +106,7 @@ impl<'a> Names<'a> {
             None => self.catalog.service(service).is_some(),
             Some(feature) => self.catalog.feature(service, feature).is_some(),
         };
-        self.add(problem, registered, until, || format!("{field}.{part}"), violations);
+        self.add(problem, registered, until, || format!("{field}.target.{part}"), violations);
     }
 
     /// Adds what is wrong with an override on `limit`; `field` is where the override stands.
@@ -116,7 +116,7 @@ impl<'a> Names<'a> {
         }
         let problem = names::limit_problem(self.catalog, limit);
         let registered = self.catalog.limit(limit).is_some();
-        self.add(problem, registered, until, || format!("{field}.limit"), violations);
+        self.add(problem, registered, until, || format!("{field}.target.limit"), violations);
     }
 
     /// Adds what is wrong with a familiarity of `service`, stated at `field`.

@@ -7,7 +7,7 @@ use super::offers::{self, Standing};
 use crate::aggregate::Context;
 use crate::plan::TRIAL_MAX;
 use crate::rejection::{Rejection, Violations};
-use crate::tenant::{ChangeId, Event, PlanChoice, SCHEDULED_MAX, ScheduledChange, Tenant, TrialLength};
+use crate::tenant::{CHANGE_ID_MAX, ChangeId, Event, PlanChoice, SCHEDULED_MAX, ScheduledChange, Tenant, TrialLength};
 use crate::time::Timestamp;
 use crate::value::VersionChoice;
 
@@ -27,7 +27,7 @@ pub(super) fn change_plan(
     if changes_nothing {
         return Ok(Vec::new());
     }
-    offers::check_plan(choice, Standing::of_plan(Some(tenant), &choice.plan), "plan", context)?;
+    offers::check_plan(choice, Standing::of_plan(Some(tenant), &choice.plan), "plan_id", context)?;
     let Some(at) = later else { return Ok(vec![Event::PlanChanged(choice.clone())]) };
     let count = subscription.scheduled.len();
     if count >= SCHEDULED_MAX {
@@ -40,7 +40,7 @@ pub(super) fn change_plan(
 
 /// Refuses when `count` new changes would need ids beyond the last there is: ids are never used again.
 pub(super) fn check_change_ids(last: ChangeId, count: usize) -> Result<(), Rejection> {
-    match u32::try_from(count).ok().and_then(|count| last.checked_add(count)) {
+    match u32::try_from(count).ok().and_then(|count| last.checked_add(count)).filter(|last| *last <= CHANGE_ID_MAX) {
         Some(_) => Ok(()),
         None => Err(too_many_changes(format!("the tenant has used {last} change ids and has none left for {count} more"))),
     }
@@ -108,14 +108,15 @@ pub(super) fn trial_end(
             duration
         }
         TrialLength::OfPlan => {
-            let plan = offers::plan(context.world, &choice.plan).ok_or_else(|| offers::plan_not_found(&choice.plan, "plan"))?;
+            let plan =
+                offers::plan(context.world, &choice.plan).ok_or_else(|| offers::plan_not_found(&choice.plan, "plan_id"))?;
             let version = match choice.version {
                 VersionChoice::Latest => plan.latest(),
                 VersionChoice::Pinned(version) => Some(version),
             };
             let published = version
                 .and_then(|version| plan.version(version))
-                .ok_or_else(|| offers::plan_version_not_found(&choice.plan, plan, choice.version, "plan"))?;
+                .ok_or_else(|| offers::plan_version_not_found(&choice.plan, plan, choice.version, "plan_id"))?;
             published.document.trial.ok_or_else(|| {
                 let message = format!("plan `{}` states no trial length; name one", choice.plan);
                 Rejection::precondition("NO_TRIAL_LENGTH", message)
