@@ -1,1 +1,27 @@
-//! Tessera: black-box tests.
+//! Black-box tests of the real binaries: what stands here starts `tessera`, waits for it, asks it and stops it.
+//!
+//! Nothing of server, loader or backends is linked in: only the messages of the API. The binary is one that was built with
+//! the cargo feature `test-hooks`. Nothing pauses for a time: everything waits for a condition, up to a deadline.
+//!
+//! - [`binary`]: which binary, and running it to its end;
+//! - [`dev`]: a running `tessera dev`;
+//! - [`lines`]: what a process prints, line by line;
+//! - [`http`]: the pages for machines;
+//! - [`planes`]: gRPC clients of both planes;
+//! - [`shop`]: a small catalog and plan for suites that need something to sell;
+//! - [`commands`]: commands whose fate is followed;
+//! - [`tools`]: programs that are not ours;
+//! - [`waiting`]: conditions and deadlines.
+
+pub mod binary;
+pub mod commands;
+pub mod dev;
+pub mod http;
+pub mod lines;
+pub mod planes;
+pub mod shop;
+pub mod tools;
+pub mod waiting;
+
+pub use dev::{Dev, Launch};
+pub use planes::Planes;

@@ -1,0 +1,68 @@
+//! What a process prints, kept line by line while it runs, so that a test can wait for a line.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The lines so far. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lines(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    /// Reads `source` to its end on a thread of its own.
+    pub fn follow(source: impl Read + Send + 'static) -> Self {
+        let lines = Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }));
+        let shared = Arc::clone(&lines.0);
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(source);
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                shared.lock().lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+                shared.changed.notify_all();
+                line.clear();
+            }
+            shared.lock().ended = true;
+            shared.changed.notify_all();
+        });
+        lines
+    }
+
+    /// Everything so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().lines.clone()
+    }
+
+    /// Everything, once the source has ended; what there is when it does not end within `patience`.
+    pub fn whole(&self, patience: Duration) -> Vec<String> {
+        let waited = self.0.changed.wait_timeout_while(self.0.lock(), patience, |state| !state.ended);
+        waited.unwrap_or_else(PoisonError::into_inner).0.lines.clone()
+    }
+
+    /// The first line of which `wanted` makes something; `None` when the source ends or `patience` runs out before.
+    pub fn wait_for<T>(&self, patience: Duration, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let find = |state: &State| state.lines.iter().find_map(|line| wanted(line));
+        let waited = self.0.changed.wait_timeout_while(self.0.lock(), patience, |state| !state.ended && find(state).is_none());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        find(&state)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

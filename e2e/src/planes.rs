@@ -1,0 +1,128 @@
+//! gRPC clients of both planes, made from the published messages alone.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tessera_proto::v1;
+use tessera_proto::v1::add_on_service_client::AddOnServiceClient;
+use tessera_proto::v1::audit_service_client::AuditServiceClient;
+use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
+use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
+use tessera_proto::v1::plan_service_client::PlanServiceClient;
+use tessera_proto::v1::tenant_service_client::TenantServiceClient;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::dev::Addresses;
+
+/// A call that takes longer has failed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections to both planes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Planes {
+    /// To the data plane.
+    pub data: Channel,
+    /// To the control plane.
+    pub control: Channel,
+}
+
+impl Planes {
+    /// Connects to both.
+    pub async fn connect(addresses: Addresses) -> anyhow::Result<Self> {
+        Ok(Self { data: channel(addresses.data).await?, control: channel(addresses.control).await? })
+    }
+
+    /// Checks.
+    pub fn entitlements(&self) -> EntitlementServiceClient<Channel> {
+        EntitlementServiceClient::new(self.data.clone())
+    }
+
+    /// Services, features, limits.
+    pub fn catalog(&self) -> CatalogServiceClient<Channel> {
+        CatalogServiceClient::new(self.control.clone())
+    }
+
+    /// Plans.
+    pub fn plans(&self) -> PlanServiceClient<Channel> {
+        PlanServiceClient::new(self.control.clone())
+    }
+
+    /// Add-ons.
+    pub fn add_ons(&self) -> AddOnServiceClient<Channel> {
+        AddOnServiceClient::new(self.control.clone())
+    }
+
+    /// Tenants.
+    pub fn tenants(&self) -> TenantServiceClient<Channel> {
+        TenantServiceClient::new(self.control.clone())
+    }
+
+    /// The record of all changes.
+    pub fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.control.clone())
+    }
+
+    /// One decision, as new as whatever was acknowledged before.
+    pub async fn check(&self, tenant: &str, service: &str, feature: &str) -> anyhow::Result<v1::CheckEntitlementResponse> {
+        let requirement = v1::consistency::Requirement::FullyConsistent(v1::FullyConsistent {});
+        let request = v1::CheckEntitlementRequest {
+            tenant_id: tenant.to_owned(),
+            service: service.to_owned(),
+            feature: feature.to_owned(),
+            consistency: Some(v1::Consistency { requirement: Some(requirement) }),
+            ..Default::default()
+        };
+        let answer = self.entitlements().check_entitlement(request).await;
+        Ok(answer.with_context(|| format!("check {tenant} {service} {feature}"))?.into_inner())
+    }
+
+    /// Every tenant, all pages.
+    pub async fn all_tenants(&self) -> anyhow::Result<Vec<v1::Tenant>> {
+        let mut tenants = Vec::new();
+        let mut request = v1::ListTenantsRequest { page_size: 1_000, ..Default::default() };
+        loop {
+            let page = self.tenants().list_tenants(request.clone()).await.context("list tenants")?.into_inner();
+            tenants.extend(page.tenants);
+            if page.next_page_token.is_empty() {
+                return Ok(tenants);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// Every event of a tenant, all pages.
+    pub async fn events_of(&self, tenant: &str) -> anyhow::Result<Vec<v1::AuditEvent>> {
+        let stream = v1::Stream { kind: v1::StreamKind::Tenant.into(), id: tenant.to_owned() };
+        let mut events = Vec::new();
+        let mut request = v1::ListAuditEventsRequest { stream: Some(stream), page_size: 1_000, ..Default::default() };
+        loop {
+            let page = self.audit().list_audit_events(request.clone()).await.context("list events")?.into_inner();
+            events.extend(page.events);
+            if page.next_page_token.is_empty() {
+                return Ok(events);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    /// Walks every hash chain; returns how many events were walked, and fails on any problem.
+    pub async fn verify_audit(&self) -> anyhow::Result<i64> {
+        let mut events = 0;
+        let mut request = v1::VerifyAuditRequest::default();
+        loop {
+            let page = self.audit().verify_audit(request.clone()).await.context("verify the audit log")?.into_inner();
+            anyhow::ensure!(page.problems.is_empty(), "the audit log has problems: {:?}", page.problems);
+            events += page.events;
+            if page.next_page_token.is_empty() {
+                return Ok(events);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+}
+
+async fn channel(address: SocketAddr) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).context("an address")?.timeout(CALL_TIMEOUT);
+    endpoint.connect().await.with_context(|| format!("connect to {address}"))
+}

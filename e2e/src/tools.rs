@@ -1,0 +1,23 @@
+//! Programs that are not ours: found in `target/tools/bin`, where `.ci/run` puts them, or on PATH.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use crate::binary;
+
+/// Looks for a program. `None` means that the test has nothing to do, and says so; in CI, where nothing may be skipped, it is
+/// an error.
+pub fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
+    let ours = binary::repository().join("target/tools/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::iter::once(ours).chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        if std::env::var("CI").is_ok_and(|value| value == "true") {
+            bail!("`{name}` is not installed; `.ci/run` installs it");
+        }
+        eprintln!("SKIP: `{name}` is not installed; `.ci/run` installs it below target/");
+    }
+    Ok(found)
+}

@@ -1,0 +1,160 @@
+//! A data directory that is not as it should be: each case ends with a message that names the directory and what is wrong,
+//! and nothing in it is changed or lost.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tessera_e2e::commands::{Change, Command};
+use tessera_e2e::{Launch, binary, shop};
+
+/// Anybody but root.
+const NOBODY: u32 = 65_534;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_is_refused_and_the_first_goes_on() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let said = refused(Launch::over(folder.path())?, folder.path())?;
+    assert!(said.contains("another process"), "{said}");
+    let planes = dev.planes().await?;
+    shop::open(&planes).await?;
+    dev.stop()?;
+    // The lock goes with the process.
+    Launch::over(folder.path())?.ready().await?.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_of_a_killed_process_does_not_stay() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    Launch::over(folder.path())?.ready().await?.kill()?;
+    Launch::over(folder.path())?.ready().await?.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_schema_is_refused_untouched() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    one_tenant(folder.path()).await?;
+    let database = database_in(folder.path())?;
+    let connection = rusqlite::Connection::open(&database)?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    assert!(version > 0, "the schema has no version");
+    connection.pragma_update(None, "user_version", version + 1)?;
+    drop(connection);
+    let said = refused(Launch::over(folder.path())?, folder.path())?;
+    assert!(said.contains(&(version + 1).to_string()) && said.contains("newer"), "{said}");
+    let connection = rusqlite::Connection::open(&database)?;
+    connection.pragma_update(None, "user_version", version)?;
+    drop(connection);
+    tenant_is_there(folder.path()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_no_database_is_refused_untouched() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    one_tenant(folder.path()).await?;
+    let database = database_in(folder.path())?;
+    let noise = b"this is not a database, and long enough to be looked at twice by whoever opens it as one".repeat(64);
+    std::fs::write(&database, &noise)?;
+    refused(Launch::over(folder.path())?, folder.path())?;
+    assert_eq!(std::fs::read(&database)?, noise, "a damaged file was changed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_byte_in_the_last_event_is_found_at_start() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    one_tenant(folder.path()).await?;
+    let connection = rusqlite::Connection::open(database_in(folder.path())?)?;
+    let (table, column) = cells(&connection)?;
+    let rows = format!("SELECT rowid, {column} FROM {table} ORDER BY rowid DESC LIMIT 1");
+    let (row, mut cell): (i64, Vec<u8>) = connection.query_row(&rows, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let middle = cell.len() / 2;
+    *cell.get_mut(middle).context("an empty cell")? ^= 1;
+    connection.execute(&format!("UPDATE {table} SET {column} = ?1 WHERE rowid = ?2"), rusqlite::params![cell, row])?;
+    drop(connection);
+    let said = refused(Launch::over(folder.path())?, folder.path())?;
+    assert!(said.contains("hash") || said.contains("damaged"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_may_not_be_written_is_refused() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data)?;
+    let program = for_everybody(folder.path())?;
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o555))?;
+    let mut launch = Launch::of(&program, &data);
+    if rustix::process::geteuid().is_root() {
+        // Root may write anywhere.
+        launch.command().uid(NOBODY);
+    }
+    let said = refused(launch, &data)?;
+    assert!(said.to_lowercase().contains("permission denied") || said.contains("read-only"), "{said}");
+    assert_eq!(std::fs::read_dir(&data)?.count(), 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_in_place_of_the_directory_is_refused() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    std::fs::write(&data, "a file")?;
+    refused(Launch::over(&data)?, &data)?;
+    assert_eq!(std::fs::read_to_string(&data)?, "a file");
+    Ok(())
+}
+
+/// Starts what must not start: it ends with 1 and says why, naming the directory. Returns what it said.
+fn refused(launch: Launch, data: &Path) -> anyhow::Result<String> {
+    let (status, said) = launch.until_it_ends()?;
+    anyhow::ensure!(status.code() == Some(1), "ended with {status}\n{said}");
+    anyhow::ensure!(said.contains(&data.display().to_string()), "does not name the directory: {said}");
+    anyhow::ensure!(!said.contains("panicked"), "{said}");
+    Ok(said)
+}
+
+async fn one_tenant(data: &Path) -> anyhow::Result<()> {
+    let dev = Launch::over(data)?.ready().await?;
+    let planes = dev.planes().await?;
+    shop::open(&planes).await?;
+    let create = Command { tenant: "acme".into(), request_id: "create".into(), change: Change::Create };
+    create.send(&planes, false).await?;
+    dev.stop()
+}
+
+async fn tenant_is_there(data: &Path) -> anyhow::Result<()> {
+    let dev = Launch::over(data)?.ready().await?;
+    let answer = dev.planes().await?.check("acme", shop::SERVICE, shop::FEATURE).await?;
+    assert!(answer.entitled, "{answer:?}");
+    dev.stop()
+}
+
+/// The one file that begins as SQLite's do.
+fn database_in(data: &Path) -> anyhow::Result<PathBuf> {
+    for entry in std::fs::read_dir(data)? {
+        let path = entry?.path();
+        if path.is_file() && std::fs::read(&path)?.starts_with(b"SQLite format 3\0") {
+            return Ok(path);
+        }
+    }
+    anyhow::bail!("no database in {}", data.display())
+}
+
+/// Table and column of the event cells, found by their names so that other columns may come and go.
+fn cells(connection: &rusqlite::Connection) -> anyhow::Result<(String, String)> {
+    let query = "SELECT m.name, c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c \
+                 WHERE m.type = 'table' AND m.name LIKE '%event%' AND c.name = 'cell'";
+    connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).context("a table of events with a column `cell`")
+}
+
+/// A copy of the binary that any user may run.
+fn for_everybody(folder: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    let copy = folder.join("tessera");
+    std::fs::copy(binary::tessera()?, &copy).context("copy the binary")?;
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
+    Ok(copy)
+}

@@ -1,0 +1,155 @@
+//! The real grpcurl against the real binary: a client that knows nothing of us but what reflection tells it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tessera_e2e::binary::{self, Finished};
+use tessera_e2e::{Dev, Launch, tools};
+
+/// A running process with the examples, and the grpcurl to ask it with.
+struct Fixture {
+    dev: Dev,
+    grpcurl: PathBuf,
+    _data: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// `None` when there is no grpcurl.
+    async fn start() -> anyhow::Result<Option<Self>> {
+        let Some(grpcurl) = tools::find("grpcurl")? else { return Ok(None) };
+        let data = tempfile::tempdir()?;
+        let dev = Launch::over(data.path())?.apply("examples/quickstart".as_ref()).ready().await?;
+        Ok(Some(Self { dev, grpcurl, _data: data }))
+    }
+
+    fn run(&self, arguments: &[&str]) -> anyhow::Result<Finished> {
+        binary::run(Command::new(&self.grpcurl).arg("-plaintext").args(arguments))
+    }
+
+    fn data(&self) -> String {
+        self.dev.addresses().data.to_string()
+    }
+
+    fn control(&self) -> String {
+        self.dev.addresses().control.to_string()
+    }
+}
+
+fn json(text: &str) -> anyhow::Result<serde_json::Value> {
+    Ok(serde_json::from_str(text)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_and_describes_both_planes() -> anyhow::Result<()> {
+    let Some(fixture) = Fixture::start().await? else { return Ok(()) };
+    let data = fixture.run(&[&fixture.data(), "list"])?.success()?;
+    for service in ["tessera.v1.EntitlementService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"] {
+        assert!(data.lines().any(|line| line == service), "{service} is missing in:\n{data}");
+    }
+    assert!(data.contains("grpc.reflection.v1alpha.ServerReflection"), "{data}");
+    assert!(!data.contains("TenantService"), "the data plane offers the control plane's services:\n{data}");
+    let control = fixture.run(&[&fixture.control(), "list"])?.success()?;
+    for service in ["TenantService", "PlanService", "AddOnService", "CatalogService", "AuditService"] {
+        assert!(control.lines().any(|line| line == format!("tessera.v1.{service}")), "{service} is missing in:\n{control}");
+    }
+    for (address, services) in [(fixture.data(), data), (fixture.control(), control)] {
+        for service in services.lines() {
+            let described = fixture.run(&[&address, "describe", service])?.success()?;
+            assert!(described.contains("is a service"), "{service}: {described}");
+        }
+    }
+    let request = fixture.run(&[&fixture.data(), "describe", ".tessera.v1.CheckEntitlementRequest"])?.success()?;
+    assert!(request.contains("tenant_id") && request.contains("limit_check"), "{request}");
+    fixture.dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks() -> anyhow::Result<()> {
+    let Some(fixture) = Fixture::start().await? else { return Ok(()) };
+    let body = r#"{"tenant_id":"acme","service":"reporting","feature":"custom-reports","explain":true}"#;
+    let answer = fixture.run(&["-d", body, &fixture.data(), "tessera.v1.EntitlementService/CheckEntitlement"])?.success()?;
+    let answer = json(&answer)?;
+    assert_eq!(answer["entitled"], true, "{answer}");
+    assert_eq!(answer["reason"], "REASON_GRANTED_BY_OVERRIDE", "{answer}");
+    assert_eq!(answer["familiarityBasisPoints"], 8_750, "{answer}");
+    assert!(answer["explanation"].as_array().is_some_and(|steps| steps.len() >= 10), "{answer}");
+    fixture.dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn creates_a_tenant_that_is_entitled_at_its_revision() -> anyhow::Result<()> {
+    let Some(fixture) = Fixture::start().await? else { return Ok(()) };
+    let body = r#"{"tenant_id":"new-one","title":"New","plan_id":"gold","request_id":"once"}"#;
+    let create = ["-d", body, &fixture.control(), "tessera.v1.TenantService/CreateTenant"];
+    let created = json(&fixture.run(&create)?.success()?)?;
+    let again = json(&fixture.run(&create)?.success()?)?;
+    assert_eq!(again["idempotentReplay"], true, "{again}");
+    assert_eq!((&again["tenant"], &again["revision"]), (&created["tenant"], &created["revision"]));
+    let revision = created["revision"].as_str().unwrap_or_default();
+    let body = format!(
+        r#"{{"tenant_id":"new-one","service":"reporting","feature":"exports","consistency":{{"at_least":{{"revision":"{revision}"}}}}}}"#
+    );
+    let answer = fixture.run(&["-d", &body, &fixture.data(), "tessera.v1.EntitlementService/CheckEntitlement"])?.success()?;
+    assert_eq!(json(&answer)?["entitled"], true, "{answer}");
+    fixture.dev.stop()
+}
+
+/// A call that must fail: its code, and the types and contents of its details as grpcurl decodes them by reflection.
+fn failure(fixture: &Fixture, address: &str, method: &str, body: &str) -> anyhow::Result<serde_json::Value> {
+    let finished = fixture.run(&["-format-error", "-d", body, address, method])?;
+    anyhow::ensure!(finished.code != Some(0), "it succeeded: {}", finished.stdout);
+    json(&finished.stderr).map_err(|error| error.context(finished.stderr))
+}
+
+#[track_caller]
+fn assert_reason(error: &serde_json::Value, reason: &str) {
+    let details = error["details"].as_array().cloned().unwrap_or_default();
+    let info = details.iter().find(|detail| detail["@type"] == "type.googleapis.com/google.rpc.ErrorInfo");
+    let info = info.cloned().unwrap_or_default();
+    assert_eq!((info["reason"].as_str(), info["domain"].as_str()), (Some(reason), Some("tessera")), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn error_details_are_decoded() -> anyhow::Result<()> {
+    let Some(fixture) = Fixture::start().await? else { return Ok(()) };
+    let check = "tessera.v1.EntitlementService/CheckEntitlement";
+    let error = failure(&fixture, &fixture.data(), check, r#"{"tenant_id":"no spaces","service":"reporting"}"#)?;
+    assert_eq!(error["code"], 3, "{error}");
+    assert_reason(&error, "INVALID_FIELD");
+    let text = error.to_string();
+    assert!(text.contains("google.rpc.BadRequest") && text.contains("tenant_id") && text.contains("no spaces"), "{error}");
+
+    let create = "tessera.v1.TenantService/CreateTenant";
+    let error = failure(&fixture, &fixture.control(), create, r#"{"tenant_id":"acme","plan_id":"gold"}"#)?;
+    assert_eq!(error["code"], 6, "{error}");
+    assert_reason(&error, "TENANT_EXISTS");
+
+    let error = failure(&fixture, &fixture.control(), create, r#"{"tenant_id":"x","plan_id":"platinum"}"#)?;
+    assert!(error.to_string().contains("platinum"), "{error}");
+
+    let update = "tessera.v1.TenantService/UpdateTenant";
+    let error = failure(&fixture, &fixture.control(), update, r#"{"tenant_id":"acme","title":"x","etag":"stale"}"#)?;
+    assert!(error["code"] == 10 || error["code"] == 3, "{error}");
+
+    let get = "tessera.v1.TenantService/GetTenant";
+    let error = failure(&fixture, &fixture.control(), get, r#"{"tenant_id":"nobody"}"#)?;
+    assert_eq!(error["code"], 5, "{error}");
+    assert_reason(&error, "TENANT_NOT_FOUND");
+    fixture.dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_of_the_readme_work() -> anyhow::Result<()> {
+    let Some(fixture) = Fixture::start().await? else { return Ok(()) };
+    let readme = std::fs::read_to_string(binary::repository().join("README.md"))?;
+    let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with("grpcurl ")).collect();
+    assert!(lines.len() >= 3, "{lines:?}");
+    for line in lines {
+        let line = line.replace("127.0.0.1:7400", &fixture.data()).replace("127.0.0.1:7401", &fixture.control());
+        let rest = line.trim_start_matches("grpcurl ");
+        let script = format!("exec \"$0\" {rest}");
+        let said = binary::run(Command::new("sh").arg("-c").arg(&script).arg(&fixture.grpcurl))?.success()?;
+        assert!(!said.trim().is_empty(), "`{line}` says nothing");
+    }
+    fixture.dev.stop()
+}

@@ -1,0 +1,193 @@
+//! A process from its start to its end: addresses, readiness, health, pages, draining, exit code.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use rustix::process::Signal;
+use tessera_e2e::commands::{Change, Command, Ledger};
+use tessera_e2e::waiting::eventually;
+use tessera_e2e::{Launch, Planes, shop};
+use tessera_proto::v1;
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+const WRITERS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_exits_0_and_loses_no_acknowledged_write() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+    shop::open(&planes).await?;
+
+    let stopping = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        writers.spawn(write_until_refused(planes.clone(), writer, Arc::clone(&stopping)));
+    }
+    let first_writes = eventually("writes of every writer", async || {
+        let tenants = planes.all_tenants().await?.len();
+        anyhow::ensure!(tenants >= 3 * WRITERS, "{tenants} tenants");
+        Ok(())
+    });
+    first_writes.await?;
+    stopping.store(true, Ordering::SeqCst);
+    dev.signal(Signal::TERM)?;
+
+    let mut ledger = Ledger::default();
+    let mut unknown = Vec::new();
+    for (written, pending) in writers.join_all().await {
+        ledger.append(written);
+        unknown.push(pending);
+    }
+    dev.finished_well()?;
+    assert!(ledger.len() >= 3 * WRITERS);
+
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+    for command in unknown {
+        let answer = command.send(&planes, true).await.with_context(|| format!("send {command:?} again"))?;
+        ledger.note(command, answer);
+    }
+    ledger.check_streams(&planes).await?;
+    ledger.check_replays(&planes, 4 * WRITERS).await?;
+    planes.verify_audit().await?;
+    dev.stop()
+}
+
+/// Creates one tenant after the other until the process does not want more; ends with the refused or unanswered command.
+async fn write_until_refused(planes: Planes, writer: usize, stopping: Arc<AtomicBool>) -> (Ledger, Command) {
+    let mut ledger = Ledger::default();
+    let mut number = 0;
+    loop {
+        let name = format!("load-{writer}-{number}");
+        number += 1;
+        let command = Command { tenant: name.clone(), request_id: name, change: Change::Create };
+        match command.send(&planes, false).await {
+            Ok(answer) => ledger.note(command, answer),
+            Err(status) => {
+                assert!(stopping.load(Ordering::SeqCst), "refused before it was asked to stop: {status:?}");
+                return (ledger, command);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_turns_not_serving_before_anything_closes_and_streams_end() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+
+    let mut watches = Vec::new();
+    for channel in [&planes.data, &planes.control] {
+        let request = HealthCheckRequest { service: String::new() };
+        let mut watch = HealthClient::new(channel.clone()).watch(request).await?.into_inner();
+        let now = watch.next().await.context("a first health status")??.status();
+        assert_eq!(now, ServingStatus::Serving);
+        watches.push(watch);
+    }
+    let (requests, receiver) = tokio::sync::mpsc::channel(1);
+    let outgoing = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut checks = planes.entitlements().stream_check_entitlement(outgoing).await?.into_inner();
+    requests.send(v1::StreamCheckEntitlementRequest { id: 7, ..Default::default() }).await?;
+    assert_eq!(checks.next().await.context("an answer")??.id, 7);
+
+    dev.signal(Signal::TERM)?;
+    for mut watch in watches {
+        let next = watch.next().await.context("a health status while draining")??.status();
+        assert_eq!(next, ServingStatus::NotServing);
+    }
+    // The stream ends although this side could go on.
+    let rest = checks.next().await;
+    assert!(!matches!(rest, Some(Ok(_))), "an answer nobody asked for: {rest:?}");
+    drop(requests);
+    dev.finished_well()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_service_is_healthy_by_name_and_described() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+    let of_data: &[&str] = &["tessera.v1.EntitlementService"];
+    let of_control: &[&str] = &["PlanService", "AddOnService", "CatalogService", "TenantService", "AuditService"];
+    let of_control: Vec<String> = of_control.iter().map(|name| format!("tessera.v1.{name}")).collect();
+    let named = of_data.iter().map(|name| (&planes.data, (*name).to_owned()));
+    for (channel, service) in named.chain(of_control.into_iter().map(|name| (&planes.control, name))) {
+        let answer = HealthClient::new(channel.clone()).check(HealthCheckRequest { service: service.clone() }).await;
+        assert_eq!(answer.with_context(|| service.clone())?.into_inner().status(), ServingStatus::Serving, "{service}");
+    }
+    dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_tell_liveness_readiness_metrics_and_digest() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    for page in ["/livez", "/readyz", "/startupz"] {
+        assert_eq!(dev.page(page).await?.status, 200, "{page}");
+    }
+    assert_eq!(dev.page("/nothing-here").await?.status, 404);
+    let planes = dev.planes().await?;
+    shop::open(&planes).await?;
+    let create = Command { tenant: "secret-tenant".into(), request_id: "r".into(), change: Change::Create };
+    create.send(&planes, false).await?;
+    assert!(planes.check("secret-tenant", shop::SERVICE, shop::FEATURE).await?.entitled);
+    let metrics = dev.page("/metrics").await?;
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.body.lines().any(|line| line.starts_with("tessera_")), "{}", metrics.body);
+    let digest = dev.page("/digest").await?;
+    assert_eq!(digest.status, 200);
+    for page in [&metrics.body, &digest.body] {
+        assert!(!page.contains("secret-tenant"), "a page names a tenant: {page}");
+    }
+    dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigint_ends_it_as_sigterm_does() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    dev.signal(Signal::INT)?;
+    dev.finished_well()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_is_seen_by_a_check_that_demands_its_revision() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+    shop::open(&planes).await?;
+    let create = v1::CreateTenantRequest { tenant_id: "acme".into(), plan_id: shop::PLAN.into(), ..Default::default() };
+    let mut revision = planes.tenants().create_tenant(create).await?.into_inner().revision;
+    for suspended in [true, false, true, false] {
+        let check = v1::CheckEntitlementRequest {
+            tenant_id: "acme".into(),
+            service: shop::SERVICE.into(),
+            feature: shop::FEATURE.into(),
+            consistency: Some(v1::Consistency {
+                requirement: Some(v1::consistency::Requirement::AtLeast(v1::AtLeast { revision })),
+            }),
+            ..Default::default()
+        };
+        let answer = planes.entitlements().check_entitlement(check).await?.into_inner();
+        assert!(answer.entitled, "{answer:?}");
+        revision = if suspended {
+            let request = v1::SuspendTenantRequest { tenant_id: "acme".into(), reason: "payment".into(), ..Default::default() };
+            let suspended = planes.tenants().suspend_tenant(request).await?.into_inner();
+            let denied = planes.check("acme", shop::SERVICE, shop::FEATURE).await?;
+            assert_eq!((denied.entitled, denied.reason()), (false, v1::Reason::TenantSuspended), "{suspended:?}");
+            let request = v1::ResumeTenantRequest { tenant_id: "acme".into(), ..Default::default() };
+            planes.tenants().resume_tenant(request).await?.into_inner().revision
+        } else {
+            let request = v1::UpdateTenantRequest { tenant_id: "acme".into(), title: "Acme".into(), ..Default::default() };
+            planes.tenants().update_tenant(request).await?.into_inner().revision
+        };
+    }
+    dev.stop()
+}
