@@ -40,7 +40,8 @@ pub(crate) fn steps(workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
         ),
         step("xtask tests", Action::Tests(owned(&["cargo", "test", "--package", "xtask"]))),
         step("unit and crate tests", tests(&hooks, &["--lib", "--bins"], &named(&targets, Suite::Crate))),
-        step("doc tests", tests(&hooks, &["--doc"], &[])),
+        step("doc tests", examples_in_comments(&hooks)),
+        step("documentation", command(&["cargo", "doc", "--workspace", "--no-deps"])),
     ];
     for (name, suite) in [("conformance", Suite::Conformance), ("simulation", Suite::Simulation)] {
         let names = named(&targets, suite);
@@ -98,9 +99,19 @@ fn clippy(extra: &[&str]) -> Action {
     command(&words)
 }
 
-fn tests(hooks: &str, which: &[&str], targets: &[String]) -> Action {
+fn test_command(hooks: &str, which: &[&str]) -> Vec<String> {
     let mut words = owned(&["cargo", "test", "--workspace", "--exclude", "xtask", "--no-fail-fast", "--features", hooks]);
     words.extend(owned(which));
+    words
+}
+
+/// There may be none: most of what they would show is tested elsewhere.
+fn examples_in_comments(hooks: &str) -> Action {
+    Action::Command(test_command(hooks, &["--doc"]))
+}
+
+fn tests(hooks: &str, which: &[&str], targets: &[String]) -> Action {
+    let mut words = test_command(hooks, which);
     for target in targets {
         words.extend(["--test".to_owned(), target.clone()]);
     }
