@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal};
 use crate::http::{self, Page};
 use crate::lines::Lines;
 use crate::waiting::{PATIENCE, eventually};
-use crate::{Planes, binary};
+use crate::{Planes, binary, tools};
 
 /// How to start it.
 #[derive(Debug)]
@@ -59,7 +59,24 @@ impl Launch {
 
     /// As [`Launch::over`], of another copy of the binary.
     pub fn of(program: &Path, data: &Path) -> Self {
-        let mut command = Command::new(program);
+        Self::with(Command::new(program), data)
+    }
+
+    /// As [`Launch::over`], with a file system of its own mounted at `data`, in memory and empty, that nobody else sees and
+    /// that goes with the process. `options` are those of mount(8). `None` where the system does not let us.
+    pub fn mounted(data: &Path, options: &str) -> anyhow::Result<Option<Self>> {
+        let may = Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|output| output.status.success());
+        if !may {
+            tools::absent("unshare -rm")?;
+            return Ok(None);
+        }
+        let mut command = Command::new("unshare");
+        let script = "mount -t tmpfs -o \"$0\" tmpfs \"$1\" && shift && exec \"$@\"";
+        command.args(["-rm", "sh", "-c", script, options]).arg(data).arg(binary::tessera()?);
+        Ok(Some(Self::with(command, data)))
+    }
+
+    fn with(mut command: Command, data: &Path) -> Self {
         command.arg("dev").arg("--data").arg(data).arg("--print-addresses");
         for listener in ["--data-listen", "--control-listen", "--http-listen"] {
             command.args([listener, "127.0.0.1:0"]);
@@ -195,9 +212,10 @@ impl Dev {
         lines.into_iter().filter(|line| line.contains("ERROR") || line.contains("panicked at")).collect()
     }
 
-    /// The path that the process has open as its executable: the copy that really runs.
-    pub fn executable(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/exe", self.process.pid.as_raw_nonzero()))
+    /// `path` as the process sees it, whatever is mounted for it alone.
+    pub fn sees(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.process.pid.as_raw_nonzero()));
+        root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     fn account(&self) -> String {
@@ -234,5 +252,44 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a script in place of `tessera`.
+    fn script(text: &str) -> Launch {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(text);
+        Launch::with(command, Path::new("nowhere"))
+    }
+
+    const ADDRESSES: &str = r#"{"data":"127.0.0.1:1","control":"127.0.0.1:2","http":"127.0.0.1:3"}"#;
+
+    #[test]
+    fn an_error_in_the_log_is_not_overlooked() {
+        let quiet = script(&format!("echo '{ADDRESSES}'; echo INFO fine >&2")).listening().unwrap();
+        assert_eq!(quiet.addresses().control.port(), 2);
+        assert!(quiet.finished_well().is_ok());
+        let loud = script(&format!("echo '{ADDRESSES}'; echo ERROR broken >&2")).listening().unwrap();
+        assert!(loud.finished_well().unwrap_err().to_string().contains("ERROR broken"));
+        let failed = script(&format!("echo '{ADDRESSES}'; exit 3")).listening().unwrap();
+        assert!(failed.finished_well().is_err());
+    }
+
+    #[test]
+    fn an_early_end_is_told_with_the_log() {
+        let error = script("echo no such directory >&2; exit 1").listening().unwrap_err();
+        assert!(error.to_string().contains("no such directory"));
+        let (status, log) = script("echo gone >&2; exit 4").until_it_ends().unwrap();
+        assert_eq!((status.code(), log.as_str()), (Some(4), "gone"));
+    }
+
+    #[test]
+    fn a_killed_process_says_by_which_signal() {
+        let dev = script(&format!("echo '{ADDRESSES}'; exec cat /dev/zero >/dev/null")).listening().unwrap();
+        assert_eq!(dev.kill().unwrap(), Some(Signal::KILL.as_raw()));
     }
 }

@@ -66,3 +66,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_line_is_found_whether_it_was_said_before_or_comes_later() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let lines = Lines::follow(reader);
+        std::io::Write::write_all(&mut writer, b"one\ntwo\n").unwrap();
+        let find = |wanted: &'static str| lines.wait_for(SOON, |line| (line == wanted).then_some(()));
+        assert!(find("two").is_some() && find("one").is_some());
+        drop(writer);
+        assert_eq!(lines.whole(SOON), ["one", "two"]);
+    }
+
+    #[test]
+    fn the_end_of_the_source_ends_the_wait() {
+        let lines = Lines::follow(&b"the only line"[..]);
+        assert_eq!(lines.wait_for(SOON, |line| (line == "another").then_some(())), None);
+        assert_eq!(lines.all(), ["the only line"]);
+    }
+}

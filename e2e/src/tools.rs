@@ -14,10 +14,16 @@ pub fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
     let found =
         std::iter::once(ours).chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file());
     if found.is_none() {
-        if std::env::var("CI").is_ok_and(|value| value == "true") {
-            bail!("`{name}` is not installed; `.ci/run` installs it");
-        }
-        eprintln!("SKIP: `{name}` is not installed; `.ci/run` installs it below target/");
+        absent(name)?;
     }
     Ok(found)
+}
+
+/// Says that a test is skipped for want of `what`; an error in CI.
+pub fn absent(what: &str) -> anyhow::Result<()> {
+    if std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("`{what}` is not to be had here, and CI skips nothing");
+    }
+    eprintln!("SKIP: `{what}` is not to be had here; `.ci/run` installs what can be installed");
+    Ok(())
 }

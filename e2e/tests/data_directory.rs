@@ -98,6 +98,15 @@ async fn a_directory_that_may_not_be_written_is_refused() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_file_system_is_refused() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let Some(launch) = Launch::mounted(folder.path(), "ro,size=1m")? else { return Ok(()) };
+    let said = refused(launch, folder.path())?;
+    assert!(said.to_lowercase().contains("read-only"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_in_place_of_the_directory_is_refused() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");

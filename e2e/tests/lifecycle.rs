@@ -125,6 +125,39 @@ async fn every_service_is_healthy_by_name_and_described() -> anyhow::Result<()> 
     dev.stop()
 }
 
+/// What one version of the reflection protocol answers to "list services", from one plane.
+macro_rules! listed {
+    ($version:ident, $channel:expr) => {{
+        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+        use tonic_reflection::pb::$version::{ServerReflectionRequest, ServerReflectionResponse};
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let request = ServerReflectionRequest { host: String::new(), message_request };
+        let mut client = ServerReflectionClient::new($channel.clone());
+        let mut answers = client.server_reflection_info(tokio_stream::once(request)).await?.into_inner();
+        let answer: ServerReflectionResponse = answers.next().await.context("an answer")??;
+        match answer.message_response {
+            Some(MessageResponse::ListServicesResponse(list)) => list.service.into_iter().map(|service| service.name).collect(),
+            other => anyhow::bail!("an answer to something else: {other:?}"),
+        }
+    }};
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_versions_of_reflection_list_the_same() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+    for (channel, service) in [(&planes.data, "tessera.v1.EntitlementService"), (&planes.control, "tessera.v1.TenantService")] {
+        let newer: Vec<String> = listed!(v1, channel);
+        let older: Vec<String> = listed!(v1alpha, channel);
+        assert!(newer.iter().any(|name| name == service), "{newer:?}");
+        assert_eq!(newer, older);
+    }
+    dev.stop()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_tell_liveness_readiness_metrics_and_digest() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
