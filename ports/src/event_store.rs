@@ -169,18 +169,20 @@ pub trait EventStore: std::fmt::Debug + Send + Sync + 'static {
     /// With `known` the state is left out when the head is still at that seq.
     async fn read(&self, stream: &StreamId, requests: &[RequestId], known: Option<Seq>) -> Result<StreamRead, ReadError>;
 
-    /// Appends, if head and hash are as expected. One attempt, never repeated inside.
+    /// Appends, if head and hash are as expected. One attempt, never repeated inside. Request rows are no condition: whoever
+    /// appends has looked the ids up in the read that `expected` comes from.
     async fn append(&self, append: Append) -> Result<Appended, AppendError>;
 
-    /// Events of a stream with a seq above `after`, in order without gaps, at most `limit` of them.
+    /// Events of a stream with a seq above `after`, in order without gaps, at most `limit` of them. It sees every event that
+    /// was answered as committed, or that a strong read counted, before the call.
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError>;
 
     /// All streams of a kind, cut into ranges that may be scanned at once and in any order. Every stream that had an event
     /// when this was called is in one of them.
     async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError>;
 
-    /// At most `limit` current states from the beginning of `range`. It overlaps writes: a state answered as committed
-    /// before the call is in it or has a newer one in its place.
+    /// At most `limit` current states from the beginning of `range`. It overlaps writes: a state answered as committed, or
+    /// returned by a strong read, before the call is in it or has a newer one in its place.
     async fn scan(&self, range: &ScanRange, limit: usize) -> Result<ScanPage, ReadError>;
 
     /// How many streams of a kind there are, roughly: sizes tables.

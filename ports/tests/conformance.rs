@@ -1,0 +1,44 @@
+//! The suites on the in-memory ports: they must pass calm, and where only latency is drawn.
+
+use std::time::Duration;
+
+use tessera_ports::conformance::{Run, change_feed, event_store, hint_store};
+use tessera_ports::memory::{FeedChances, MemoryFeed, MemoryStore, StoreChances};
+
+#[tokio::test(start_paused = true)]
+async fn memory_store_conforms() {
+    let store = MemoryStore::new("conformance");
+    event_store::check_all(&store, &Run::new("calm")).await;
+    hint_store::check_all(&store, &Run::new("calm")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_memory_store_with_lagging_replicas_conforms() {
+    let store = MemoryStore::new("conformance");
+    let chances = StoreChances { delay_max: Duration::from_millis(50), replicas_lag: true, ..StoreChances::default() };
+    for seed in 0..4 {
+        store.faults().seed(seed, chances);
+        let run = Run::new(&format!("seed-{seed}"));
+        event_store::check_all(&store, &run).await;
+        hint_store::check_all(&store, &run).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_feed_conforms() {
+    let (store, feed) = (MemoryStore::new("conformance"), MemoryFeed::new("topic", 3));
+    let sides = change_feed::Sides { store: &store, feed: &feed, publisher: &feed };
+    change_feed::check_all(sides, &Run::new("calm")).await;
+    let delay_max = Duration::from_millis(50);
+    feed.faults().seed(1, FeedChances { delay_max, change_twice: 300, ..FeedChances::default() });
+    store.faults().seed(1, StoreChances { delay_max, ..StoreChances::default() });
+    change_feed::check_all(sides, &Run::new("slow")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_store_that_feeds_itself_conforms() {
+    let feed = MemoryFeed::new("topic", 2);
+    let store = MemoryStore::feeding("conformance", feed.clone());
+    event_store::check_all(&store, &Run::new("calm")).await;
+    change_feed::check_all(change_feed::Sides { store: &store, feed: &feed, publisher: &feed }, &Run::new("fed")).await;
+}
