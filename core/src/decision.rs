@@ -1,5 +1,7 @@
 //! What a check asks and what it is answered: the words both evaluators share (and they share nothing else).
 
+mod tag;
+
 use std::collections::BTreeMap;
 
 use crate::ids::{AddOnId, FeatureId, LimitId, PlanId, ServiceId};

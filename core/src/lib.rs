@@ -7,6 +7,8 @@
 //! - [`ids`], [`time`], [`value`]: the words every other module is built of;
 //! - [`catalog`], [`plan`], [`tenant`]: the aggregates, each `decide` and `evolve` (see [`aggregate`]);
 //! - [`decision`]: what a check asks and is answered;
+//! - [`evaluator`]: the answer, from compiled tables, without an allocation;
+//! - [`mod@reference`]: the answer again, written as the design states it, for tests to compare with;
 //! - [`revision`]: the opaque token that names how new an answer is.
 #![deny(
     missing_docs,

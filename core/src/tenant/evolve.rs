@@ -257,7 +257,9 @@ fn delete(tenant: &mut Tenant, at: Timestamp) {
     let remains = blank(&tenant.title, &BTreeMap::new(), &tenant.subscription.choice, at);
     *tenant = Tenant {
         deleted_at: Some(at),
+        recorded_through: tenant.recorded_through,
         created_at: tenant.created_at,
+        updated_at: tenant.updated_at,
         references: std::mem::take(&mut tenant.references),
         ..remains
     };
