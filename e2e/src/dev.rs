@@ -86,12 +86,14 @@ impl Launch {
     }
 
     /// With documents to apply.
+    #[must_use]
     pub fn apply(mut self, documents: &Path) -> Self {
         self.command.arg("--apply").arg(documents);
         self
     }
 
     /// With an environment variable.
+    #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self

@@ -53,8 +53,9 @@ impl Lines {
     /// The first line of which `wanted` makes something; `None` when the source ends or `patience` runs out before.
     pub fn wait_for<T>(&self, patience: Duration, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
         let find = |state: &State| state.lines.iter().find_map(|line| wanted(line));
-        let waited = self.0.changed.wait_timeout_while(self.0.lock(), patience, |state| !state.ended && find(state).is_none());
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let missing = |state: &mut State| !state.ended && find(state).is_none();
+        let woken = self.0.changed.wait_timeout_while(self.0.lock(), patience, missing);
+        let (state, _) = woken.unwrap_or_else(PoisonError::into_inner);
         find(&state)
     }
 }

@@ -141,7 +141,7 @@ async fn tenant_is_there(data: &Path) -> anyhow::Result<()> {
     dev.stop()
 }
 
-/// The one file that begins as SQLite's do.
+/// The one file that begins as databases do.
 fn database_in(data: &Path) -> anyhow::Result<PathBuf> {
     for entry in std::fs::read_dir(data)? {
         let path = entry?.path();

@@ -123,11 +123,11 @@ async fn every_plan_and_tenant_of_the_issue_is_there() -> anyhow::Result<()> {
     let planes = dev.planes().await?;
     let request = v1::ListPlansRequest { page_size: 1_000, ..Default::default() };
     let listed = planes.plans().list_plans(request).await?.into_inner().plans;
-    let mut plans: Vec<(&str, i32)> = listed.iter().map(|plan| (plan.plan_id.as_str(), plan.latest_version)).collect();
-    plans.sort_unstable();
+    let mut published: Vec<(&str, i32)> = listed.iter().map(|plan| (plan.plan_id.as_str(), plan.latest_version)).collect();
+    published.sort_unstable();
     let expected =
         ["basic-school", "bronze", "enterprise", "gold", "municipality", "professional", "school-district", "silver", "starter"];
-    assert_eq!(plans, expected.map(|plan| (plan, 1)));
+    assert_eq!(published, expected.map(|plan| (plan, 1)));
 
     let tenants = planes.all_tenants().await?;
     for tenant in DECISIONS.iter().map(|row| row.0).filter(|name| !["nobody", "Acme"].contains(name)) {
