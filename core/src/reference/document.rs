@@ -6,9 +6,7 @@ use super::World;
 use super::in_force::{in_force, plan_document};
 use super::steps::{decide, grace_until, limit_value};
 use super::valid_until::first_change;
-use crate::decision::{
-    Decision, Detail, EffectiveDocument, FeatureEntitlement, Query, Reason, ServiceEntitlement, TenantStatus,
-};
+use crate::decision::{Decision, Detail, EffectiveDocument, FeatureEntitlement, Query, Reason, ServiceEntitlement, TenantStatus};
 use crate::ids::AddOnId;
 use crate::tenant::Tenant;
 use crate::time::Timestamp;

@@ -31,9 +31,7 @@ pub(super) fn decide(world: &World<'_>, tenant: Option<&Tenant>, query: &Query<'
             let value = limit_value(world, tenant, &registered.id, now);
             let remaining = match value {
                 LimitValue::Unlimited => None,
-                LimitValue::Maximum(maximum) => {
-                    Some(clamp(i128::from(maximum.get()) - i128::from(asked.used.get())))
-                }
+                LimitValue::Maximum(maximum) => Some(clamp(i128::from(maximum.get()) - i128::from(asked.used.get()))),
             };
             limit = Some(LimitState { name: registered.id.clone(), value, used: asked.used, remaining });
         }
