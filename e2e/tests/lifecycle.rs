@@ -173,8 +173,8 @@ async fn pages_tell_liveness_readiness_metrics_and_digest() -> anyhow::Result<()
     assert!(planes.check("secret-tenant", shop::SERVICE, shop::FEATURE).await?.entitled);
     let metrics = dev.page("/metrics").await?;
     assert_eq!(metrics.status, 200);
-    for part in ["loader_", "server_"] {
-        assert!(metrics.body.lines().any(|line| line.starts_with(part)), "no metric of {part}:\n{}", metrics.body);
+    for part in ["tessera_commands_total", "tessera_checks_total"] {
+        assert!(metrics.body.lines().any(|line| line.starts_with(part)), "no {part}:\n{}", metrics.body);
     }
     let digest = dev.page("/digest").await?;
     assert_eq!(digest.status, 200);

@@ -9,29 +9,29 @@ use crate::handler::Done;
 use crate::refusal::Refusal;
 
 /// Commands answered; labels `aggregate`, `outcome`.
-pub const COMMANDS_TOTAL: &str = "loader_commands_total";
+pub const COMMANDS_TOTAL: &str = "tessera_commands_total";
 /// Time from a command's arrival to its answer; label `aggregate`.
-pub const COMMAND_DURATION_SECONDS: &str = "loader_command_duration_seconds";
+pub const COMMAND_DURATION_SECONDS: &str = "tessera_command_duration_seconds";
 /// Commands that went into one append; label `aggregate`.
-pub const GROUP_COMMANDS: &str = "loader_group_commands";
+pub const GROUP_COMMANDS: &str = "tessera_group_commands";
 /// Append attempts; labels `aggregate`, `outcome`.
-pub const APPENDS_TOTAL: &str = "loader_appends_total";
+pub const APPENDS_TOTAL: &str = "tessera_appends_total";
 /// Changes published by the publisher.
-pub const CHANGES_PUBLISHED_TOTAL: &str = "loader_changes_published_total";
+pub const CHANGES_PUBLISHED_TOTAL: &str = "tessera_changes_published_total";
 /// Changes that the publisher left to the sweeper.
-pub const CHANGES_LEFT_TOTAL: &str = "loader_changes_left_total";
+pub const CHANGES_LEFT_TOTAL: &str = "tessera_changes_left_total";
 /// Changes published by the sweeper.
-pub const CHANGES_SWEPT_TOTAL: &str = "loader_changes_swept_total";
+pub const CHANGES_SWEPT_TOTAL: &str = "tessera_changes_swept_total";
 /// Hints that the sweeper's last read found.
-pub const HINTS: &str = "loader_hints";
+pub const HINTS: &str = "tessera_hints";
 /// Heartbeats sent.
-pub const HEARTBEATS_TOTAL: &str = "loader_heartbeats_total";
+pub const HEARTBEATS_TOTAL: &str = "tessera_heartbeats_total";
 /// Heartbeats that were due and could not be sent.
-pub const HEARTBEATS_MISSED_TOTAL: &str = "loader_heartbeats_missed_total";
+pub const HEARTBEATS_MISSED_TOTAL: &str = "tessera_heartbeats_missed_total";
 /// Tenants whose due changes were recorded; label `outcome`.
-pub const DUE_TENANTS_TOTAL: &str = "loader_due_tenants_total";
+pub const DUE_TENANTS_TOTAL: &str = "tessera_due_tenants_total";
 /// Import rows answered; label `outcome`.
-pub const IMPORT_ROWS_TOTAL: &str = "loader_import_rows_total";
+pub const IMPORT_ROWS_TOTAL: &str = "tessera_import_rows_total";
 
 /// All of them.
 pub const ALL: [&str; 12] = [

@@ -7,6 +7,7 @@ mod edges;
 mod findings;
 mod guards;
 mod manifests;
+mod metrics;
 mod sources;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     findings.extend(edges::check(&files, &Workspace::load()?)?);
     findings.extend(guards::check(&files));
+    findings.extend(metrics::check(&files));
     findings.extend(documents::check(&files));
     for finding in &findings {
         println!("{finding}");
