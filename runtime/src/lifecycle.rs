@@ -110,8 +110,9 @@ impl Tasks {
         let (tasks, hard) = (self.clone(), self.shutdown.hard.clone());
         self.work.spawn(async move {
             tokio::select! {
-                ended = std::panic::AssertUnwindSafe(future).catch_unwind() => tasks.ended(name, ended),
+                biased;
                 () = hard.cancelled() => debug!(task = name, "dropped"),
+                ended = std::panic::AssertUnwindSafe(future).catch_unwind() => tasks.ended(name, ended),
             }
         });
     }
@@ -124,8 +125,9 @@ impl Tasks {
         let (tasks, alone) = (self.clone(), self.alone.clone());
         self.company.spawn(async move {
             tokio::select! {
-                ended = std::panic::AssertUnwindSafe(future).catch_unwind() => tasks.ended(name, ended),
+                biased;
                 () = alone.cancelled() => debug!(task = name, "dropped"),
+                ended = std::panic::AssertUnwindSafe(future).catch_unwind() => tasks.ended(name, ended),
             }
         });
     }
@@ -141,12 +143,13 @@ impl Tasks {
         let hard = self.shutdown.hard.clone();
         let errand = async move {
             tokio::select! {
+                biased;
+                () = hard.cancelled() => debug!(task = name, "dropped"),
                 ended = std::panic::AssertUnwindSafe(future).catch_unwind() => match ended {
                     // Nobody may be waiting any more; the errand is done all the same.
                     Ok(result) => drop(sender.send(result)),
                     Err(panic) => error!(task = name, panic = panic_text(&*panic), "an errand panicked"),
                 },
-                () = hard.cancelled() => debug!(task = name, "dropped"),
             }
         };
         self.work.spawn(errand.in_current_span());
@@ -165,6 +168,13 @@ impl Tasks {
                 }
             }
         });
+    }
+
+    /// Drops every task where it stands, as a crash would: nothing finishes and nothing is told. For simulations.
+    #[cfg(feature = "test-hooks")]
+    pub fn crash(&self) {
+        self.shutdown.abort();
+        self.alone.cancel();
     }
 
     /// Waits for the first signal (or for somebody to begin draining), then for work to finish, then stops company.
