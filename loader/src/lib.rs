@@ -11,11 +11,16 @@ pub mod config;
 pub mod digest;
 pub mod due;
 pub mod etag;
+mod grpc;
 pub mod handler;
 pub mod heartbeat;
 pub mod metric_definitions;
 pub mod publisher;
 pub mod refusal;
+pub mod service;
 pub mod streams;
 pub mod sweeper;
 pub mod world;
+
+pub use config::Config;
+pub use service::{Dependencies, Handle, Loader, build};

@@ -46,8 +46,8 @@ pub struct Folded<A: Handled> {
 pub enum Until {
     /// After the event with this seq.
     Seq(Seq),
-    /// After the last event at or before this time.
-    Time(Timestamp),
+    /// After the last event at or before this time, and not before this seq.
+    TimeAndSeq(Timestamp, Seq),
 }
 
 impl<A: Handled> Streams<A> {
@@ -97,7 +97,7 @@ impl<A: Handled> Streams<A> {
     pub async fn event(&self, stream: &StreamId, seq: Seq) -> Result<StoredEvent<A::Event>, Refusal> {
         let cells = self.store.events(stream, seq.saturating_sub(1), 1).await?;
         let cell = cells.into_iter().next().filter(|cell| cell.seq == seq);
-        let cell = cell.ok_or_else(|| Refusal::StoreDamaged(format!("stream `{stream}` has no event {seq}")))?;
+        let cell = cell.ok_or_else(|| Refusal::StoreUnavailable(format!("event {seq} of `{stream}` is not there yet")))?;
         Ok(storage::decode_event::<A>(&cell.cell)?)
     }
 
@@ -111,7 +111,7 @@ impl<A: Handled> Streams<A> {
                 let entry = storage::decode_event::<A>(&cell.cell)?;
                 let beyond = match until {
                     Until::Seq(seq) => cell.seq > seq,
-                    Until::Time(at) => entry.recorded.at > at,
+                    Until::TimeAndSeq(at, seq) => entry.recorded.at > at && cell.seq > seq,
                 };
                 if beyond {
                     return Ok(folded);

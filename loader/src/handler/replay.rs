@@ -28,6 +28,9 @@ pub(super) async fn first_result<A: Handled>(
         (now.head.seq, Arc::clone(&now.state), Some(desk.streams.event(&request.stream, row.seq).await?))
     } else {
         let folded = desk.streams.fold(&request.stream, Until::Seq(row.seq)).await?;
+        if folded.seq != row.seq {
+            return Err(Refusal::StoreUnavailable(format!("event {} of `{}` is not there yet", row.seq, request.stream)));
+        }
         (folded.seq, Arc::new(folded.state), folded.last)
     };
     let settled = last.as_ref().and_then(|last| A::settled(&last.recorded.event));

@@ -1,0 +1,109 @@
+//! A tenant and what it was entitled to as of a time. In the past every stream it rests on is folded to that time; in the
+//! future today's states are asked with the clock set forward.
+//!
+//! Clocks of different loaders differ a little: a stream that the tenant was decided against is folded at least to the seq
+//! that the tenant's state names, even where the event that made it is dated later.
+
+use std::collections::BTreeSet;
+
+use tessera_core::catalog::Catalog;
+use tessera_core::evaluator::{self, Tables, TenantRow};
+use tessera_core::ids::{AddOnId, PlanId, TenantId};
+use tessera_core::plan::PlanState;
+use tessera_core::stream::{Seq, StreamId};
+use tessera_core::tenant::{Tenant, TenantState, schedule};
+use tessera_core::time::Timestamp;
+use tessera_proto::convert::{decision, tenant as convert, time};
+use tessera_proto::status::Failure;
+use tessera_proto::v1;
+
+use crate::aggregate::Handled;
+use crate::etag;
+use crate::grpc::mutation::revision_at;
+use crate::grpc::tenant_svc::not_found;
+use crate::refusal::Refusal;
+use crate::streams::{Streams, Until};
+
+/// Every stream there is, to be read as of a time.
+#[derive(Debug)]
+pub(crate) struct Past<'a> {
+    pub(crate) catalog: &'a Streams<Catalog>,
+    pub(crate) offers: &'a Streams<PlanState>,
+    pub(crate) tenants: &'a Streams<TenantState>,
+}
+
+impl Past<'_> {
+    /// The tenant as of `at`, where it is `now`.
+    pub(crate) async fn tenant_at(
+        &self,
+        id: &TenantId,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<v1::GetTenantAtResponse, Failure> {
+        let stream = StreamId::Tenant(id.clone());
+        // Strong, so that everything answered before is seen.
+        let (newest, _) = self.tenants.read(&stream, &[]).await?;
+        let as_of = AsOf { at, is_past: at < now };
+        let (seq, state) = as_of.state(self.tenants, &stream, 0).await?;
+        let tenant = state.0.ok_or_else(|| not_found(id.as_str()))?;
+        let tables = self.tables(as_of, &tenant).await?;
+        let row = TenantRow::compile(&tables, seq, &tenant)
+            .map_err(|missing| Failure::internal(format!("tenant `{id}` as of then: {missing}")))?;
+        let document = evaluator::document(&tables, &row, at)
+            .ok_or_else(|| Failure::internal("a row cannot be asked of the tables it was compiled against"))?;
+
+        let stands = schedule::at(&tenant, at);
+        let effective = Some(document.plan.1);
+        let etag = etag::of_stream(newest.epoch, seq);
+        Ok(v1::GetTenantAtResponse {
+            tenant: Some(convert::to_tenant(id, &stands, stands.status(at), effective, etag)),
+            entitlements: Some(v1::TenantEntitlements {
+                revision: revision_at(newest.epoch, &stream, seq),
+                evaluated_at: Some(time::to_timestamp(at)),
+                document_tag: document.tag(),
+                ..decision::to_document(id.as_str(), &document)
+            }),
+        })
+    }
+
+    /// Catalog, plans and add-ons as of then, as far as the tenant names them.
+    async fn tables(&self, as_of: AsOf, tenant: &Tenant) -> Result<Tables, Failure> {
+        let references = &tenant.references;
+        let mut tables = Tables::empty();
+        let (seq, catalog) = as_of.state(self.catalog, &StreamId::Catalog, references.catalog).await?;
+        let unreadable = |error: evaluator::TablesError| Failure::internal(error.to_string());
+        tables.set_catalog(seq, &catalog).map_err(unreadable)?;
+        let plans: BTreeSet<&PlanId> = tenant.named_plans().collect();
+        for id in plans {
+            let at_least = references.plans.get(id).copied().unwrap_or(0);
+            let (seq, plan) = as_of.state(self.offers, &StreamId::Plan(id.clone()), at_least).await?;
+            tables.set_plan(id, seq, plan.0.as_ref()).map_err(unreadable)?;
+        }
+        let add_ons: BTreeSet<&AddOnId> = tenant.add_ons.keys().collect();
+        for id in add_ons {
+            let at_least = references.add_ons.get(id).copied().unwrap_or(0);
+            let (seq, add_on) = as_of.state(self.offers, &StreamId::AddOn(id.clone()), at_least).await?;
+            tables.set_add_on(id, seq, add_on.0.as_ref()).map_err(unreadable)?;
+        }
+        Ok(tables)
+    }
+}
+
+/// A time at which streams are read.
+#[derive(Debug, Clone, Copy)]
+struct AsOf {
+    at: Timestamp,
+    is_past: bool,
+}
+
+impl AsOf {
+    /// A stream as of then, at least at the seq `at_least`.
+    async fn state<A: Handled>(self, streams: &Streams<A>, stream: &StreamId, at_least: Seq) -> Result<(Seq, A), Refusal> {
+        if self.is_past {
+            let folded = streams.fold(stream, Until::TimeAndSeq(self.at, at_least)).await?;
+            return Ok((folded.seq, folded.state));
+        }
+        let (now, _) = streams.read(stream, &[]).await?;
+        Ok((now.head.seq, (*now.state).clone()))
+    }
+}

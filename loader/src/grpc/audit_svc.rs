@@ -1,0 +1,271 @@
+//! `tessera.v1.AuditService`: reads the events of all streams, proves that nothing was altered, and shows tenants as of a time.
+
+use std::collections::VecDeque;
+
+use tessera_core::catalog::Catalog;
+use tessera_core::plan::PlanState;
+use tessera_core::stream::{StreamId, StreamKind};
+use tessera_core::tenant::TenantState;
+use tessera_core::time::Timestamp;
+use tessera_ports::EventStore;
+use tessera_ports::event_store::{CellHash, EventCell, ScanRange};
+use tessera_proto::convert::{Fields, tenant as convert, time};
+use tessera_proto::status::Failure;
+use tessera_proto::storage::EventLink;
+use tessera_proto::v1;
+use tessera_proto::v1::audit_service_server::AuditService;
+use tonic::{Request, Response, Status};
+
+use super::audit::at::Past;
+use super::audit::payload;
+use super::audit::verify::{Found, verify};
+use super::gate::Gate;
+use super::page::{self, Page, Place};
+use crate::handler::Handler;
+use crate::refusal::Refusal;
+
+/// Events read at a time.
+const EVENTS_PER_READ: usize = 256;
+/// Events that one page looks at, at most, whatever it filters.
+const EVENTS_PER_PAGE: usize = 20_000;
+/// Streams that a verification walks when it is not told how many.
+const VERIFY_DEFAULT: usize = 1_000;
+/// Most streams that one call of a verification walks.
+const VERIFY_MAX: usize = 10_000;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(crate) struct AuditSvc {
+    gate: Gate,
+    catalog: Handler<Catalog>,
+    offers: Handler<PlanState>,
+    tenants: Handler<TenantState>,
+}
+
+/// Which streams are asked about.
+enum Streams {
+    One(StreamId),
+    All(Vec<StreamKind>),
+}
+
+/// Which of their events.
+struct Filter {
+    actor: String,
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Filter {
+    fn read(fields: &mut Fields, request: &v1::ListAuditEventsRequest) -> Self {
+        Self {
+            actor: request.actor.clone(),
+            from: time::timestamp(fields, "start_time", request.start_time.as_ref()),
+            until: time::timestamp(fields, "end_time", request.end_time.as_ref()),
+        }
+    }
+
+    fn shows(&self, link: &EventLink) -> bool {
+        (self.actor.is_empty() || link.actor.as_str() == self.actor)
+            && self.from.is_none_or(|from| link.at >= from)
+            && self.until.is_none_or(|until| link.at < until)
+    }
+}
+
+fn streams(asked: Option<&v1::Stream>) -> Result<Streams, Failure> {
+    let Some(asked) = asked else { return Ok(Streams::All(StreamKind::ALL.to_vec())) };
+    let kind = match v1::StreamKind::try_from(asked.kind) {
+        Ok(v1::StreamKind::Catalog) => return Ok(Streams::One(StreamId::Catalog)),
+        Ok(v1::StreamKind::Plan) => StreamKind::Plan,
+        Ok(v1::StreamKind::AddOn) => StreamKind::AddOn,
+        Ok(v1::StreamKind::Tenant) => StreamKind::Tenant,
+        Ok(v1::StreamKind::Unspecified) if asked.id.is_empty() => return Ok(Streams::All(StreamKind::ALL.to_vec())),
+        Ok(v1::StreamKind::Unspecified) | Err(_) => {
+            let description = format!("`{}` is not a kind; allowed are CATALOG, PLAN, ADD_ON and TENANT", asked.kind);
+            return Err(Failure::invalid_field("stream.kind", description));
+        }
+    };
+    if asked.id.is_empty() {
+        return Ok(Streams::All(vec![kind]));
+    }
+    let stream = StreamId::from_parts(kind, &asked.id);
+    stream.map(Streams::One).map_err(|error| Failure::invalid_field("stream.id", error.to_string()))
+}
+
+/// A stream to the API.
+pub(crate) fn to_stream(stream: &StreamId) -> v1::Stream {
+    let kind = match stream.kind() {
+        StreamKind::Catalog => v1::StreamKind::Catalog,
+        StreamKind::Plan => v1::StreamKind::Plan,
+        StreamKind::AddOn => v1::StreamKind::AddOn,
+        StreamKind::Tenant => v1::StreamKind::Tenant,
+    };
+    v1::Stream { kind: kind as i32, id: stream.key().to_owned() }
+}
+
+fn to_event(stream: &StreamId, cell: &EventCell, link: &EventLink) -> v1::AuditEvent {
+    let (r#type, payload) = payload::of(&cell.cell);
+    v1::AuditEvent {
+        stream: Some(to_stream(stream)),
+        seq: i64::try_from(cell.seq).unwrap_or(i64::MAX),
+        time: Some(time::to_timestamp(link.at)),
+        actor: link.actor.to_string(),
+        request_id: link.request_id.to_string(),
+        r#type,
+        payload: Some(payload),
+        hash: CellHash::of(&cell.cell).0.to_vec().into(),
+        previous_hash: link.previous_hash.to_vec().into(),
+    }
+}
+
+/// Walks the streams that are asked about, one after the other, from where a page ended.
+struct Walk<'a> {
+    store: &'a dyn EventStore,
+    listing: String,
+    /// The stream being read, and up to which seq it was.
+    current: Option<(StreamId, u64)>,
+    ranges: VecDeque<ScanRange>,
+}
+
+impl<'a> Walk<'a> {
+    async fn begin(store: &'a dyn EventStore, asked: Streams, listing: String, token: &str) -> Result<Self, Failure> {
+        if let Some(place) = Place::read(token, &listing)? {
+            let current = place.stream().map(|stream| (stream, place.passed));
+            return Ok(Self { store, ranges: place.ranges(), listing, current });
+        }
+        let (current, ranges) = match asked {
+            Streams::One(stream) => (Some((stream, 0)), VecDeque::new()),
+            Streams::All(kinds) => (None, page::all_ranges(store, &kinds).await?),
+        };
+        Ok(Self { store, listing, current, ranges })
+    }
+
+    /// The stream to read and after which seq; `None` at the end.
+    async fn stream(&mut self) -> Result<Option<(StreamId, u64)>, Failure> {
+        while self.current.is_none() {
+            // One at a time, so that the place in front of the next one is always known.
+            let Some(changes) = page::next_changes(self.store, &mut self.ranges, 1).await? else { return Ok(None) };
+            self.current = changes.into_iter().next().map(|change| (change.stream, 0));
+        }
+        Ok(self.current.clone())
+    }
+
+    fn passed(&mut self, seq: u64) {
+        if let Some((_, passed)) = &mut self.current {
+            *passed = seq;
+        }
+    }
+
+    fn next_stream(&mut self) {
+        self.current = None;
+    }
+
+    fn token(&self) -> String {
+        if self.current.is_none() && self.ranges.is_empty() {
+            return String::new();
+        }
+        let place = Place::before(&self.listing, &self.ranges);
+        match &self.current {
+            Some((stream, passed)) => place.within(stream, *passed).token(),
+            None => place.token(),
+        }
+    }
+}
+
+impl AuditSvc {
+    pub(crate) fn new(gate: Gate, catalog: Handler<Catalog>, offers: Handler<PlanState>, tenants: Handler<TenantState>) -> Self {
+        Self { gate, catalog, offers, tenants }
+    }
+
+    fn store(&self) -> &dyn EventStore {
+        &**self.catalog.streams().store()
+    }
+
+    async fn verify_stream(&self, stream: &StreamId) -> Result<Found, Refusal> {
+        match stream.kind() {
+            StreamKind::Catalog => verify(self.catalog.streams(), stream).await,
+            StreamKind::Plan | StreamKind::AddOn => verify(self.offers.streams(), stream).await,
+            StreamKind::Tenant => verify(self.tenants.streams(), stream).await,
+        }
+    }
+
+    async fn page_of_events(&self, walk: &mut Walk<'_>, filter: &Filter, size: usize) -> Result<Vec<v1::AuditEvent>, Failure> {
+        let mut page = Page::new();
+        let (mut looked, mut streams) = (0_usize, 0_usize);
+        while looked < EVENTS_PER_PAGE && streams < self.gate.config.scan_per_page {
+            let Some((stream, after)) = walk.stream().await? else { break };
+            let cells = self.store().events(&stream, after, EVENTS_PER_READ).await.map_err(Refusal::from)?;
+            looked = looked.saturating_add(cells.len());
+            let whole = cells.len() < EVENTS_PER_READ;
+            for cell in cells {
+                let link = EventLink::decode(&cell.cell).map_err(Refusal::from)?;
+                let event = filter.shows(&link).then(|| to_event(&stream, &cell, &link));
+                if event.is_some() && (page.items.len() == size || page.fitting(std::slice::from_ref(&event)) == 0) {
+                    return Ok(page.items);
+                }
+                page.extend(event);
+                walk.passed(cell.seq);
+            }
+            if whole {
+                walk.next_stream();
+                streams = streams.saturating_add(1);
+            }
+        }
+        Ok(page.items)
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for AuditSvc {
+    async fn list_audit_events(
+        &self,
+        request: Request<v1::ListAuditEventsRequest>,
+    ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
+        self.gate.admit_read(request.metadata())?;
+        let mut asked = request.into_inner();
+        let size = page::listing_size(std::mem::take(&mut asked.page_size))?;
+        let token = std::mem::take(&mut asked.page_token);
+        let mut fields = Fields::new();
+        let filter = Filter::read(&mut fields, &asked);
+        let filter = fields.finish(Some(filter))?;
+        let listing = page::listing_of("list_audit_events", &asked);
+        let mut walk = Walk::begin(self.store(), streams(asked.stream.as_ref())?, listing, &token).await?;
+        let events = self.page_of_events(&mut walk, &filter, size).await?;
+        Ok(Response::new(v1::ListAuditEventsResponse { events, next_page_token: walk.token() }))
+    }
+
+    async fn verify_audit(&self, request: Request<v1::VerifyAuditRequest>) -> Result<Response<v1::VerifyAuditResponse>, Status> {
+        self.gate.admit_read(request.metadata())?;
+        let mut asked = request.into_inner();
+        let size = page::size(std::mem::take(&mut asked.page_size), VERIFY_DEFAULT, VERIFY_MAX)?;
+        let token = std::mem::take(&mut asked.page_token);
+        let listing = page::listing_of("verify_audit", &asked);
+        let mut walk = Walk::begin(self.store(), streams(asked.stream.as_ref())?, listing, &token).await?;
+        let mut answer = v1::VerifyAuditResponse::default();
+        for _ in 0..size {
+            let Some((stream, _)) = walk.stream().await? else { break };
+            let found = self.verify_stream(&stream).await.map_err(Failure::from)?;
+            walk.next_stream();
+            answer.streams = answer.streams.saturating_add(1);
+            answer.events = answer.events.saturating_add(i64::try_from(found.events).unwrap_or(i64::MAX));
+            answer.problems.extend(found.problem.map(|problem| v1::AuditProblem {
+                stream: Some(to_stream(&stream)),
+                seq: i64::try_from(problem.seq).unwrap_or(i64::MAX),
+                description: problem.description,
+            }));
+        }
+        answer.next_page_token = walk.token();
+        Ok(Response::new(answer))
+    }
+
+    async fn get_tenant_at(&self, request: Request<v1::GetTenantAtRequest>) -> Result<Response<v1::GetTenantAtResponse>, Status> {
+        self.gate.admit_read(request.metadata())?;
+        let asked = request.into_inner();
+        let tenant = convert::tenant_id(&asked.tenant_id)?;
+        let mut fields = Fields::new();
+        let required = fields.required("time", asked.time.as_ref());
+        let at = time::timestamp(&mut fields, "time", required);
+        let at = fields.finish(at)?;
+        let past = Past { catalog: self.catalog.streams(), offers: self.offers.streams(), tenants: self.tenants.streams() };
+        Ok(Response::new(past.tenant_at(&tenant, at, self.gate.clock.now()).await?))
+    }
+}

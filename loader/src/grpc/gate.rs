@@ -1,0 +1,150 @@
+//! What every call goes through before it is looked at: draining, the deadline, the request id, the retry flag.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tessera_core::aggregate::{ACTOR_LOCAL, Actor};
+use tessera_core::ids::RequestId;
+use tessera_ports::{Clock, IdSource};
+use tessera_proto::status::Failure;
+use tessera_runtime::lifecycle::Shutdown;
+use tokio::time::Instant;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Response, Status};
+
+use super::failure::bad_id;
+use crate::config::Config;
+use crate::handler::Caller;
+
+/// Carries the request id in every answer and error of a mutation.
+pub(crate) const REQUEST_ID: &str = "tessera-request-id";
+/// `1` when an earlier attempt of the caller may still be on its way.
+const RETRY: &str = "tessera-retry";
+/// Set by gRPC libraries that retry by themselves.
+const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
+/// The caller's deadline, as time left.
+const TIMEOUT: &str = "grpc-timeout";
+
+/// What calls are let in by.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Gate {
+    /// Lets a read in.
+    pub(crate) fn admit_read(&self, metadata: &MetadataMap) -> Result<(), Failure> {
+        match time_left(metadata) {
+            _ if self.shutdown.is_draining() => Err(Failure::draining()),
+            Some(Duration::ZERO) => Err(Failure::deadline_exceeded()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The request id that a mutation came with, or one made for it.
+    pub(crate) fn request_id(&self, given: &str) -> Result<RequestId, Failure> {
+        if given.is_empty() {
+            return Ok(self.ids.request_id());
+        }
+        RequestId::parse(given).map_err(bad_id("request_id"))
+    }
+
+    /// Lets a mutation in.
+    pub(crate) fn admit(&self, metadata: &MetadataMap, request_id: RequestId) -> Result<Caller, Failure> {
+        if self.shutdown.is_draining() {
+            return Err(Failure::draining());
+        }
+        let left = time_left(metadata);
+        if left == Some(Duration::ZERO) {
+            // An earlier attempt under the same id may have been applied: only a call with time left can tell.
+            return Err(Failure::outcome_unknown(request_id.as_str()));
+        }
+        Ok(Caller { request_id, actor: actor()?, retry: is_retry(metadata), deadline: Instant::now() + self.granted(left) })
+    }
+
+    /// How long a command may take when its caller waits for `left`.
+    pub(crate) fn granted(&self, left: Option<Duration>) -> Duration {
+        left.unwrap_or_else(|| self.config.deadline_default()).min(self.config.deadline_max())
+    }
+}
+
+/// Who asks: until identity exists, everybody is the same.
+pub(crate) fn actor() -> Result<Actor, Failure> {
+    Actor::parse("an actor", ACTOR_LOCAL).map_err(|error| Failure::internal(error.to_string()))
+}
+
+/// Whether an earlier attempt of the caller may still be on its way.
+pub(crate) fn is_retry(metadata: &MetadataMap) -> bool {
+    let text = |name| metadata.get(name).and_then(|value| value.to_str().ok());
+    text(RETRY) == Some("1") || text(PREVIOUS_ATTEMPTS).and_then(|count| count.parse::<u64>().ok()).is_some_and(|n| n > 0)
+}
+
+/// The time that the caller still waits; `None` without a deadline.
+pub(crate) fn time_left(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get(TIMEOUT)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count.saturating_mul(3_600)),
+        "M" => Duration::from_secs(count.saturating_mul(60)),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+/// Names the command in what goes back, answer or error.
+pub(crate) fn named<T>(request_id: &RequestId, result: Result<T, Failure>) -> Result<Response<T>, Status> {
+    let value = MetadataValue::try_from(request_id.as_str()).ok();
+    match result {
+        Ok(message) => {
+            let mut response = Response::new(message);
+            if let Some(value) = value {
+                response.metadata_mut().insert(REQUEST_ID, value);
+            }
+            Ok(response)
+        }
+        Err(failure) => {
+            let mut status = Status::from(failure);
+            if let Some(value) = value {
+                status.metadata_mut().insert(REQUEST_ID, value);
+            }
+            Err(status)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(name: &'static str, value: &str) -> MetadataMap {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(name, value.parse().unwrap());
+        metadata
+    }
+
+    #[test]
+    fn the_time_left_is_read_in_every_unit() {
+        let left = |text| time_left(&metadata(TIMEOUT, text));
+        assert_eq!(left("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(left("50m"), Some(Duration::from_millis(50)));
+        assert_eq!(left("1H"), Some(Duration::from_secs(3_600)));
+        assert_eq!(left("0n"), Some(Duration::ZERO));
+        assert_eq!((left("S"), left("5x"), left("")), (None, None, None));
+    }
+
+    #[test]
+    fn a_retry_says_so_in_either_way() {
+        assert!(is_retry(&metadata(RETRY, "1")));
+        assert!(is_retry(&metadata(PREVIOUS_ATTEMPTS, "2")));
+        assert!(!is_retry(&metadata(RETRY, "0")));
+        assert!(!is_retry(&metadata(PREVIOUS_ATTEMPTS, "0")));
+        assert!(!is_retry(&MetadataMap::new()));
+    }
+}

@@ -1,0 +1,253 @@
+//! `ImportTenants`: any number of tenant documents in one stream, each a `StateTenant` of its own.
+//!
+//! Many rows are under way at once (the store commits them together), and answered in order: "applied through row n" means
+//! that every row up to n is done or reported. A row's request id is a hash of import id, row number, tenant and document, so
+//! the same import run again, at any loader, finds every row done. Rows that fail are reported and do not end the stream; a
+//! stream that is not an import (no start, rows that do not rise) is refused.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
+use tessera_core::aggregate::Actor;
+use tessera_core::ids::RequestId;
+use tessera_core::tenant::{Action, StateMode, TenantState};
+use tessera_proto::convert::tenant as convert;
+use tessera_proto::status::Failure;
+use tessera_proto::v1;
+use tessera_proto::v1::import_tenants_request::Item;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::gate::{Gate, actor, is_retry, time_left};
+use super::tenant_svc::command;
+use crate::digest;
+use crate::handler::{Caller, Handler, Request};
+use crate::metric_definitions as metrics;
+use crate::refusal::Refusal;
+
+/// Most rows that one answer speaks of.
+const ROWS_PER_ANSWER: usize = 1_000;
+/// Longest time that a finished row waits to be answered.
+const ANSWER_AFTER: Duration = Duration::from_millis(200);
+/// How often a row is tried when the store does not answer, before it is reported.
+const ROW_ATTEMPTS: u32 = 3;
+
+/// Lets an import in.
+#[derive(Debug)]
+pub(crate) struct Import {
+    gate: Gate,
+    handler: Handler<TenantState>,
+    actor: Actor,
+    retry: bool,
+    deadline: Option<Instant>,
+}
+
+/// An import whose start was read.
+#[derive(Debug)]
+struct Rows {
+    import: Import,
+    id: RequestId,
+    mode: StateMode,
+}
+
+/// What came of a row.
+#[derive(Debug)]
+struct RowDone {
+    row: i64,
+    unchanged: bool,
+    error: Option<v1::ImportError>,
+}
+
+impl Import {
+    pub(crate) fn begin(gate: Gate, handler: Handler<TenantState>, metadata: &MetadataMap) -> Result<Self, Failure> {
+        gate.admit_read(metadata)?;
+        let deadline = time_left(metadata).map(|left| Instant::now() + left);
+        Ok(Self { gate, handler, actor: actor()?, retry: is_retry(metadata), deadline })
+    }
+
+    /// The answers to what comes in.
+    pub(crate) fn answers<S>(self, inbound: S) -> BoxStream<'static, Result<v1::ImportTenantsResponse, Status>>
+    where
+        S: Stream<Item = Result<v1::ImportTenantsRequest, Status>> + Send + 'static,
+    {
+        let starting = async move {
+            let mut inbound = Box::pin(inbound);
+            match inbound.next().await {
+                Some(Ok(first)) => match self.start(first) {
+                    Ok(rows) => Arc::new(rows).run(inbound),
+                    Err(failure) => refused(failure.into()),
+                },
+                Some(Err(status)) => refused(status),
+                None => refused(Failure::invalid_field("item", "the stream is empty; the first message is `start`").into()),
+            }
+        };
+        futures::stream::once(starting).flatten().boxed()
+    }
+
+    fn start(self, first: v1::ImportTenantsRequest) -> Result<Rows, Failure> {
+        let Some(Item::Start(start)) = first.item else {
+            return Err(Failure::invalid_field("item", "the first message is not `start`; allowed is `start` first, then rows"));
+        };
+        let id =
+            RequestId::parse(&start.import_id).map_err(|error| Failure::invalid_field("start.import_id", error.to_string()))?;
+        let mode = match v1::ImportMode::try_from(start.mode) {
+            Ok(v1::ImportMode::CreateOnly) => StateMode::CreateOnly,
+            Ok(v1::ImportMode::Upsert) => StateMode::Upsert,
+            Ok(v1::ImportMode::Unspecified) | Err(_) => {
+                let description = format!("`{}` is not a mode; allowed are CREATE_ONLY and UPSERT", start.mode);
+                return Err(Failure::invalid_field("start.mode", description));
+            }
+        };
+        Ok(Rows { import: self, id, mode })
+    }
+}
+
+fn refused(status: Status) -> BoxStream<'static, Result<v1::ImportTenantsResponse, Status>> {
+    futures::stream::once(async { Err(status) }).boxed()
+}
+
+type Inbound<S> = Pin<Box<S>>;
+
+impl Rows {
+    fn run<S>(self: Arc<Self>, inbound: Inbound<S>) -> BoxStream<'static, Result<v1::ImportTenantsResponse, Status>>
+    where
+        S: Stream<Item = Result<v1::ImportTenantsRequest, Status>> + Send + 'static,
+    {
+        let draining = self.import.gate.shutdown.soft.clone();
+        let concurrency = self.import.gate.config.import_concurrency;
+        let mut last = 0;
+        let done = inbound
+            // No new rows once draining; those under way are finished and answered.
+            .take_until(draining.clone().cancelled_owned())
+            .map(move |message| {
+                let row = rising(message, &mut last);
+                let rows = Arc::clone(&self);
+                async move { Ok::<_, Status>(rows.row(row?).await) }
+            })
+            .buffered(concurrency);
+        let ending = async move { draining.is_cancelled().then(|| Status::from(Failure::draining())) };
+        let done = done.map(Some).chain(futures::stream::once(ending).map(|draining| draining.map(Err)));
+        let progress = Progress { done: done.boxed(), through: 0, unchanged: 0, ended: None };
+        futures::stream::unfold(progress, Progress::next_answer).boxed()
+    }
+
+    async fn row(&self, row: v1::ImportRow) -> RowDone {
+        let number = row.row;
+        let tenant_id = row.tenant.as_ref().map(|tenant| tenant.tenant_id.clone()).unwrap_or_default();
+        match self.state(row).await {
+            Ok(changed) => {
+                metrics::import_row(if changed { "changed" } else { "unchanged" });
+                RowDone { row: number, unchanged: !changed, error: None }
+            }
+            Err(failure) => {
+                metrics::import_row("failed");
+                let error = v1::ImportError { row: number, tenant_id, status: Some(failure.to_rpc_status()) };
+                RowDone { row: number, unchanged: false, error: Some(error) }
+            }
+        }
+    }
+
+    /// Makes the tenant what the row says; whether that changed anything now.
+    async fn state(&self, row: v1::ImportRow) -> Result<bool, Failure> {
+        let import = &self.import;
+        let body = row.tenant.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
+        let (tenant, document) = convert::document("tenant", "", row.tenant.as_ref(), import.gate.clock.now())?;
+        let parts: [&[u8]; 4] = [self.id.as_str().as_bytes(), &row.row.to_le_bytes(), tenant.as_str().as_bytes(), &body];
+        let request_id = RequestId::parse(&digest::name(&parts)).map_err(|error| Failure::internal(error.to_string()))?;
+        let (stream, command) = command(tenant, Action::State { document: Box::new(document), mode: self.mode });
+        // The mode is left out: a row that is done is done, in whichever mode the import is run again.
+        let digest = digest::of_command("ImportTenants", &body);
+        let mut retry = import.retry;
+        let mut attempt = 1;
+        loop {
+            let caller = Caller { request_id: request_id.clone(), actor: import.actor.clone(), retry, deadline: self.deadline() };
+            let request =
+                Request { caller, stream: stream.clone(), command: command.clone(), digest, etag: None, len: body.len() };
+            match import.handler.handle(request).await {
+                Ok(done) => return Ok(done.changed && !done.replay),
+                Err(Refusal::OutcomeUnknown(_)) if attempt < ROW_ATTEMPTS => retry = true,
+                Err(Refusal::StoreUnavailable(_)) if attempt < ROW_ATTEMPTS => {}
+                Err(Refusal::Overloaded(_)) if attempt < ROW_ATTEMPTS => {
+                    tokio::time::sleep(import.gate.config.backoff(attempt.saturating_mul(2), 0)).await;
+                }
+                Err(refusal) => return Err(refusal.into()),
+            }
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let own = Instant::now() + self.import.gate.granted(None);
+        self.import.deadline.map_or(own, |deadline| deadline.min(own))
+    }
+}
+
+/// The next row, whose number must be above all before it.
+fn rising(message: Result<v1::ImportTenantsRequest, Status>, last: &mut i64) -> Result<v1::ImportRow, Status> {
+    let Some(Item::Row(row)) = message?.item else {
+        return Err(Failure::invalid_field("item", "it is not a row; allowed are rows after the one `start`").into());
+    };
+    if row.row <= *last {
+        let description = format!("`{}` is not allowed after row {last}; allowed are rising numbers from 1", row.row);
+        return Err(Failure::invalid_field("row.row", description).into());
+    }
+    *last = row.row;
+    Ok(row)
+}
+
+/// How far the answers have come.
+struct Progress {
+    /// Rows in order; `None` at the end, after which nothing more comes.
+    done: BoxStream<'static, Option<Result<RowDone, Status>>>,
+    through: i64,
+    unchanged: i64,
+    /// The stream of rows is over; with why, unless it simply ended.
+    ended: Option<Option<Status>>,
+}
+
+impl Progress {
+    async fn next_answer(mut self) -> Option<(Result<v1::ImportTenantsResponse, Status>, Self)> {
+        match self.ended.take() {
+            Some(Some(status)) => {
+                self.ended = Some(None);
+                return Some((Err(status), self));
+            }
+            Some(None) => return None,
+            None => {}
+        }
+        let (mut errors, mut count) = (Vec::new(), 0_usize);
+        let mut answer_at = None;
+        while count < ROWS_PER_ANSWER {
+            let next = match answer_at {
+                None => self.done.next().await,
+                Some(at) => match tokio::time::timeout_at(at, self.done.next()).await {
+                    Ok(next) => next,
+                    Err(_) => break,
+                },
+            };
+            match next.flatten() {
+                Some(Ok(done)) => {
+                    self.through = done.row;
+                    self.unchanged = self.unchanged.saturating_add(i64::from(done.unchanged));
+                    errors.extend(done.error);
+                    count = count.saturating_add(1);
+                    answer_at = answer_at.or_else(|| Some(Instant::now() + ANSWER_AFTER));
+                }
+                Some(Err(status)) => {
+                    self.ended = Some(Some(status));
+                    break;
+                }
+                None => {
+                    self.ended = Some(None);
+                    break;
+                }
+            }
+        }
+        let answer = v1::ImportTenantsResponse { applied_through_row: self.through, unchanged: self.unchanged, errors };
+        Some((Ok(answer), self))
+    }
+}

@@ -1,0 +1,323 @@
+//! Putting the loader together: from ports and settings to services, background work and a handle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+use tessera_core::catalog::Catalog;
+use tessera_core::digest::{StateDigest, state_checksum};
+use tessera_core::plan::PlanState;
+use tessera_core::stream::StreamKind;
+use tessera_core::tenant::TenantState;
+use tessera_ports::event_store::ReadError;
+use tessera_ports::{ChangePublisher, Clock, EventStore, HintStore, IdSource};
+use tessera_proto::v1::add_on_service_server::AddOnServiceServer;
+use tessera_proto::v1::audit_service_server::AuditServiceServer;
+use tessera_proto::v1::catalog_service_server::CatalogServiceServer;
+use tessera_proto::v1::plan_service_server::PlanServiceServer;
+use tessera_proto::v1::tenant_service_server::TenantServiceServer;
+use tessera_runtime::lifecycle::{Shutdown, Tasks};
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::aggregate::Handled;
+use crate::config::{Config, ConfigError};
+use crate::due::{DueTimer, DueTimes};
+use crate::grpc::add_on_svc::AddOnSvc;
+use crate::grpc::audit_svc::AuditSvc;
+use crate::grpc::catalog_svc::CatalogSvc;
+use crate::grpc::gate::Gate;
+use crate::grpc::offers::Offers;
+use crate::grpc::plan_svc::PlanSvc;
+use crate::grpc::tenant_svc::TenantSvc;
+use crate::handler::{Desk, Handler};
+use crate::heartbeat::Pulse;
+use crate::metric_definitions;
+use crate::publisher::{Outgoing, Publisher};
+use crate::streams::Streams;
+use crate::sweeper::Sweeper;
+use crate::world::WorldReader;
+
+/// Longest request.
+const REQUEST_LEN_MAX: usize = 2 * 1024 * 1024;
+/// Longest answer.
+const ANSWER_LEN_MAX: usize = 4 * 1024 * 1024;
+/// The services that are served here, by their full names.
+const SERVICES: [&str; 5] = [
+    "tessera.v1.PlanService",
+    "tessera.v1.AddOnService",
+    "tessera.v1.CatalogService",
+    "tessera.v1.TenantService",
+    "tessera.v1.AuditService",
+];
+/// Streams read at a time for a digest.
+const DIGEST_PAGE: usize = 256;
+
+/// What the loader is given.
+#[derive(Debug, Clone)]
+pub struct Dependencies {
+    /// The store of all streams.
+    pub store: Arc<dyn EventStore>,
+    /// Where changes and heartbeats are published.
+    pub publisher: Arc<dyn ChangePublisher>,
+    /// Where hints are kept; rests where the store feeds itself.
+    pub hints: Arc<dyn HintStore>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// Why no loader can be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Settings are out of their bounds.
+    #[error("settings of the loader: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Config(Vec<ConfigError>),
+    /// The descriptors that reflection serves cannot be read.
+    #[error("descriptors for reflection: {0}")]
+    Reflection(String),
+}
+
+/// A loader, put together and not yet at work.
+#[derive(Debug)]
+pub struct Loader {
+    handle: Handle,
+    background: Background,
+    routes: Routes,
+}
+
+/// What goes on beside the calls.
+#[derive(Debug)]
+struct Background {
+    publisher: Option<Publisher>,
+    pulse: Pulse,
+    due: DueTimer,
+    health: HealthReporter,
+}
+
+/// A way to the loader for the rest of the process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    store: Arc<dyn EventStore>,
+    reached: Arc<AtomicBool>,
+    shutdown: Shutdown,
+    catalog: Handler<Catalog>,
+    offers: Handler<PlanState>,
+    tenants: Handler<TenantState>,
+}
+
+/// Puts a loader together. Commands run on `tasks`.
+pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Result<Loader, BuildError> {
+    let problems = config.validate();
+    if !problems.is_empty() {
+        return Err(BuildError::Config(problems));
+    }
+    metric_definitions::describe();
+    let config = Arc::new(config);
+    let Dependencies { store, publisher: feed, hints, clock, ids } = dependencies;
+    let (outgoing, publisher, sweeper) = if store.feeds_itself() {
+        (Outgoing::resting(), None, None)
+    } else {
+        let (outgoing, publisher) = Publisher::new(Arc::clone(&feed), Arc::clone(&hints), config.publish_queue_max);
+        let sweeper =
+            Sweeper::new(Arc::clone(&store), Arc::clone(&hints), Arc::clone(&feed), config.sweep_page, config.hint_age());
+        (outgoing, Some(publisher), Some(sweeper))
+    };
+
+    let catalog_streams = Arc::new(Streams::new(Arc::clone(&store), config.state_cache_bytes));
+    let offer_streams = Arc::new(Streams::new(Arc::clone(&store), config.state_cache_bytes));
+    let tenant_streams = Arc::new(Streams::new(Arc::clone(&store), config.state_cache_bytes));
+    let world = Arc::new(WorldReader::new(Arc::clone(&catalog_streams), Arc::clone(&offer_streams)));
+    let due_times = Arc::new(DueTimes::new(Arc::clone(&clock), config.due_lap() * 2));
+    let parts = Parts { world, hints, outgoing, due: due_times, clock, tasks: tasks.clone(), config };
+
+    let catalog = Handler::new(parts.desk(catalog_streams));
+    let offers = Handler::new(parts.desk(offer_streams));
+    let tenants = Handler::new(parts.desk(tenant_streams));
+    let Parts { world, due, clock, config, .. } = parts;
+    let shutdown = tasks.shutdown();
+    let gate = Gate { clock: Arc::clone(&clock), ids: Arc::clone(&ids), config: Arc::clone(&config), shutdown: shutdown.clone() };
+    let reached = Arc::new(AtomicBool::new(false));
+    let handle = Handle { store: Arc::clone(&store), reached, shutdown, catalog, offers, tenants };
+    let (health, routes) = routes(&gate, &handle, &world)?;
+    let due = DueTimer::new(handle.tenants.clone(), due, Arc::clone(&store), Arc::clone(&clock), ids, Arc::clone(&config));
+    let pulse = Pulse::new(store, feed, clock, sweeper, config);
+    Ok(Loader { handle, background: Background { publisher, pulse, due, health }, routes })
+}
+
+/// What all handlers share.
+struct Parts {
+    world: Arc<WorldReader>,
+    hints: Arc<dyn HintStore>,
+    outgoing: Outgoing,
+    due: Arc<DueTimes>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    config: Arc<Config>,
+}
+
+impl Parts {
+    fn desk<A: Handled>(&self, streams: Arc<Streams<A>>) -> Desk<A> {
+        Desk {
+            streams,
+            world: Arc::clone(&self.world),
+            hints: Arc::clone(&self.hints),
+            outgoing: self.outgoing.clone(),
+            due: Arc::clone(&self.due),
+            clock: Arc::clone(&self.clock),
+            tasks: self.tasks.clone(),
+            config: Arc::clone(&self.config),
+        }
+    }
+}
+
+fn routes(gate: &Gate, handle: &Handle, world: &Arc<WorldReader>) -> Result<(HealthReporter, Routes), BuildError> {
+    let offers = || Offers { gate: gate.clone(), handler: handle.offers.clone() };
+    let catalog = CatalogSvc { gate: gate.clone(), handler: handle.catalog.clone() };
+    let tenants = TenantSvc { gate: gate.clone(), handler: handle.tenants.clone(), world: Arc::clone(world) };
+    let audit = AuditSvc::new(gate.clone(), handle.catalog.clone(), handle.offers.clone(), handle.tenants.clone());
+    macro_rules! limited {
+        ($server:ident, $service:expr) => {
+            $server::new($service).max_decoding_message_size(REQUEST_LEN_MAX).max_encoding_message_size(ANSWER_LEN_MAX)
+        };
+    }
+    let (health, health_server) = tonic_health::server::health_reporter();
+    let mut routes = Routes::builder();
+    routes
+        .add_service(limited!(PlanServiceServer, PlanSvc(offers())))
+        .add_service(limited!(AddOnServiceServer, AddOnSvc(offers())))
+        .add_service(limited!(CatalogServiceServer, catalog))
+        .add_service(limited!(TenantServiceServer, tenants))
+        .add_service(limited!(AuditServiceServer, audit))
+        .add_service(health_server)
+        .add_service(reflection().build_v1().map_err(|error| BuildError::Reflection(error.to_string()))?)
+        .add_service(reflection().build_v1alpha().map_err(|error| BuildError::Reflection(error.to_string()))?);
+    Ok((health, routes.routes()))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tessera_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("grpc.health.v1.Health");
+    SERVICES.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+}
+
+impl Loader {
+    /// The services, to be served.
+    pub fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
+    /// A way to it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Begins everything that goes on beside the calls.
+    pub fn start(self, tasks: &Tasks) -> Handle {
+        let Background { publisher, pulse, due, health } = self.background;
+        if let Some(publisher) = publisher {
+            tasks.spawn_behind("loader.publisher", async move {
+                publisher.run().await;
+                Ok(())
+            });
+        }
+        tasks.spawn_behind("loader.heartbeat", async move {
+            pulse.run().await;
+            Ok(())
+        });
+        let soft = tasks.shutdown().soft;
+        tasks.spawn("loader.due", async move {
+            tokio::select! {
+                () = due.run() => {}
+                () = soft.cancelled() => {}
+            }
+            Ok(())
+        });
+        let handle = self.handle.clone();
+        tasks.spawn("loader.health", async move {
+            handle.report_health(&health).await;
+            Ok(())
+        });
+        self.handle
+    }
+}
+
+impl Handle {
+    /// Whether commands should be sent here; else what is missing.
+    pub fn ready(&self) -> Result<(), Vec<String>> {
+        if self.shutdown.is_draining() {
+            return Err(vec!["the loader is draining".to_owned()]);
+        }
+        if self.reached.load(Ordering::Relaxed) { Ok(()) } else { Err(vec!["the store has not answered yet".to_owned()]) }
+    }
+
+    /// Handles commands of the catalog.
+    pub fn catalog(&self) -> &Handler<Catalog> {
+        &self.catalog
+    }
+
+    /// Handles commands of plans and add-ons.
+    pub fn offers(&self) -> &Handler<PlanState> {
+        &self.offers
+    }
+
+    /// Handles commands of tenants.
+    pub fn tenants(&self) -> &Handler<TenantState> {
+        &self.tenants
+    }
+
+    /// The digest of the store: epoch, counts by kind, digest of all current states.
+    pub async fn digest(&self) -> Result<Value, ReadError> {
+        store_digest(&*self.store).await
+    }
+
+    /// Says "serving" once the store has answered, and "not serving" from the first moment of draining.
+    async fn report_health(&self, health: &HealthReporter) {
+        let set = async |status| {
+            for service in SERVICES.into_iter().chain([""]) {
+                health.set_service_status(service, status).await;
+            }
+        };
+        set(ServingStatus::NotServing).await;
+        let reached = async {
+            while self.store.identity().await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = reached => {
+                self.reached.store(true, Ordering::Relaxed);
+                set(ServingStatus::Serving).await;
+                self.shutdown.soft.cancelled().await;
+            }
+            () = self.shutdown.soft.cancelled() => {}
+        }
+        set(ServingStatus::NotServing).await;
+    }
+}
+
+/// The digest of a store, by a scan of all current states: equal to a server's when nothing is under way.
+pub async fn store_digest(store: &dyn EventStore) -> Result<Value, ReadError> {
+    let identity = store.identity().await?;
+    let mut digest = StateDigest::default();
+    for kind in StreamKind::ALL {
+        for range in store.scan_ranges(kind).await? {
+            let mut rest = Some(range);
+            while let Some(range) = rest {
+                let page = store.scan(&range, DIGEST_PAGE).await?;
+                for change in &page.changes {
+                    let key = change.stream.key().as_bytes();
+                    digest.add(kind, key, change.seq, state_checksum(&change.state));
+                }
+                rest = page.rest;
+            }
+        }
+    }
+    let counts: BTreeMap<&str, u64> = StreamKind::ALL.into_iter().map(|kind| (kind.name(), digest.count(kind))).collect();
+    Ok(json!({ "epoch": identity.epoch, "streams": counts, "digest": digest.to_string() }))
+}
