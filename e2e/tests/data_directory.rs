@@ -63,19 +63,31 @@ async fn a_file_that_is_no_database_is_refused_untouched() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flipped_byte_in_the_last_event_is_found_at_start() -> anyhow::Result<()> {
+async fn a_flipped_bit_in_a_last_event_is_found_at_start() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     one_tenant(folder.path()).await?;
-    let connection = rusqlite::Connection::open(database_in(folder.path())?)?;
-    let (table, column) = cells(&connection)?;
-    let rows = format!("SELECT rowid, {column} FROM {table} ORDER BY rowid DESC LIMIT 1");
-    let (row, mut cell): (i64, Vec<u8>) = connection.query_row(&rows, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let middle = cell.len() / 2;
-    *cell.get_mut(middle).context("an empty cell")? ^= 1;
-    connection.execute(&format!("UPDATE {table} SET {column} = ?1 WHERE rowid = ?2"), rusqlite::params![cell, row])?;
-    drop(connection);
+    flip_a_bit(folder.path(), "ORDER BY stream DESC, seq DESC")?;
     let said = refused(Launch::over(folder.path())?, folder.path())?;
-    assert!(said.contains("hash") || said.contains("damaged"), "{said}");
+    assert!(said.contains("damaged") && said.contains("acme"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_in_an_older_event_is_found_by_the_audit() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    one_tenant(folder.path()).await?;
+    // Not the last of its stream: the tenant was created and then given a title.
+    flip_a_bit(folder.path(), "WHERE seq = 1 ORDER BY stream DESC")?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+    assert!(planes.check("acme", shop::SERVICE, shop::FEATURE).await?.entitled, "the state is whole");
+    let problems = planes.audit().verify_audit(tessera_proto::v1::VerifyAuditRequest::default()).await?.into_inner().problems;
+    let problem = problems.first().context("no problem found")?;
+    let stream = problem.stream.clone().unwrap_or_default();
+    assert_eq!((stream.id.as_str(), problem.seq, problems.len()), ("acme", 1, 1), "{problems:?}");
+    // What is found is logged: a human must look.
+    dev.signal(rustix::process::Signal::TERM)?;
+    assert_eq!(dev.ended()?.code(), Some(0));
     Ok(())
 }
 
@@ -129,8 +141,10 @@ async fn one_tenant(data: &Path) -> anyhow::Result<()> {
     let dev = Launch::over(data)?.ready().await?;
     let planes = dev.planes().await?;
     shop::open(&planes).await?;
-    let create = Command { tenant: "acme".into(), request_id: "create".into(), change: Change::Create };
-    create.send(&planes, false).await?;
+    for change in [Change::Create, Change::Title("Acme".into())] {
+        let command = Command { tenant: "acme".into(), request_id: format!("{change:?}"), change };
+        command.send(&planes, false).await?;
+    }
     dev.stop()
 }
 
@@ -152,11 +166,18 @@ fn database_in(data: &Path) -> anyhow::Result<PathBuf> {
     anyhow::bail!("no database in {}", data.display())
 }
 
-/// Table and column of the event cells, found by their names so that other columns may come and go.
-fn cells(connection: &rusqlite::Connection) -> anyhow::Result<(String, String)> {
-    let query = "SELECT m.name, c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c \
-                 WHERE m.type = 'table' AND m.name LIKE '%event%' AND c.name = 'cell'";
-    connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).context("a table of events with a column `cell`")
+/// Flips one bit in the middle of the first event that `choice` selects.
+fn flip_a_bit(data: &Path, choice: &str) -> anyhow::Result<()> {
+    let connection = rusqlite::Connection::open(database_in(data)?)?;
+    let query = format!("SELECT stream, seq, cell FROM event {choice} LIMIT 1");
+    let columns = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?));
+    let (stream, seq, mut cell) = connection.query_row(&query, [], columns)?;
+    let middle = cell.len() / 2;
+    *cell.get_mut(middle).context("an empty cell")? ^= 1;
+    let update = "UPDATE event SET cell = ?1 WHERE stream = ?2 AND seq = ?3";
+    let changed = connection.execute(update, rusqlite::params![cell, stream, seq])?;
+    anyhow::ensure!(changed == 1, "{changed} events changed");
+    Ok(())
 }
 
 /// A copy of the binary that any user may run.
