@@ -52,20 +52,18 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
         }
     }
     files.sort();
-    let set = protox::Compiler::new([ours.as_path(), google.as_path()])?
-        .include_imports(true)
-        .include_source_info(true)
-        .open_files(&files)
-        .map_err(|error| anyhow::anyhow!("{error:?}"))?
-        .file_descriptor_set();
+    let mut compiler = protox::Compiler::new([ours.as_path(), google.as_path()])?;
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(&files).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     fs::create_dir_all(out).context("create the folder for generated code")?;
-    fs::write(out.join(DESCRIPTORS), without_google_comments(&set).encode_to_vec()).context("write descriptor.bin")?;
+    let descriptors = without_google_comments(&compiler.encode_file_descriptor_set())?;
+    fs::write(out.join(DESCRIPTORS), descriptors).context("write descriptor.bin")?;
     tonic_prost_build::configure()
         .out_dir(out)
         .btree_map(".")
         .bytes(".tessera.v1")
         .extern_path(".google.rpc", "::tonic_types::pb")
-        .compile_fds(set)
+        .compile_fds(compiler.file_descriptor_set())
         .context("generate code")?;
     for name in CODE {
         let file = out.join(name);
@@ -93,15 +91,26 @@ fn without_allows(code: &str) -> String {
     kept
 }
 
-/// Our comments are part of what reflection shows; the comments of google's files are not ours to ship.
-fn without_google_comments(set: &prost_types::FileDescriptorSet) -> prost_types::FileDescriptorSet {
-    let mut set = set.clone();
-    for file in &mut set.file {
+/// A descriptor set whose files stay bytes: decoded as the types know them they would lose every option that is an extension,
+/// which the REST bindings (`google.api.http`) are.
+#[derive(Clone, PartialEq, prost::Message)]
+struct EncodedFiles {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    file: Vec<Vec<u8>>,
+}
+
+/// Our comments are part of what reflection shows; the comments of google's files are not ours to ship. Those files use no
+/// extensions, so that decoding them loses nothing.
+fn without_google_comments(set: &[u8]) -> Result<Vec<u8>> {
+    let mut set = EncodedFiles::decode(set).context("decode the descriptor set")?;
+    for encoded in &mut set.file {
+        let mut file = prost_types::FileDescriptorProto::decode(encoded.as_slice()).context("decode a file's descriptor")?;
         if file.name().starts_with("google/") {
             file.source_code_info = None;
+            *encoded = file.encode_to_vec();
         }
     }
-    set
+    Ok(set.encode_to_vec())
 }
 
 /// Unpacks the package of google's protos below `target/`, once per version.
