@@ -12,6 +12,7 @@ mod plan;
 mod scalar;
 mod schema;
 mod tenant;
+pub mod wire;
 mod yaml;
 
 use std::fmt;
@@ -171,6 +172,11 @@ impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} `{}`", self.kind().name(), self.id())
     }
+}
+
+/// A JSON value as YAML.
+pub fn yaml_of(value: &serde_json::Value) -> String {
+    yaml::to_string(value)
 }
 
 /// Reads the documents of one file one after the other, each only when it is asked for. After an unreadable document the next

@@ -1,5 +1,7 @@
-//! Entry point.
+//! `tessera`: the command line, and `tessera dev`.
 
-fn main() {
-    println!("{:#}", tessera_cli::document::schema());
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tessera_cli::run(std::env::args_os())
 }

@@ -181,7 +181,7 @@ impl<T: Scalar> Scalar for Pinned<T> {
         let Some((id, version)) = text.split_once('@') else {
             return Ok(Self { id: T::read(text)?, version: VersionChoice::Latest });
         };
-        let number = version.parse::<Version>().ok().filter(|number| number.to_string() == version);
+        let number = version.parse().ok().and_then(version_number).filter(|number| number.to_string() == version);
         let number = number.ok_or_else(|| {
             format!("`{}` is not a version; allowed are 1, 2, 3 … or, for the latest, no `@` at all", shown(version))
         })?;
@@ -202,6 +202,11 @@ impl<T: Scalar> Scalar for Pinned<T> {
             "description": "A plan: `gold` follows the latest version, `gold@3` is pinned to version 3.",
         })
     }
+}
+
+/// A version number as the wire can carry it: 1 to 2,147,483,647.
+fn version_number(number: i64) -> Option<Version> {
+    i32::try_from(number).ok().and_then(|number| u32::try_from(number).ok()).and_then(Version::new)
 }
 
 impl Scalar for Timestamp {
@@ -398,6 +403,34 @@ impl JsonSchema for Maximum {
             "oneOf": [{ "type": "integer", "minimum": 0, "maximum": i64::MAX }, { "const": "unlimited" }],
             "description": "The most that is allowed, or unlimited.",
         })
+    }
+}
+
+/// The number of a published version in a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Number(pub(super) Version);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        let read = version_number(number).map(Self);
+        read.ok_or_else(|| D::Error::custom(format!("`{number}` is not a version; allowed are 1 to {}", i32::MAX)))
+    }
+}
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl JsonSchema for Number {
+    fn schema_name() -> Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": i32::MAX })
     }
 }
 

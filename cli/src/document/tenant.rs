@@ -10,10 +10,10 @@ use tessera_core::tenant::{
     AccessOverride, AttachedAddOn, Effect, LimitOverride, Overrides, PlanChoice, StatedChange, TenantDocument,
 };
 use tessera_core::time::Timestamp;
-use tessera_core::value::{Familiarity, LabelKey, LabelValue, Quantity, Reason, Target, Title, Version, VersionChoice};
+use tessera_core::value::{Familiarity, LabelKey, LabelValue, Quantity, Reason, Target, Title, VersionChoice};
 
 use super::catalog::{text, unless_default};
-use super::scalar::{Count, In, Maximum, Pinned};
+use super::scalar::{Count, In, Maximum, Number, Pinned};
 
 /// A whole tenant. What is left out the tenant does not have.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -90,7 +90,7 @@ struct AttachedFields {
     quantity: Option<Count>,
     /// The version it is pinned to; the latest is followed if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    version: Option<Version>,
+    version: Option<Number>,
 }
 
 impl<'de> Deserialize<'de> for AttachedForm {
@@ -316,7 +316,7 @@ fn attached_of(form: AttachedForm) -> AttachedAddOn {
         AttachedForm::Count(Count(quantity)) => AttachedAddOn { quantity, version: VersionChoice::Latest },
         AttachedForm::Whole(fields) => AttachedAddOn {
             quantity: fields.quantity.map_or(Quantity::ONE, |Count(quantity)| quantity),
-            version: fields.version.map_or(VersionChoice::Latest, VersionChoice::Pinned),
+            version: fields.version.map_or(VersionChoice::Latest, |Number(version)| VersionChoice::Pinned(version)),
         },
     }
 }
@@ -325,7 +325,7 @@ fn attached_form(attached: &AttachedAddOn) -> AttachedForm {
     match attached.version {
         VersionChoice::Latest => AttachedForm::Count(Count(attached.quantity)),
         VersionChoice::Pinned(version) => {
-            AttachedForm::Whole(AttachedFields { quantity: Some(Count(attached.quantity)), version: Some(version) })
+            AttachedForm::Whole(AttachedFields { quantity: Some(Count(attached.quantity)), version: Some(Number(version)) })
         }
     }
 }

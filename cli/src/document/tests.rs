@@ -3,6 +3,7 @@
 mod bad_input;
 mod examples;
 pub(crate) mod round_trip;
+mod wire;
 
 use super::*;
 

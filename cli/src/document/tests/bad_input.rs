@@ -63,7 +63,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tenant: t\nplan: p\nadd_ons: {a: 0}", &["test.yaml:3:", "`0`", "1 to 1000000"]),
     ("tenant: t\nplan: p\nadd_ons: {a: 1000001}", &["1 to 1000000"]),
     ("tenant: t\nplan: p\nadd_ons: {a: two}", &["1 to 1000000"]),
-    ("tenant: t\nplan: p\nadd_ons: {a: {quantity: 1, version: 0}}", &["nonzero"]),
+    ("tenant: t\nplan: p\nadd_ons: {a: {quantity: 1, version: 0}}", &["`0` is not a version", "1 to 2147483647"]),
     ("tenant: t\nplan: p\nadd_ons: {a: {count: 1}}", &["count", "quantity", "version"]),
     // Familiarity, versions, periods, times, lengths.
     ("plan: gold\nservices: {a: {familiarity: 80%}}", &["test.yaml:2:", "`80%`", "50%, 75%, 87.5% and 100%"]),
@@ -71,7 +71,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tenant: t\nplan: gold@latest", &["test.yaml:2:7", "`latest` is not a version", "1, 2, 3"]),
     ("tenant: t\nplan: gold@0", &["`0` is not a version"]),
     ("tenant: t\nplan: gold@+1", &["`+1` is not a version"]),
-    ("tenant: t\nplan: gold@4294967296", &["`4294967296` is not a version"]),
+    ("tenant: t\nplan: gold@2147483648", &["`2147483648` is not a version"]),
     ("limit: a\nperiod: year", &["test.yaml:2:9", "`year`", "never, hour, day, week and month"]),
     ("tenant: t\nplan: p\nstarts: 2026-01-01", &["test.yaml:3:9", "`2026-01-01` is not a time", "RFC 3339"]),
     ("tenant: t\nplan: p\nstarts: 2026-01-01T00:00:00", &["is not a time", "RFC 3339"]),

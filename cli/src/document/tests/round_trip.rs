@@ -106,7 +106,7 @@ fn familiarity() -> impl Strategy<Value = Familiarity> {
 }
 
 fn version() -> impl Strategy<Value = VersionChoice> {
-    option::of(1..u32::MAX).prop_map(|number| match number.and_then(Version::new) {
+    option::of(1..=i32::MAX.unsigned_abs()).prop_map(|number| match number.and_then(Version::new) {
         Some(version) => VersionChoice::Pinned(version),
         None => VersionChoice::Latest,
     })

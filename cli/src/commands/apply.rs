@@ -1,0 +1,108 @@
+//! `apply`: shows what differs, asks, and makes it so.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use futures::StreamExt as _;
+
+use super::import;
+use crate::apply::{self, Step};
+use crate::connection::Planes;
+use crate::console::Console;
+use crate::document::{Kind, Located};
+use crate::{difference, files};
+
+/// Most tenants that are compared and stated one by one; more are imported.
+const TENANTS_ONE_BY_ONE_MAX: usize = 1_000;
+/// How many tenants are stated at a time.
+const AT_ONCE: usize = 16;
+/// Most failed tenants that are named.
+const FAILURES_SHOWN_MAX: usize = 20;
+
+/// What to apply.
+#[derive(Debug, Args)]
+pub struct ApplyArguments {
+    /// Files, directories (their *.yaml) or - for standard input
+    #[arg(short, long, value_name = "FILES", required = true, num_args = 1..)]
+    file: Vec<PathBuf>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Go ahead without asking; needed where there is no terminal
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// `tessera apply`.
+pub async fn run(planes: &Planes, console: &Console, arguments: ApplyArguments) -> anyhow::Result<()> {
+    let documents = files::read_all(&arguments.file, |_| true)?;
+    anyhow::ensure!(!documents.is_empty(), "there are no documents in what was given");
+    let tenants = documents.iter().filter(|located| located.document.kind() == Kind::Tenant).count();
+    let (documents, many) = if tenants > TENANTS_ONE_BY_ONE_MAX {
+        documents.into_iter().partition(|located| located.document.kind() != Kind::Tenant)
+    } else {
+        (documents, Vec::new())
+    };
+    let steps = apply::compare(planes, documents).await?;
+    console.print(&preview(&steps, &many, console.colours()))?;
+    let changes = steps.iter().filter(|step| step.changes()).count();
+    if arguments.dry_run || changes + many.len() == 0 {
+        return Ok(());
+    }
+    console.confirm(arguments.yes, "apply this?")?;
+    perform(planes, console, &steps).await?;
+    if !many.is_empty() {
+        import::located(planes, console, many).await?;
+    }
+    Ok(())
+}
+
+/// Does what the steps say, catalog, plans and add-ons one after the other, tenants several at a time.
+pub async fn perform(planes: &Planes, console: &Console, steps: &[Step]) -> anyhow::Result<Vec<apply::Done>> {
+    let mut all = Vec::new();
+    let todo: Vec<&Step> = steps.iter().filter(|step| step.changes()).collect();
+    let bar = console.progress(Some(todo.len() as u64), "applying");
+    let (tenants, first): (Vec<&Step>, Vec<&Step>) =
+        todo.into_iter().partition(|step| step.located.document.kind() == Kind::Tenant);
+    for step in first {
+        all.extend(apply::execute(planes, step).await?);
+        bar.inc(1);
+    }
+    let mut failures = Vec::new();
+    let mut done = futures::stream::iter(tenants).map(|step| apply::execute(planes, step)).buffer_unordered(AT_ONCE);
+    while let Some(outcome) = done.next().await {
+        bar.inc(1);
+        match outcome {
+            Ok(done) => all.extend(done),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    bar.finish_and_clear();
+    if failures.is_empty() {
+        return Ok(all);
+    }
+    let count = failures.len();
+    failures.sort();
+    failures.truncate(FAILURES_SHOWN_MAX);
+    anyhow::bail!("{count} of the tenants could not be stated, everything else is applied:\n{}", failures.join("\n"))
+}
+
+/// What will be done, for people.
+fn preview(steps: &[Step], many: &[Located], colours: bool) -> String {
+    let mut text = String::new();
+    for step in steps.iter().filter(|step| step.changes()) {
+        let after = step.located.document.to_yaml();
+        let shown = difference::show(step.before.as_deref().unwrap_or_default(), &after, colours);
+        writeln!(text, "{}: {}\n{shown}", step.located.document, step.verb()).unwrap_or_default();
+    }
+    let changes = steps.iter().filter(|step| step.changes()).count();
+    let created = steps.iter().filter(|step| step.changes() && step.before.is_none()).count();
+    let unchanged = steps.len() - changes;
+    write!(text, "{created} to create, {} to change, {unchanged} unchanged", changes - created).unwrap_or_default();
+    if !many.is_empty() {
+        write!(text, ", and {} tenants to state without comparing them one by one", many.len()).unwrap_or_default();
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,97 @@
+//! `export`: everything as documents that `apply` and `import` read.
+//!
+//! It is no backup: of plans and add-ons it has the newest version only, of archived ones and kill switches nothing but a
+//! comment, and it has no history. Tenants that are pinned to an older version say so, and need that version where they are
+//! imported.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use tessera_proto::v1;
+
+use super::{catalog, offer, tenant};
+use crate::connection::Planes;
+use crate::console::Console;
+use crate::document::{Document, wire};
+use crate::offers::{self, OfferKind};
+
+/// Where to write to.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// File to write [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Without tenants
+    #[arg(long)]
+    no_tenants: bool,
+}
+
+/// `tessera export`.
+pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments) -> anyhow::Result<()> {
+    let mut out = Out::open(arguments.out)?;
+    for service in catalog::services(planes, true).await? {
+        let archived = service.features.iter().filter(|feature| feature.archived).map(|feature| feature.feature_id.as_str());
+        let mut comment: String = archived.map(|id| format!("# archived: {id}\n")).collect();
+        if service.archived {
+            comment.insert_str(0, "# archived\n");
+        }
+        out.write(&comment, &Document::Service(wire::service_document(&service)?))?;
+    }
+    for limit in catalog::limits(planes, true).await? {
+        let comment = if limit.archived { "# archived\n" } else { "" };
+        out.write(comment, &Document::Limit(wire::limit_document(&limit)?))?;
+    }
+    for kind in [OfferKind::Plan, OfferKind::AddOn] {
+        for found in offers::list(planes, kind, true).await?.items {
+            if found.latest == 0 {
+                console.note(&format!("{} `{}` was never published and is left out", kind.name(), found.id));
+                continue;
+            }
+            let (version, _) = offers::version(planes, kind, &found.id, found.latest).await?;
+            let comment = if found.archived { "# archived\n" } else { "" };
+            out.write(comment, &offer::document(kind, &found.id, &version.document)?)?;
+        }
+    }
+    if !arguments.no_tenants {
+        let bar = console.progress(None, "exporting tenants");
+        tenant::each(planes, v1::ListTenantsRequest::default(), async |tenant| {
+            let (id, document) = wire::tenant_document(tenant)?;
+            out.write("", &Document::Tenant(id, Box::new(document)))?;
+            bar.inc(1);
+            Ok(true)
+        })
+        .await?;
+        bar.finish_and_clear();
+    }
+    out.finish()
+}
+
+/// Documents on their way to a file.
+struct Out {
+    writer: Box<dyn std::io::Write>,
+    first: bool,
+}
+
+impl Out {
+    fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
+        let writer: Box<dyn std::io::Write> = match path {
+            Some(path) => {
+                let file = std::fs::File::create(&path).with_context(|| format!("create `{}`", path.display()))?;
+                Box::new(std::io::BufWriter::new(file))
+            }
+            None => Box::new(std::io::BufWriter::new(std::io::stdout())),
+        };
+        Ok(Self { writer, first: true })
+    }
+
+    fn write(&mut self, comment: &str, document: &Document) -> anyhow::Result<()> {
+        let separator = if std::mem::take(&mut self.first) { "" } else { "---\n" };
+        write!(self.writer, "{separator}{comment}{}", document.to_yaml()).context("write the export")
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.writer.flush().context("write the export")
+    }
+}

@@ -1,0 +1,314 @@
+//! `tenant`: one tenant at a time. Whole documents are stated by `apply` and `tenant import`.
+
+mod arguments;
+mod show;
+
+use tessera_proto::v1;
+
+pub use arguments::TenantCommand;
+use arguments::{AddOnCommand, OverrideCommand, OverrideSubject, TrialCommand};
+
+use super::{Change, import};
+use crate::connection::{Plane, Planes};
+use crate::console::Console;
+use crate::json;
+
+/// How many tenants are asked for at a time.
+const PAGE_SIZE: i32 = 500;
+
+/// `tessera tenant`.
+pub async fn run(planes: &Planes, console: &Console, command: TenantCommand) -> anyhow::Result<()> {
+    match command {
+        TenantCommand::List { plan, status, label, deleted, limit } => {
+            let filter = v1::ListTenantsRequest {
+                plan_id: plan.unwrap_or_default(),
+                status: status.map_or(0, |status| v1::TenantStatus::from(status).into()),
+                labels: label.into_iter().collect(),
+                show_deleted: deleted,
+                ..Default::default()
+            };
+            list(planes, console, filter, limit).await
+        }
+        TenantCommand::Show { tenant, deleted } => {
+            let mut client = planes.tenants();
+            let request = v1::GetTenantRequest { tenant_id: tenant, show_deleted: deleted };
+            let answer = planes.read(Plane::Control, request, async |request| client.get_tenant(request).await).await?;
+            console.answer(&json::of("GetTenantResponse", &answer)?, || show::tenant(answer.tenant.as_ref()))
+        }
+        TenantCommand::At { tenant, time } => {
+            let mut client = planes.audit();
+            let request = v1::GetTenantAtRequest { tenant_id: tenant, time: Some(time) };
+            let answer = planes.read(Plane::Control, request, async |request| client.get_tenant_at(request).await).await?;
+            console.answer(&json::of("GetTenantAtResponse", &answer)?, || {
+                let entitlements = answer.entitlements.as_ref().map(super::check::show_document).unwrap_or_default();
+                format!("{}\n{entitlements}", show::tenant(answer.tenant.as_ref()))
+            })
+        }
+        TenantCommand::Import(arguments) => import::tenants(planes, console, arguments).await,
+        command => change(planes, console, command).await,
+    }
+}
+
+async fn list(planes: &Planes, console: &Console, filter: v1::ListTenantsRequest, limit: usize) -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    let more = each(planes, filter, async |tenant| {
+        found.push(tenant);
+        Ok(found.len() < limit)
+    })
+    .await?;
+    found.sort_by(|a, b| a.tenant_id.cmp(&b.tenant_id));
+    let whole = v1::ListTenantsResponse { tenants: found.clone(), ..Default::default() };
+    console.answer(&json::of("ListTenantsResponse", &whole)?, || show::list(&found))?;
+    if more {
+        console.note(&format!("there may be more than these {limit}; ask for more with --limit"));
+    }
+    Ok(())
+}
+
+/// Hands over every tenant that passes the filter until `take` says no; whether it did.
+pub async fn each(
+    planes: &Planes,
+    filter: v1::ListTenantsRequest,
+    mut take: impl AsyncFnMut(v1::Tenant) -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListTenantsRequest { page_size: PAGE_SIZE, page_token, ..filter.clone() };
+        let mut client = planes.tenants();
+        let page = planes.read(Plane::Control, request, async |request| client.list_tenants(request).await).await?;
+        for tenant in page.tenants {
+            if !take(tenant).await? {
+                return Ok(true);
+            }
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Sends one command and shows the tenant after it. Every command of the service has a response of the same shape.
+macro_rules! send {
+    ($planes:ident, $console:ident, $change:ident, $question:expr, $method:ident, $Response:literal,
+        $Request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+        let change: Change = $change;
+        $console.confirm(change.yes, &$question)?;
+        let request_id = change.request_id($planes);
+        let request = v1::$Request { $($field: $value,)* request_id: request_id.clone(), ..Default::default() };
+        let mut client = $planes.tenants();
+        let answer = $planes.change(&request_id, request, async |request| client.$method(request).await).await?;
+        $console.answer(&json::of($Response, &answer)?, || show::tenant(answer.tenant.as_ref()))
+    }};
+}
+
+#[expect(clippy::too_many_lines, reason = "one arm per command, each a question and a message")]
+async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> anyhow::Result<()> {
+    match command {
+        TenantCommand::List { .. } | TenantCommand::Show { .. } | TenantCommand::At { .. } | TenantCommand::Import(_) => {
+            anyhow::bail!("this changes nothing")
+        }
+        TenantCommand::Create(arguments) => {
+            let change = arguments.change;
+            let question = match &arguments.tenant {
+                Some(tenant) => format!("create tenant `{tenant}` on `{}`?", arguments.plan.id),
+                None => format!("create a tenant on `{}`?", arguments.plan.id),
+            };
+            let trial = arguments.trial.map(|length| v1::Trial { length });
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                create_tenant,
+                "CreateTenantResponse",
+                CreateTenantRequest {
+                    tenant_id: arguments.tenant.unwrap_or_default(),
+                    title: arguments.title.unwrap_or_default(),
+                    labels: arguments.label.into_iter().collect(),
+                    plan_id: arguments.plan.id,
+                    plan_version: arguments.plan.version,
+                    starts: arguments.starts,
+                    trial: trial,
+                    pending: arguments.pending,
+                }
+            )
+        }
+        TenantCommand::ChangePlan { tenant, undo: Some(id), change, .. } => {
+            let question = format!("undo the scheduled change {id} of `{tenant}`?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                cancel_scheduled_change,
+                "CancelScheduledChangeResponse",
+                CancelScheduledChangeRequest { tenant_id: tenant, scheduled_change_id: id }
+            )
+        }
+        TenantCommand::ChangePlan { tenant, plan, at, undo: None, change } => {
+            let Some(plan) = plan else { anyhow::bail!("a plan is missing; allowed is `gold` or `gold@3`") };
+            let question = format!("move `{tenant}` to `{}`?", plan.id);
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                change_plan,
+                "ChangePlanResponse",
+                ChangePlanRequest { tenant_id: tenant, plan_id: plan.id, plan_version: plan.version, at: at }
+            )
+        }
+        TenantCommand::Cancel { tenant, undo: true, change, .. } => {
+            let question = format!("undo the cancellation of `{tenant}`?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                renew_subscription,
+                "RenewSubscriptionResponse",
+                RenewSubscriptionRequest { tenant_id: tenant }
+            )
+        }
+        TenantCommand::Cancel { tenant, at, undo: false, change } => {
+            let question = format!("end the subscription of `{tenant}`?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                cancel_subscription,
+                "CancelSubscriptionResponse",
+                CancelSubscriptionRequest { tenant_id: tenant, at: at }
+            )
+        }
+        TenantCommand::Trial(TrialCommand::Start { tenant, length, change }) => {
+            let question = format!("start a trial for `{tenant}`?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                start_trial,
+                "StartTrialResponse",
+                StartTrialRequest { tenant_id: tenant, trial: Some(v1::Trial { length: length }) }
+            )
+        }
+        TenantCommand::Trial(TrialCommand::End { tenant, convert, change, .. }) => {
+            let (question, end) = if convert {
+                (format!("convert the trial of `{tenant}` to paid?"), v1::TrialEnd::Convert)
+            } else {
+                (format!("end the trial of `{tenant}` now?"), v1::TrialEnd::End)
+            };
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                end_trial,
+                "EndTrialResponse",
+                EndTrialRequest { tenant_id: tenant, end: end.into() }
+            )
+        }
+        TenantCommand::AddOn(AddOnCommand::Attach { tenant, add_on, quantity, change }) => {
+            let question = format!("give `{tenant}` the add-on `{}`, {quantity} of it?", add_on.id);
+            let attached = v1::AttachedAddOn { add_on_id: add_on.id, quantity, pinned_version: add_on.version };
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                attach_add_on,
+                "AttachAddOnResponse",
+                AttachAddOnRequest { tenant_id: tenant, add_on: Some(attached) }
+            )
+        }
+        TenantCommand::AddOn(AddOnCommand::Detach { tenant, add_on, change }) => {
+            let question = format!("take the add-on `{add_on}` from `{tenant}`?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                detach_add_on,
+                "DetachAddOnResponse",
+                DetachAddOnRequest { tenant_id: tenant, add_on_id: add_on }
+            )
+        }
+        TenantCommand::Override(OverrideCommand::Set { tenant, subject, grant, deny, maximum, until, reason, change }) => {
+            let question = format!("make an exception for `{tenant}`: {subject}?");
+            let effect = match (grant, deny) {
+                (true, _) => v1::OverrideEffect::Grant,
+                (_, true) => v1::OverrideEffect::Deny,
+                _ => v1::OverrideEffect::Unspecified,
+            };
+            let set = v1::Override { target: Some(target(subject)), effect: effect.into(), value: maximum, until, reason };
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                set_override,
+                "SetOverrideResponse",
+                SetOverrideRequest { tenant_id: tenant, r#override: Some(set) }
+            )
+        }
+        TenantCommand::Override(OverrideCommand::Remove { tenant, subject, change }) => {
+            let question = format!("remove the exception of `{tenant}`: {subject}?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                remove_override,
+                "RemoveOverrideResponse",
+                RemoveOverrideRequest { tenant_id: tenant, target: Some(target(subject)) }
+            )
+        }
+        TenantCommand::Suspend { tenant, reason, effective_at, change } => {
+            let question = format!("suspend `{tenant}`?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                suspend_tenant,
+                "SuspendTenantResponse",
+                SuspendTenantRequest { tenant_id: tenant, reason: reason, effective_at: effective_at }
+            )
+        }
+        TenantCommand::Resume { tenant, reason, change } => {
+            let question = format!("resume `{tenant}`?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                resume_tenant,
+                "ResumeTenantResponse",
+                ResumeTenantRequest { tenant_id: tenant, reasons: reason }
+            )
+        }
+        TenantCommand::Delete { tenant, change } => {
+            let question = format!("delete `{tenant}` for ever? its id can never be used again;");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                delete_tenant,
+                "DeleteTenantResponse",
+                DeleteTenantRequest { tenant_id: tenant }
+            )
+        }
+    }
+}
+
+fn target(subject: OverrideSubject) -> v1::OverrideTarget {
+    v1::OverrideTarget {
+        service: subject.service.unwrap_or_default(),
+        feature: subject.feature.unwrap_or_default(),
+        limit: subject.limit.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,289 @@
+//! What `tessera tenant` takes.
+
+use clap::{Args, Subcommand, ValueEnum};
+use prost_types::{Duration, Timestamp};
+use tessera_proto::v1;
+
+use crate::commands::Change;
+use crate::commands::import::TenantImport;
+use crate::values;
+
+/// What of tenants.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// List tenants
+    List {
+        /// Only those on this plan
+        #[arg(long)]
+        plan: Option<String>,
+        /// Only those that are this
+        #[arg(long)]
+        status: Option<Status>,
+        /// Only those with this label; may be given several times
+        #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
+        label: Vec<(String, String)>,
+        /// Deleted ones too
+        #[arg(long)]
+        deleted: bool,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Show a tenant as it stands
+    Show {
+        /// The tenant
+        tenant: String,
+        /// Even if it was deleted
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// Show a tenant and what it may use as of a time, past or to come
+    At {
+        /// The tenant
+        tenant: String,
+        /// The time, such as 2026-01-31T12:00:00Z
+        #[arg(value_parser = values::time)]
+        time: Timestamp,
+    },
+    /// Create a tenant
+    Create(CreateArguments),
+    /// Import tenant documents, any number of them
+    Import(TenantImport),
+    /// Move a tenant to another plan or version, now or later
+    ChangePlan {
+        /// The tenant
+        tenant: String,
+        /// The plan, `gold` or `gold@3`
+        #[arg(value_parser = values::choice, required_unless_present = "undo")]
+        plan: Option<values::Choice>,
+        /// When [default: now]
+        #[arg(long, value_name = "TIME", value_parser = values::time)]
+        at: Option<Timestamp>,
+        /// Undo the scheduled change with this number instead
+        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["plan", "at"])]
+        undo: Option<i32>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// End a tenant's subscription, now or later, or undo that
+    Cancel {
+        /// The tenant
+        tenant: String,
+        /// When [default: now]
+        #[arg(long, value_name = "TIME", value_parser = values::time)]
+        at: Option<Timestamp>,
+        /// Undo a cancellation, past or coming
+        #[arg(long, conflicts_with = "at")]
+        undo: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Start or end a trial of the tenant's plan
+    #[command(subcommand)]
+    Trial(TrialCommand),
+    /// Attach or detach an add-on
+    #[command(subcommand)]
+    AddOn(AddOnCommand),
+    /// Make or remove an exception for one tenant
+    #[command(subcommand)]
+    Override(OverrideCommand),
+    /// Suspend a tenant for a reason; reasons are a set
+    Suspend {
+        /// The tenant
+        tenant: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        /// From when; until then the tenant is in grace [default: now]
+        #[arg(long, value_name = "TIME", value_parser = values::time)]
+        effective_at: Option<Timestamp>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Take reasons for suspension back
+    Resume {
+        /// The tenant
+        tenant: String,
+        /// Which reason; may be given several times [default: all]
+        #[arg(long)]
+        reason: Vec<String>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Delete a tenant for ever
+    Delete {
+        /// The tenant
+        tenant: String,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// A new tenant.
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    /// Its id [default: one is made]
+    pub tenant: Option<String>,
+    /// The plan, `gold` or `gold@3`
+    #[arg(long, value_parser = values::choice)]
+    pub plan: values::Choice,
+    /// For people
+    #[arg(long)]
+    pub title: Option<String>,
+    /// A label; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
+    pub label: Vec<(String, String)>,
+    /// Not running before [default: from the beginning]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    pub starts: Option<Timestamp>,
+    /// Begin with a trial, of the plan's length or of this one, such as 14d
+    #[arg(long, value_name = "LENGTH", value_parser = values::length, num_args = 0..=1, require_equals = true)]
+    pub trial: Option<Option<Duration>>,
+    /// Not to be served before it is activated
+    #[arg(long)]
+    pub pending: bool,
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// What of a trial.
+#[derive(Debug, Subcommand)]
+pub enum TrialCommand {
+    /// Start a trial now
+    Start {
+        /// The tenant
+        tenant: String,
+        /// How long, such as 14d [default: as the plan says]
+        #[arg(long, value_parser = values::length)]
+        length: Option<Duration>,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// End a trial: convert it to paid, or end it now
+    End {
+        /// The tenant
+        tenant: String,
+        /// It is paid from now on
+        #[arg(long, required_unless_present = "now")]
+        convert: bool,
+        /// It is over
+        #[arg(long, conflicts_with = "convert")]
+        now: bool,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// What of a tenant's add-ons.
+#[derive(Debug, Subcommand)]
+pub enum AddOnCommand {
+    /// Attach an add-on, or set its quantity and version
+    Attach {
+        /// The tenant
+        tenant: String,
+        /// The add-on, `extra-seats` or `extra-seats@2`
+        #[arg(value_parser = values::choice)]
+        add_on: values::Choice,
+        /// How many
+        #[arg(long, default_value_t = 1)]
+        quantity: i64,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Detach an add-on
+    Detach {
+        /// The tenant
+        tenant: String,
+        /// The add-on
+        add_on: String,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// What of a tenant's exceptions.
+#[derive(Debug, Subcommand)]
+pub enum OverrideCommand {
+    /// Grant or deny a service or feature, or set a limit
+    Set {
+        /// The tenant
+        tenant: String,
+        #[command(flatten)]
+        subject: OverrideSubject,
+        /// Grant the service or feature
+        #[arg(long, conflicts_with_all = ["deny", "limit"], required_unless_present_any = ["deny", "limit"])]
+        grant: bool,
+        /// Deny the service or feature
+        #[arg(long, conflicts_with = "limit")]
+        deny: bool,
+        /// The whole value of the limit, a count or `unlimited`
+        #[arg(long, value_parser = values::limit_value, requires = "limit", required_unless_present = "service")]
+        maximum: Option<v1::LimitGrant>,
+        /// As if absent from then on [default: it lasts]
+        #[arg(long, value_name = "TIME", value_parser = values::time)]
+        until: Option<Timestamp>,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Remove an exception
+    Remove {
+        /// The tenant
+        tenant: String,
+        #[command(flatten)]
+        subject: OverrideSubject,
+        #[command(flatten)]
+        change: Change,
+    },
+}
+
+/// What an exception is about.
+#[derive(Debug, Args)]
+pub struct OverrideSubject {
+    /// A service
+    #[arg(long, required_unless_present = "limit", conflicts_with = "limit")]
+    pub service: Option<String>,
+    /// One feature of the service
+    #[arg(long, requires = "service")]
+    pub feature: Option<String>,
+    /// A limit
+    #[arg(long)]
+    pub limit: Option<String>,
+}
+
+impl std::fmt::Display for OverrideSubject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.service, &self.feature, &self.limit) {
+            (Some(service), Some(feature), _) => write!(f, "feature `{feature}` of service `{service}`"),
+            (Some(service), None, _) => write!(f, "service `{service}`"),
+            (_, _, Some(limit)) => write!(f, "limit `{limit}`"),
+            _ => f.write_str("nothing"),
+        }
+    }
+}
+
+/// What a tenant may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Status {
+    /// Served
+    Active,
+    /// Not activated yet
+    Pending,
+    /// Suspended
+    Suspended,
+    /// Deleted
+    Deleted,
+}
+
+impl From<Status> for v1::TenantStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Active => Self::Active,
+            Status::Pending => Self::Pending,
+            Status::Suspended => Self::Suspended,
+            Status::Deleted => Self::Deleted,
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The way to the two planes: where they are, how long to wait, and what to do when no answer comes.
+//!
+//! A mutation always carries a request id. When its fate is unknown (no answer, `OUTCOME_UNKNOWN`) or nothing was applied
+//! (`UNAVAILABLE`), it is sent again a few times with the same id and the metadata `tessera-retry: 1`, so that it happens once
+//! however often it is sent.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Deserialize;
+use tessera_ports::IdSource as _;
+use tessera_proto::v1::add_on_service_client::AddOnServiceClient;
+use tessera_proto::v1::audit_service_client::AuditServiceClient;
+use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
+use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
+use tessera_proto::v1::plan_service_client::PlanServiceClient;
+use tessera_proto::v1::tenant_service_client::TenantServiceClient;
+use tessera_runtime::clock::SystemIds;
+use tessera_runtime::settings;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt as _;
+
+use crate::failure;
+
+/// How often a call is made before its failure is believed.
+const ATTEMPTS_MAX: u32 = 6;
+/// First pause between attempts; doubles.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// Longest answer that is read: answers are at most 4 MiB by construction.
+const ANSWER_LEN_MAX: usize = 8 << 20;
+
+/// Where the planes are. Flags win over the environment, the environment over the configuration file.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Where to connect")]
+pub struct Where {
+    /// Data plane, for checks [default: 127.0.0.1:7400]
+    #[arg(long, global = true, value_name = "ADDR", env = "TESSERA_DATA_ADDR", hide_env_values = true)]
+    pub data_addr: Option<String>,
+    /// Control plane, for everything that changes [default: 127.0.0.1:7401]
+    #[arg(long, global = true, value_name = "ADDR", env = "TESSERA_CONTROL_ADDR", hide_env_values = true)]
+    pub control_addr: Option<String>,
+    /// Health and digest pages [default: 127.0.0.1:7402]
+    #[arg(long, global = true, value_name = "ADDR", env = "TESSERA_HTTP_ADDR", hide_env_values = true)]
+    pub http_addr: Option<String>,
+    /// File with data_addr, control_addr, http_addr [default: tessera/config.toml in the user's configuration folder]
+    #[arg(long, global = true, value_name = "FILE", env = "TESSERA_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// How long to wait for one answer, such as 10s or 500ms
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = parse_timeout)]
+    pub timeout: Option<Timeout>,
+}
+
+/// A wait with a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout(Duration);
+
+fn parse_timeout(text: &str) -> Result<Timeout, String> {
+    let milliseconds = text.strip_suffix("ms").and_then(|count| count.parse().ok()).map(Duration::from_millis);
+    let read = milliseconds.map_or_else(|| crate::document::parse_duration(text), Ok)?;
+    if read.is_zero() || read > Duration::from_hours(1) {
+        return Err(format!("`{text}` is not a wait; allowed are above 0 and at most 1h"));
+    }
+    Ok(Timeout(read))
+}
+
+/// What a configuration file may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    data_addr: Option<String>,
+    control_addr: Option<String>,
+    http_addr: Option<String>,
+}
+
+/// Where the planes are, finally.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// Data plane.
+    pub data: String,
+    /// Control plane.
+    pub control: String,
+    /// Pages.
+    pub http: String,
+}
+
+impl Where {
+    /// Looks everything up; reads the configuration file.
+    pub fn addresses(&self) -> anyhow::Result<Addresses> {
+        let file = match &self.config {
+            Some(path) => Some(path.clone()),
+            None => default_file().filter(|path| path.is_file()),
+        };
+        let file: File = match &file {
+            Some(path) => settings::load(settings::Sources { file: Some(path), ..Default::default() })
+                .with_context(|| format!("in the configuration file `{}`", path.display()))?,
+            None => File::default(),
+        };
+        let first = |flag: &Option<String>, file: Option<String>, default: &str| {
+            flag.clone().or(file).unwrap_or_else(|| default.to_owned())
+        };
+        Ok(Addresses {
+            data: first(&self.data_addr, file.data_addr, "127.0.0.1:7400"),
+            control: first(&self.control_addr, file.control_addr, "127.0.0.1:7401"),
+            http: first(&self.http_addr, file.http_addr, "127.0.0.1:7402"),
+        })
+    }
+
+    /// The planes; nothing is connected before the first call.
+    pub fn planes(&self) -> anyhow::Result<Planes> {
+        let timeout = self.timeout.map_or(Duration::from_secs(10), |Timeout(wait)| wait);
+        Planes::new(self.addresses()?, timeout)
+    }
+}
+
+fn default_file() -> Option<PathBuf> {
+    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let folder = folder.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?;
+    Some(folder.join("tessera/config.toml"))
+}
+
+/// Which process is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plane {
+    /// Decisions.
+    Data,
+    /// Changes.
+    Control,
+}
+
+/// Clients of both planes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Planes {
+    addresses: Addresses,
+    timeout: Duration,
+    data: Channel,
+    control: Channel,
+}
+
+macro_rules! clients {
+    ($($(#[$doc:meta])* $name:ident: $client:ident over $channel:ident;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(&self) -> $client<Channel> {
+            $client::new(self.$channel.clone()).max_decoding_message_size(ANSWER_LEN_MAX)
+        }
+    )*};
+}
+
+impl Planes {
+    /// Channels to both addresses, connected when first used.
+    pub fn new(addresses: Addresses, timeout: Duration) -> anyhow::Result<Self> {
+        let channel = |address: &str| -> anyhow::Result<Channel> {
+            let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+            let endpoint = Endpoint::from_shared(uri)
+                .with_context(|| format!("`{address}` is not an address; allowed is host:port, such as 127.0.0.1:7400"))?;
+            Ok(endpoint.connect_timeout(timeout).tcp_nodelay(true).connect_lazy())
+        };
+        Ok(Self { data: channel(&addresses.data)?, control: channel(&addresses.control)?, addresses, timeout })
+    }
+
+    clients! {
+        /// Checks.
+        entitlements: EntitlementServiceClient over data;
+        /// Services and limits.
+        catalog: CatalogServiceClient over control;
+        /// Plans.
+        plans: PlanServiceClient over control;
+        /// Add-ons.
+        add_ons: AddOnServiceClient over control;
+        /// Tenants.
+        tenants: TenantServiceClient over control;
+        /// The audit log.
+        audit: AuditServiceClient over control;
+    }
+
+    /// Where the planes are.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// A fresh request id.
+    #[expect(clippy::unused_self, reason = "request ids go with the planes they are sent to")]
+    pub fn request_id(&self) -> String {
+        SystemIds.request_id().to_string()
+    }
+
+    /// Asks, and asks again while that may help.
+    pub async fn read<M: Clone, R>(
+        &self,
+        plane: Plane,
+        message: M,
+        call: impl AsyncFnMut(Request<M>) -> Result<Response<R>, Status>,
+    ) -> anyhow::Result<R> {
+        self.attempt(message, call, false).await.map_err(|status| self.failed(plane, &status))
+    }
+
+    /// Asks; `None` when what is asked for does not exist.
+    pub async fn find<M: Clone, R>(
+        &self,
+        message: M,
+        call: impl AsyncFnMut(Request<M>) -> Result<Response<R>, Status>,
+    ) -> anyhow::Result<Option<R>> {
+        match self.attempt(message, call, false).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(status) if status.code() == Code::NotFound && failure::reason(&status).is_some() => Ok(None),
+            Err(status) => Err(self.failed(Plane::Control, &status)),
+        }
+    }
+
+    /// Sends a command that carries `request_id`, and sends it again while its fate is unknown or nothing was applied.
+    pub async fn change<M: Clone, R>(
+        &self,
+        request_id: &str,
+        message: M,
+        call: impl AsyncFnMut(Request<M>) -> Result<Response<R>, Status>,
+    ) -> anyhow::Result<R> {
+        self.attempt(message, call, true).await.map_err(|status| {
+            let error = self.failed(Plane::Control, &status);
+            if fate_is_unknown(&status) {
+                return error.context(format!(
+                    "whether this was done is not known; to find out, do it again with --request-id {request_id}"
+                ));
+            }
+            error
+        })
+    }
+
+    async fn attempt<M: Clone, R>(
+        &self,
+        message: M,
+        mut call: impl AsyncFnMut(Request<M>) -> Result<Response<R>, Status>,
+        changes: bool,
+    ) -> Result<R, Status> {
+        let mut attempt = 1;
+        loop {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(self.timeout);
+            if changes && attempt > 1 {
+                request.metadata_mut().insert("tessera-retry", tonic::metadata::MetadataValue::from_static("1"));
+            }
+            let status = match call(request).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            if attempt >= ATTEMPTS_MAX || !may_help(&status) {
+                return Err(status);
+            }
+            let asked = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
+            tokio::time::sleep(asked.min(self.timeout).max(BACKOFF * 2_u32.pow(attempt - 1))).await;
+            attempt += 1;
+        }
+    }
+
+    /// The error for people.
+    pub fn failed(&self, plane: Plane, status: &Status) -> anyhow::Error {
+        let said = failure::explain(status);
+        if !failure::unreachable(status) {
+            return anyhow::anyhow!(said);
+        }
+        let (name, address, flag) = match plane {
+            Plane::Data => ("data plane", &self.addresses.data, "--data-addr"),
+            Plane::Control => ("control plane", &self.addresses.control, "--control-addr"),
+        };
+        anyhow::anyhow!(
+            "cannot reach the {name} at `{address}`: {said}; start one with `tessera dev`, or say where it is with {flag}"
+        )
+    }
+}
+
+/// Whether the same call may succeed a moment later.
+fn may_help(status: &Status) -> bool {
+    match failure::reason(status).as_deref() {
+        Some("OUTCOME_UNKNOWN" | "OVERLOADED") => true,
+        Some(_) => status.code() == Code::Unavailable,
+        None => fate_is_unknown(status),
+    }
+}
+
+/// Whether a command that failed like this may have been applied.
+fn fate_is_unknown(status: &Status) -> bool {
+    match failure::reason(status).as_deref() {
+        Some(reason) => reason == "OUTCOME_UNKNOWN",
+        None => {
+            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

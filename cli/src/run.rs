@@ -1,0 +1,72 @@
+//! From the command line to an exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::arguments::{Arguments, Command};
+use crate::commands::check::Verdict;
+use crate::commands::{self, apply, audit, catalog, check, data, export, import, offer, tenant, watch};
+use crate::console::Console;
+use crate::document;
+use crate::offers::OfferKind;
+
+/// The exit code of a denial, so that scripts can tell it from an error.
+const DENIED: u8 = 3;
+
+/// Runs the command that `arguments` (with the program's name) ask for.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors. A closed standard error is nobody's business here.
+            drop(error.print());
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let code = match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(dispatch(arguments));
+            // What is left are threads that wait for standard input.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => Err(anyhow::Error::from(error).context("start the runtime")),
+    };
+    code.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { command, place, output } = arguments;
+    let console = Console { format: output };
+    let done = |()| ExitCode::SUCCESS;
+    let verdict = |verdict| match verdict {
+        Verdict::Entitled => ExitCode::SUCCESS,
+        Verdict::Denied => ExitCode::from(DENIED),
+    };
+    match command {
+        //         Command::Dev(arguments) => dev::run(&console, arguments).await,
+        Command::Check(arguments) => check::check(&place.planes()?, &console, arguments, false).await.map(verdict),
+        Command::Explain(arguments) => check::check(&place.planes()?, &console, arguments, true).await.map(verdict),
+        Command::List { tenant, freshness } => check::list(&place.planes()?, &console, tenant, &freshness).await.map(done),
+        Command::Watch(arguments) => watch::watch(&place.planes()?, &console, arguments).await.map(done),
+        Command::Catalog(command) => catalog::run(&place.planes()?, &console, command).await.map(done),
+        Command::Plan(command) => offer::run(&place.planes()?, &console, OfferKind::Plan, command).await.map(done),
+        Command::AddOn(command) => offer::run(&place.planes()?, &console, OfferKind::AddOn, command).await.map(done),
+        Command::Tenant(command) => tenant::run(&place.planes()?, &console, command).await.map(done),
+        Command::Apply(arguments) => apply::run(&place.planes()?, &console, arguments).await.map(done),
+        Command::Export(arguments) => export::run(&place.planes()?, &console, arguments).await.map(done),
+        Command::Import(arguments) => import::whole(&place.planes()?, &console, arguments).await.map(done),
+        //         Command::Migrate(arguments) => data::migrate(&console, arguments).await.map(done),
+        Command::Digest(arguments) => data::digest(&place.addresses()?, &console, arguments).await.map(done),
+        Command::Audit(command) => audit::run(&place.planes()?, &console, command).await.map(done),
+        Command::Completions { shell } => commands::completions(&console, shell, Arguments::command()).map(done),
+        Command::Version => console.print(&format!("tessera {}\n", env!("CARGO_PKG_VERSION"))).map(done),
+        Command::Schema => console.print(&format!("{:#}\n", document::schema())).map(done),
+    }
+}
