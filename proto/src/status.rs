@@ -5,6 +5,8 @@
 //! `tessera`. `UNAVAILABLE` on a mutation with our `ErrorInfo` promises that this call applied nothing; when that cannot be
 //! promised, the answer is [`Failure::outcome_unknown`].
 
+mod bounds;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -90,6 +92,22 @@ impl Failure {
         Self::exhausted("DISK_FULL", "the disk of the store is full; decisions go on, changes do not", Duration::from_secs(5))
     }
 
+    /// `RATE_LIMITED`: this caller asks too often; nothing was applied.
+    pub fn rate_limited(message: impl Into<String>, retry_after: Duration) -> Self {
+        Self::exhausted("RATE_LIMITED", message, retry_after)
+    }
+
+    /// `TOKEN_INVALID`: who asks is not known. The message repeats nothing of the token.
+    pub fn token_invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::Unauthenticated, "TOKEN_INVALID", message)
+    }
+
+    /// `SCOPE_MISSING`: who asks is known and may not do this.
+    pub fn scope_missing(scope: &'static str) -> Self {
+        let message = format!("the token lacks the scope `{scope}`, which this needs");
+        Self { metadata: vec![("scope", scope.to_owned())], ..Self::new(Code::PermissionDenied, "SCOPE_MISSING", message) }
+    }
+
     /// `DEADLINE_EXCEEDED`: the deadline was over when a read arrived.
     pub fn deadline_exceeded() -> Self {
         Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline had passed when the request arrived")
@@ -110,6 +128,15 @@ impl Failure {
     /// `INTERNAL`: a bug or damaged data; the message says nothing that the caller may not know.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, "INTERNAL", message)
+    }
+
+    /// The same about an item of a list: `path`, such as `checks[3].`, comes before every field at fault.
+    #[must_use]
+    pub fn within(mut self, path: &str) -> Self {
+        for violation in &mut self.violations {
+            violation.field.insert_str(0, path);
+        }
+        self
     }
 
     /// The stable reason.
@@ -186,7 +213,8 @@ impl From<RevisionError> for Failure {
 }
 
 impl From<Failure> for Status {
-    fn from(failure: Failure) -> Self {
+    fn from(mut failure: Failure) -> Self {
+        bounds::keep(&mut failure);
         let metadata: HashMap<String, String> =
             failure.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let mut details = ErrorDetails::with_error_info(failure.reason.clone(), DOMAIN, metadata);
@@ -250,6 +278,8 @@ mod tests {
         let status = Status::from(Failure::invalid_field("tenant_id", "`` is not a tenant id"));
         let violations = status.get_details_bad_request().unwrap().field_violations;
         assert_eq!(violations[0].field, "tenant_id");
+        let status = Status::from(Failure::invalid_field("tenant_id", "`` is not a tenant id").within("checks[3]."));
+        assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "checks[3].tenant_id");
         let status = Status::from(Failure::from(Rejection::precondition("NOT_SUSPENDED", "tenant `a` is not suspended")));
         assert_eq!(status.get_details_precondition_failure().unwrap().violations[0].r#type, "NOT_SUSPENDED");
     }

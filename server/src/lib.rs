@@ -1,1 +1,28 @@
-//! Tessera: the data plane.
+//! The data plane: everything in memory, kept equal to the store, and answers from it.
+//!
+//! - `matrix`: what answers are made from; one writer, readers that never wait;
+//! - `follower`: the one writer: hydration, the feed, the scan that never stops;
+//! - `consistency`: how new an answer must be, and the waiting for it;
+//! - `decide`, `wire`: from a question to an encoded answer;
+//! - `service`: `tessera.v1.EntitlementService`;
+//! - [`build`]: all of it put together.
+//!
+//! It never writes and never waits for the control plane: with every dependency down it goes on answering and says how old its
+//! data is.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo, clippy::unreachable)]
+
+mod assembly;
+pub mod config;
+mod consistency;
+mod decide;
+mod evaluation_time;
+mod follower;
+mod hub;
+mod matrix;
+pub mod metric_definitions;
+mod service;
+mod shared;
+mod wire;
+
+pub use assembly::{BuildError, Dependencies, Handle, Server, build};
+pub use config::Config;

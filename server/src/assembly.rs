@@ -1,0 +1,169 @@
+//! Putting the data plane together: from ports and settings to services, background work and a handle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use serde_json::{Value, json};
+use tessera_core::stream::StreamKind;
+use tessera_ports::{ChangeFeed, Clock, EventStore};
+use tessera_runtime::lifecycle::{Shutdown, Tasks};
+use tokio::sync::mpsc;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::config::{Config, OutOfBounds};
+use crate::consistency::Consistency;
+use crate::follower::Follower;
+use crate::service::Entitlements;
+use crate::service::server::{EntitlementServer, NAME};
+use crate::shared::Shared;
+
+/// Streams that readers may wish for at a time; more wait for the feed.
+const WISHES_MAX: usize = 1_024;
+
+/// What the data plane is given.
+#[derive(Debug, Clone)]
+pub struct Dependencies {
+    /// The store of all streams; only read.
+    pub store: Arc<dyn EventStore>,
+    /// The feed of changes.
+    pub feed: Arc<dyn ChangeFeed>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why no data plane can be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A setting is out of its bounds.
+    #[error("settings of the server: {0}")]
+    Config(#[from] OutOfBounds),
+    /// The descriptors that reflection serves cannot be read.
+    #[error("descriptors for reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A data plane, put together and not yet at work.
+#[derive(Debug)]
+pub struct Server {
+    handle: Handle,
+    follower: Follower,
+    health: HealthReporter,
+    routes: Routes,
+}
+
+/// A way to the data plane for the rest of the process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+}
+
+/// Puts a data plane together. Metrics are counted by the recorder that is installed by now.
+pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Result<Server, BuildError> {
+    config.validate()?;
+    let (config, shutdown) = (Arc::new(config), tasks.shutdown());
+    let Dependencies { store, feed, clock } = dependencies;
+    let (wishes, granting) = mpsc::channel(WISHES_MAX);
+    let shared = Arc::new(Shared::new(clock, wishes));
+    let consistency = Consistency::new(Arc::clone(&shared), Arc::clone(&store), Arc::clone(&config));
+    let service = Entitlements::new(Arc::clone(&shared), consistency, Arc::clone(&config), shutdown.clone());
+    let follower = Follower::new(store, feed, config, Arc::clone(&shared), granting);
+    let (health, routes) = routes(service)?;
+    Ok(Server { handle: Handle { shared, shutdown }, follower, health, routes })
+}
+
+fn routes(service: Entitlements) -> Result<(HealthReporter, Routes), BuildError> {
+    let (health, health_server) = tonic_health::server::health_reporter();
+    // Before anything listens: the reporter begins with "serving". Nobody else holds its lock yet.
+    report(&health, ServingStatus::NotServing).now_or_never();
+    let mut routes = Routes::builder();
+    routes
+        .add_service(EntitlementServer::new(service))
+        .add_service(health_server)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok((health, routes.routes()))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tessera_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(NAME)
+        .with_service_name("grpc.health.v1.Health")
+}
+
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", NAME] {
+        health.set_service_status(service, status).await;
+    }
+}
+
+impl Server {
+    /// The services, to be served.
+    pub fn routes(&self) -> Routes {
+        self.routes.clone()
+    }
+
+    /// A way to it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Begins to follow the store, which goes on until everything else in the process has ended.
+    pub fn start(self, tasks: &Tasks) -> Handle {
+        let Self { handle, follower, health, .. } = self;
+        tasks.spawn_behind("server.follower", follower.run());
+        let observer = handle.clone();
+        tasks.spawn("server.health", async move {
+            observer.report_health(&health).await;
+            Ok(())
+        });
+        handle
+    }
+}
+
+impl Handle {
+    /// Whether requests should be sent here; else what is missing.
+    pub fn ready(&self) -> Result<(), Vec<String>> {
+        if self.shutdown.is_draining() {
+            return Err(vec!["the server is draining".to_owned()]);
+        }
+        if self.shared.is_ready() { Ok(()) } else { Err(vec!["the data is still being loaded".to_owned()]) }
+    }
+
+    /// Whether the data was loaded once.
+    pub fn started(&self) -> bool {
+        self.shared.is_ready()
+    }
+
+    /// Waits until the data is loaded.
+    pub async fn loaded(&self) {
+        // The sender lives as long as `shared`.
+        drop(self.shared.readiness().wait_for(|ready| *ready).await);
+    }
+
+    /// Epoch, counts by kind and digest of everything applied; names nothing. Equal to the store's when nothing is under way.
+    pub fn digest(&self) -> Value {
+        let matrix = self.shared.matrix();
+        let digest = matrix.digest();
+        let counts: BTreeMap<&str, u64> = StreamKind::ALL.into_iter().map(|kind| (kind.name(), digest.count(kind))).collect();
+        json!({ "epoch": matrix.epoch(), "streams": counts, "digest": digest.to_string() })
+    }
+
+    /// Says "serving" once the data is loaded, and "not serving" from the first moment of draining.
+    async fn report_health(&self, health: &HealthReporter) {
+        tokio::select! {
+            biased;
+            () = self.shutdown.soft.cancelled() => {}
+            () = self.loaded() => {
+                report(health, ServingStatus::Serving).await;
+                self.shutdown.soft.cancelled().await;
+            }
+        }
+        report(health, ServingStatus::NotServing).await;
+    }
+}

@@ -1,0 +1,141 @@
+//! Settings of the data plane, each with its unit, its bounds and its reason.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How the data plane behaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Longest wait for a revision, in ms; a caller's own deadline may be shorter. 1 to 10,000; default 200.
+    pub at_least_wait_ms: u64,
+    /// After so long, in ms, a stream that parked rows wait for is read from the store. 1 to 60,000; default 1,000.
+    pub parked_fetch_after_ms: u64,
+    /// Longest wait of readiness for parked rows, in ms. 0 to 60,000; default 10,000.
+    pub ready_parked_wait_ms: u64,
+    /// A read of the store is given up after so long, in ms. 10 to 60,000; default 2,000.
+    pub store_read_timeout_ms: u64,
+    /// Most reads of single streams under way at a time, so that revisions from the future cannot press the store. 1 to 1,000;
+    /// default 16.
+    pub fetches_at_once_max: usize,
+    /// Whether the never-ending scan runs. Only tests of the other repair paths say no.
+    pub repair_scan: bool,
+    /// A lap of the scan aims to take no longer, in s. 1 to 900; default 600.
+    pub scan_lap_s: u64,
+    /// Longest pause between two pages of the scan, in ms, so that small stores are repaired sooner. 1 to 60,000; default 1,000.
+    pub scan_pause_max_ms: u64,
+    /// The scan reads no more rows than that per second, even if a lap then takes longer. 1 to 10,000,000; default 50,000.
+    pub scan_rows_per_second_max: u64,
+    /// Rows per page of a scan, the hydrating one too. 1 to 10,000; default 256: a page of the largest tenants is 64 MiB.
+    pub scan_page_rows: usize,
+    /// Ranges that hydration scans at once. 1 to 256; default 8.
+    pub hydration_ranges_at_once: usize,
+    /// Records of one read of the feed. 1 to 100,000; default 1,000.
+    pub feed_read_records: usize,
+    /// Longest wait of one read of the feed, in ms. 1 to 60,000; default 1,000.
+    pub feed_wait_ms: u64,
+    /// Most `fully_consistent` reads under way at a time. 1 to 10,000; default 64.
+    pub fully_consistent_at_once_max: usize,
+    /// Most of them for one caller (an address). 1 to 10,000; default 16.
+    pub fully_consistent_per_caller_max: usize,
+    /// Most watches at a time. 1 to 100,000; default 1,000.
+    pub watch_streams_max: usize,
+    /// Most tenants of one watch. 1 to 1,000,000; default 10,000.
+    pub watch_subscriptions_max: usize,
+    /// Most documents that one watch makes per second, so that a change of the catalog does not starve checks. 1 to 1,000,000;
+    /// default 1,000.
+    pub watch_documents_per_second_max: u64,
+    /// A watch sends a heartbeat after so long without one, in ms. 10 to 600,000; default 5,000.
+    pub watch_heartbeat_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            at_least_wait_ms: 200,
+            parked_fetch_after_ms: 1_000,
+            ready_parked_wait_ms: 10_000,
+            store_read_timeout_ms: 2_000,
+            fetches_at_once_max: 16,
+            repair_scan: true,
+            scan_lap_s: 600,
+            scan_pause_max_ms: 1_000,
+            scan_rows_per_second_max: 50_000,
+            scan_page_rows: 256,
+            hydration_ranges_at_once: 8,
+            feed_read_records: 1_000,
+            feed_wait_ms: 1_000,
+            fully_consistent_at_once_max: 64,
+            fully_consistent_per_caller_max: 16,
+            watch_streams_max: 1_000,
+            watch_subscriptions_max: 10_000,
+            watch_documents_per_second_max: 1_000,
+            watch_heartbeat_ms: 5_000,
+        }
+    }
+}
+
+/// A setting is out of its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` is `{given}`; allowed are {min} to {max}")]
+pub struct OutOfBounds {
+    field: &'static str,
+    given: u64,
+    min: u64,
+    max: u64,
+}
+
+impl Config {
+    /// Checks every field against its bounds.
+    pub fn validate(&self) -> Result<(), OutOfBounds> {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let bounds = [
+            ("at_least_wait_ms", self.at_least_wait_ms, 1, 10_000),
+            ("parked_fetch_after_ms", self.parked_fetch_after_ms, 1, 60_000),
+            ("ready_parked_wait_ms", self.ready_parked_wait_ms, 0, 60_000),
+            ("store_read_timeout_ms", self.store_read_timeout_ms, 10, 60_000),
+            ("fetches_at_once_max", count(self.fetches_at_once_max), 1, 1_000),
+            ("scan_lap_s", self.scan_lap_s, 1, 900),
+            ("scan_pause_max_ms", self.scan_pause_max_ms, 1, 60_000),
+            ("scan_rows_per_second_max", self.scan_rows_per_second_max, 1, 10_000_000),
+            ("scan_page_rows", count(self.scan_page_rows), 1, 10_000),
+            ("hydration_ranges_at_once", count(self.hydration_ranges_at_once), 1, 256),
+            ("feed_read_records", count(self.feed_read_records), 1, 100_000),
+            ("feed_wait_ms", self.feed_wait_ms, 1, 60_000),
+            ("fully_consistent_at_once_max", count(self.fully_consistent_at_once_max), 1, 10_000),
+            ("fully_consistent_per_caller_max", count(self.fully_consistent_per_caller_max), 1, 10_000),
+            ("watch_streams_max", count(self.watch_streams_max), 1, 100_000),
+            ("watch_subscriptions_max", count(self.watch_subscriptions_max), 1, 1_000_000),
+            ("watch_documents_per_second_max", self.watch_documents_per_second_max, 1, 1_000_000),
+            ("watch_heartbeat_ms", self.watch_heartbeat_ms, 10, 600_000),
+        ];
+        for (field, given, min, max) in bounds {
+            if !(min..=max).contains(&given) {
+                return Err(OutOfBounds { field, given, min, max });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn at_least_wait(&self) -> Duration {
+        Duration::from_millis(self.at_least_wait_ms)
+    }
+
+    pub(crate) fn store_read_timeout(&self) -> Duration {
+        Duration::from_millis(self.store_read_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_within_bounds_and_what_is_not_is_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let long_lap = Config { scan_lap_s: 901, ..Config::default() };
+        let error = long_lap.validate().unwrap_err().to_string();
+        assert_eq!(error, "`scan_lap_s` is `901`; allowed are 1 to 900");
+    }
+}

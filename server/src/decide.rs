@@ -1,0 +1,165 @@
+//! From a question to an answer: copies the row, loads the tables after it, evaluates, and lends the answer to whoever encodes
+//! it. Nothing here waits, and nothing allocates unless revisions, details or an explanation are asked for.
+
+use std::sync::Arc;
+
+use tessera_core::decision::{Query, Reason};
+use tessera_core::evaluator::{Tables, TenantRow, evaluate, revision_streams};
+use tessera_core::revision;
+use tessera_core::stream::{Epoch, StreamKind};
+use tessera_core::time::Timestamp;
+use tessera_ports::hooks::{self, Guard};
+use tessera_proto::convert::decision as convert;
+use tessera_proto::status::Failure;
+
+use crate::matrix::{Found, Installed, Matrix};
+use crate::shared::Shared;
+use crate::wire::encode::{Answer, LimitAnswer};
+
+/// What one request is answered as of. One per request, so that its answers agree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
+    pub(crate) staleness_ms: Option<i64>,
+}
+
+/// One check.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Check<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) query: Query<'a>,
+    pub(crate) wants: Wants,
+}
+
+/// What an answer should say besides the decision.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wants {
+    pub(crate) revision: bool,
+    pub(crate) detail: bool,
+    pub(crate) explanation: bool,
+}
+
+/// A matrix, and the tables of it that a batch holds.
+#[derive(Debug)]
+pub(crate) struct Held {
+    matrix: Arc<Matrix>,
+    installed: Arc<Installed>,
+}
+
+impl Moment {
+    /// Now.
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let now = shared.evaluation.now();
+        Self { now, staleness_ms: shared.staleness_ms(now) }
+    }
+}
+
+impl Held {
+    pub(crate) fn new(matrix: Arc<Matrix>) -> Self {
+        let installed = matrix.tables_to_keep();
+        Self { matrix, installed }
+    }
+
+    /// Changes over to another matrix, if it is another.
+    pub(crate) fn turn_to(&mut self, matrix: &Arc<Matrix>) {
+        if !Arc::ptr_eq(&self.matrix, matrix) {
+            *self = Self::new(Arc::clone(matrix));
+        }
+    }
+
+    /// Decides, with the tables that are held unless they are too old for the row.
+    pub(crate) fn decide<T>(
+        &mut self,
+        check: &Check<'_>,
+        moment: &Moment,
+        scratch: &mut Vec<u8>,
+        encode: impl FnOnce(&Answer<'_>) -> T,
+    ) -> Result<(Reason, T), Failure> {
+        let row = row_of(&self.matrix, check.tenant)?;
+        if !self.matrix.is_newest(&self.installed) && hooks::holds(Guard::RowBeforeCatalog) {
+            self.installed = self.matrix.tables_to_keep();
+        }
+        Ok(decide_with(&self.installed.tables, row.as_ref(), self.matrix.epoch(), check, moment, scratch, encode))
+    }
+}
+
+/// Decides one check by itself.
+pub(crate) fn decide<T>(
+    matrix: &Matrix,
+    check: &Check<'_>,
+    moment: &Moment,
+    scratch: &mut Vec<u8>,
+    encode: impl FnOnce(&Answer<'_>) -> T,
+) -> Result<(Reason, T), Failure> {
+    let row = row_of(matrix, check.tenant)?;
+    // After the row: see the matrix.
+    let installed = matrix.tables();
+    Ok(decide_with(&installed.tables, row.as_ref(), matrix.epoch(), check, moment, scratch, encode))
+}
+
+/// A copy of the tenant's row; `None` when there is no such tenant.
+pub(crate) fn row_of(matrix: &Matrix, tenant: &str) -> Result<Option<TenantRow>, Failure> {
+    match matrix.tenant(tenant) {
+        Found::Row(row) => Ok(Some(row)),
+        Found::Unknown => Ok(None),
+        Found::CatalogBehind => Err(Failure::catalog_behind()),
+        Found::Unreadable => {
+            Err(Failure::reader_too_old("the state of the tenant cannot be read by this version of the software"))
+        }
+    }
+}
+
+/// Writes the revision of answers about the tenant: every stream they rest on. Nothing when there is none yet.
+pub(crate) fn write_revision(
+    out: &mut Vec<u8>,
+    epoch: Epoch,
+    tables: &Tables,
+    row: Option<&TenantRow>,
+    tenant: &str,
+    now: Timestamp,
+) {
+    let all = hooks::holds(Guard::RevisionNamesAll);
+    let streams = revision_streams(tables, tenant, row, now).filter(|named| all || named.kind == StreamKind::Tenant);
+    let mut streams = streams.peekable();
+    if streams.peek().is_some() {
+        revision::write(out, epoch, streams);
+    }
+}
+
+fn decide_with<T>(
+    tables: &Tables,
+    row: Option<&TenantRow>,
+    epoch: Epoch,
+    check: &Check<'_>,
+    moment: &Moment,
+    scratch: &mut Vec<u8>,
+    encode: impl FnOnce(&Answer<'_>) -> T,
+) -> (Reason, T) {
+    let verdict = evaluate(tables, row, &check.query, moment.now);
+    scratch.clear();
+    if check.wants.revision {
+        write_revision(scratch, epoch, tables, row, check.tenant, moment.now);
+    }
+    let (plan_id, plan_version) = verdict.plan(tables).map_or(("", 0), |(id, version)| (id.as_str(), version.get()));
+    let limit = verdict.limit().and_then(|limit| {
+        let name = limit.name(tables)?.as_str();
+        let remaining = limit.remaining().map(tessera_core::value::Amount::get);
+        Some(LimitAnswer { name, value: limit.value, used: limit.used.get(), remaining })
+    });
+    let detail = if check.wants.detail { verdict.detail(tables, row, moment.now) } else { None };
+    let answer = Answer {
+        reason: verdict.reason(),
+        plan_id,
+        plan_version,
+        familiarity_basis_points: verdict.familiarity_basis_points(),
+        limit,
+        valid_until: verdict.valid_until(),
+        revision: scratch,
+        staleness_ms: moment.staleness_ms,
+        evaluated_at: moment.now,
+        grace_until: verdict.grace_until(),
+        detail: detail.as_ref().map(convert::to_detail),
+        explanation: check.wants.explanation.then(|| verdict.explanation()),
+    };
+    (verdict.reason(), encode(&answer))
+}

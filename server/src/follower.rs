@@ -1,0 +1,226 @@
+//! Keeps the matrix equal to the store: hydrates it, follows the feed, scans for ever, fetches what is missing.
+//!
+//! One task owns everything here and is the one writer of every matrix. Whatever waits (a read of the feed, a page of a scan, a
+//! fetch, a pause) is a future among its errands that ends in an [`Event`]; handling an event never waits. A matrix that is being
+//! filled and everything about it is a [`Session`]: there is the live one and, after a restore, one beside it.
+//!
+//! - `follower/session.rs`: a matrix, its positions and its heartbeats;
+//! - `follower/hydration.rs`: the way to being ready;
+//! - `follower/tail.rs`: the feed;
+//! - `follower/scan.rs`: the scan that never stops;
+//! - `follower/fetch.rs`: reads of single streams.
+
+mod fetch;
+mod hydration;
+mod scan;
+mod session;
+mod tail;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tessera_core::stream::{Epoch, StreamId};
+use tessera_ports::change_feed::{ChangeFeed, FeedBatch, FeedError, Position};
+use tessera_ports::event_store::{EventStore, ReadError, ScanPage, ScanRange, StreamRead};
+use tessera_ports::hooks::{self, Guard};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::Config;
+use crate::matrix::writer::Applied;
+use crate::metric_definitions::Source;
+use crate::shared::Shared;
+use session::{Generation, Session};
+
+/// Pause before a failed read is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How often staleness and counts are brought up to date for the metrics.
+const OBSERVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What came of an errand. Those of a generation that is over are dropped.
+#[derive(Debug)]
+enum Event {
+    /// Where the feed ends and which store this is: a hydration can begin.
+    Begun(Box<hydration::Beginning>),
+    /// Ranges of the kind that hydration comes to next.
+    Ranges(Generation, Vec<ScanRange>),
+    /// A page of a hydrating scan.
+    HydrationPage(Generation, Page),
+    /// The ends after the scan.
+    EndsAfter(Generation, Vec<Position>),
+    /// Parked rows have been waited for long enough.
+    ParkedLongEnough(Generation),
+    /// Records of a partition.
+    Tail(Generation, u32, Result<FeedBatch, FeedError>),
+    /// The ranges of the next lap.
+    Lap(Generation, Vec<ScanRange>),
+    /// A page of the lap.
+    LapPage(Generation, Page),
+    /// Something has been missing for a while.
+    FetchDue(Generation, StreamId),
+    /// A stream was read.
+    Fetched(Generation, StreamId, Result<StreamRead, ReadError>),
+    /// Time to look after the metrics.
+    Observe,
+}
+
+/// A page that was read, or why not, and the range it came from.
+#[derive(Debug)]
+struct Page {
+    range: ScanRange,
+    result: Result<ScanPage, ReadError>,
+}
+
+type Errand = BoxFuture<'static, Event>;
+
+/// The follower, before it runs.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    store: Arc<dyn EventStore>,
+    feed: Arc<dyn ChangeFeed>,
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    wishes: mpsc::Receiver<StreamId>,
+    errands: FuturesUnordered<Errand>,
+    live: Option<Session>,
+    beside: Option<Session>,
+    /// The hydration whose beginning is being read, and why it was begun.
+    beginning: Option<Generation>,
+    generations: u64,
+    seed: u64,
+}
+
+impl Follower {
+    /// `wishes` are streams that readers want to be read from the store.
+    pub(crate) fn new(
+        store: Arc<dyn EventStore>,
+        feed: Arc<dyn ChangeFeed>,
+        config: Arc<Config>,
+        shared: Arc<Shared>,
+        wishes: mpsc::Receiver<StreamId>,
+    ) -> Self {
+        // Servers shuffle differently because they start at different times; a test repeats itself.
+        let seed = shared.clock.now().as_nanos().to_le_bytes();
+        let seed = u64::from_le_bytes(seed.first_chunk().copied().unwrap_or_default()) | 1;
+        Self {
+            store,
+            feed,
+            config,
+            shared,
+            wishes,
+            errands: FuturesUnordered::new(),
+            live: None,
+            beside: None,
+            beginning: None,
+            generations: 0,
+            seed,
+        }
+    }
+
+    /// Follows for ever.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        self.begin("start");
+        self.later(OBSERVE_PAUSE, Event::Observe);
+        let mut readers_are_gone = false;
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = self.errands.next() => event,
+                wish = self.wishes.recv(), if !readers_are_gone => {
+                    match wish {
+                        Some(stream) => self.fetch_now(stream),
+                        None => readers_are_gone = true,
+                    }
+                    continue;
+                }
+            };
+            if let Some(event) = event {
+                self.handle(event);
+            }
+            // Errands of an in-memory backend may always be ready: others want the thread, too.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Begun(beginning) => self.begun(*beginning),
+            Event::Ranges(generation, ranges) => self.hydration_ranges(generation, ranges),
+            Event::HydrationPage(generation, page) => self.hydration_page(generation, page),
+            Event::EndsAfter(generation, ends) => self.ends_after(generation, ends),
+            Event::ParkedLongEnough(generation) => self.parked_long_enough(generation),
+            Event::Tail(generation, partition, result) => self.tailed(generation, partition, result),
+            Event::Lap(generation, ranges) => self.lap_begins(generation, ranges),
+            Event::LapPage(generation, page) => self.lap_page(generation, page),
+            Event::FetchDue(generation, stream) => self.fetch_due(generation, stream),
+            Event::Fetched(generation, stream, result) => self.fetched(generation, stream, result),
+            Event::Observe => {
+                self.observe();
+                self.later(OBSERVE_PAUSE, Event::Observe);
+            }
+        }
+    }
+
+    fn errand(&self, errand: impl Future<Output = Event> + Send + 'static) {
+        self.errands.push(Box::pin(errand));
+    }
+
+    fn later(&self, pause: Duration, event: Event) {
+        self.errand(async move {
+            tokio::time::sleep(pause).await;
+            event
+        });
+    }
+
+    fn next_generation(&mut self) -> Generation {
+        self.generations = self.generations.saturating_add(1);
+        Generation(self.generations)
+    }
+
+    /// The session of that generation, unless it is over.
+    fn session(&mut self, generation: Generation) -> Option<&mut Session> {
+        [&mut self.live, &mut self.beside].into_iter().flatten().find(|session| session.generation == generation)
+    }
+
+    /// Applies changes to the session's matrix and looks after what came of them.
+    fn apply(&mut self, generation: Generation, changes: &[tessera_ports::Change], source: Source) {
+        let mut newer: Option<Epoch> = None;
+        let mut missing = Vec::new();
+        let Some(session) = self.session(generation) else { return };
+        for change in changes {
+            match session.writer.apply(change, source) {
+                Applied::NewerEpoch => newer = newer.max(Some(change.epoch)),
+                Applied::Parked(stream) => missing.push(stream),
+                Applied::Installed | Applied::Behind | Applied::Bad => {}
+            }
+        }
+        session.writer.finish();
+        let fresh: Vec<StreamId> = missing.into_iter().filter(|stream| session.fetches.insert(stream.clone())).collect();
+        for stream in fresh {
+            self.later(Duration::from_millis(self.config.parked_fetch_after_ms), Event::FetchDue(generation, stream));
+        }
+        if let Some(epoch) = newer {
+            self.newer_epoch(epoch);
+        }
+        self.hydration_may_be_over(generation);
+    }
+
+    /// Somebody speaks of a newer epoch: look whether the store is in it, and hydrate beside if so.
+    fn newer_epoch(&mut self, epoch: Epoch) {
+        let known = [&self.live, &self.beside].into_iter().flatten().map(Session::epoch).max().unwrap_or(0);
+        if epoch > known && self.beginning.is_none() && hooks::holds(Guard::EpochInEverything) {
+            warn!(known, epoch, "a newer epoch was seen");
+            self.begin("epoch");
+        }
+    }
+
+    fn observe(&mut self) {
+        self.shared.observe();
+        if let Some(session) = &self.live {
+            session.observe(&self.shared.metrics);
+        }
+    }
+}

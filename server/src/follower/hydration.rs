@@ -1,0 +1,377 @@
+//! Hydration: note the ends of the feed, scan the current state of every stream through the seq gate, follow from the noted
+//! positions, and be ready when the ends noted after the scan are reached.
+//!
+//! The feed is followed from the beginning, during the scan too: the gate makes the order indifferent. Hydrating again in the
+//! same epoch goes into the live matrix, which answers all the while; its heartbeats do not count until it is over, since what
+//! they promise may lie in the gap that is being closed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tessera_core::stream::StreamKind;
+use tessera_ports::change_feed::{ChangeFeed, Position, Topic};
+use tessera_ports::event_store::{EventStore, ReadError, ScanRange, StoreIdentity};
+use tessera_ports::hooks::{self, Guard};
+use tracing::{debug, info, warn};
+
+use super::session::{Generation, Lap, Session};
+use super::{Event, Follower, Page, RETRY_PAUSE};
+use crate::matrix::writer::Writer;
+use crate::metric_definitions::{Metrics, Source};
+
+/// Where a hydration stands.
+#[derive(Debug)]
+pub(super) struct Hydration {
+    /// Kinds whose ranges have not been asked for.
+    kinds: VecDeque<StreamKind>,
+    /// Ranges of the current kind that wait for their turn.
+    ranges: VecDeque<ScanRange>,
+    /// Pages that are being read.
+    reading: usize,
+    stage: Stage,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    Scanning,
+    /// The ends after the scan have been asked for.
+    Ending,
+    /// These must be reached.
+    Reaching(Vec<Position>),
+    /// They are, and parked rows are waited for.
+    Parked,
+}
+
+/// What was read before a hydration begins.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    generation: Generation,
+    cause: &'static str,
+    identity: StoreIdentity,
+    tenants: u64,
+    topic: Topic,
+    ends: Vec<Position>,
+}
+
+/// Why it cannot begin yet.
+#[derive(Debug, thiserror::Error)]
+enum NotYet {
+    #[error(transparent)]
+    Store(#[from] ReadError),
+    #[error(transparent)]
+    Feed(#[from] tessera_ports::change_feed::FeedError),
+}
+
+impl Follower {
+    /// Begins a hydration, unless one is just beginning.
+    pub(super) fn begin(&mut self, cause: &'static str) {
+        if self.beginning.is_some() {
+            return;
+        }
+        let generation = self.next_generation();
+        self.beginning = Some(generation);
+        let (store, feed, metrics) = (Arc::clone(&self.store), Arc::clone(&self.feed), self.shared.metrics.clone());
+        self.errand(async move {
+            loop {
+                match beginning(generation, cause, &*store, &*feed).await {
+                    Ok(beginning) => return Event::Begun(Box::new(beginning)),
+                    Err(error) => {
+                        match error {
+                            NotYet::Store(_) => metrics.store_errors.increment(1),
+                            NotYet::Feed(_) => metrics.feed_errors.increment(1),
+                        }
+                        debug!(%error, "hydration cannot begin yet");
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Everything is known: into which matrix, and on.
+    pub(super) fn begun(&mut self, beginning: Beginning) {
+        if self.beginning != Some(beginning.generation) {
+            return;
+        }
+        self.beginning = None;
+        let (generation, cause, epoch) = (beginning.generation, beginning.cause, beginning.identity.epoch);
+        let live = self.live.as_ref().map(Session::epoch);
+        match live {
+            Some(live) if epoch < live => {
+                warn!(live, epoch, "the store is in an older epoch than what is served: an old copy? Looking again");
+                return self.begin_later(cause);
+            }
+            Some(live) if epoch == live && cause == "epoch" => {
+                debug!(epoch, "the store is not in a newer epoch");
+                return;
+            }
+            _ => {}
+        }
+        info!(epoch, cause, store = beginning.identity.store, tenants = beginning.tenants, "hydrating");
+        Metrics::hydration(cause);
+        let again = live == Some(epoch) && hooks::holds(Guard::HydrationThroughSeqGate);
+        match self.live.take() {
+            Some(session) if again => {
+                self.live = Some(session.again(beginning));
+                self.ask_again(generation);
+            }
+            None => self.live = Some(self.new_session(beginning)),
+            live => {
+                self.live = live;
+                self.beside = Some(self.new_session(beginning));
+                if !hooks::holds(Guard::NewEpochSwappedWhole) {
+                    self.swap();
+                }
+            }
+        }
+        if hooks::holds(Guard::PositionsBeforeScan) {
+            self.tail_all(generation);
+        }
+        self.next_kind(generation);
+    }
+
+    /// What parked rows wait for was asked for by errands of the generation before.
+    fn ask_again(&mut self, generation: Generation) {
+        let Some(session) = self.session(generation) else { return };
+        session.fetches = session.writer.missing().cloned().collect();
+        let missing: Vec<_> = session.fetches.iter().cloned().collect();
+        for stream in missing {
+            self.later(Duration::from_millis(self.config.parked_fetch_after_ms), Event::FetchDue(generation, stream));
+        }
+    }
+
+    fn begin_later(&mut self, cause: &'static str) {
+        let generation = self.next_generation();
+        self.beginning = Some(generation);
+        let (store, feed) = (Arc::clone(&self.store), Arc::clone(&self.feed));
+        self.errand(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if let Ok(beginning) = beginning(generation, cause, &*store, &*feed).await {
+                    return Event::Begun(Box::new(beginning));
+                }
+            }
+        });
+    }
+
+    fn new_session(&self, beginning: Beginning) -> Session {
+        let matrix = self.shared.new_matrix(&beginning.identity, beginning.tenants);
+        Session {
+            generation: beginning.generation,
+            writer: Writer::new(matrix, self.shared.metrics.clone()),
+            heartbeats: vec![None; beginning.ends.len()],
+            topic: beginning.topic,
+            positions: beginning.ends,
+            hydration: Some(Hydration::new()),
+            lap: Lap::default(),
+            fetches: std::collections::HashSet::new(),
+            reads: 0,
+        }
+    }
+
+    /// Asks for the ranges of the next kind, or for the ends after the last.
+    fn next_kind(&mut self, generation: Generation) {
+        let Some(hydration) = self.session(generation).and_then(|session| session.hydration.as_mut()) else { return };
+        if let Some(kind) = hydration.kinds.pop_front() {
+            let (store, metrics) = (Arc::clone(&self.store), self.shared.metrics.clone());
+            self.errand(async move {
+                loop {
+                    match store.scan_ranges(kind).await {
+                        Ok(ranges) => return Event::Ranges(generation, ranges),
+                        Err(error) => {
+                            metrics.store_errors.increment(1);
+                            debug!(%error, kind = kind.name(), "cannot list ranges");
+                            tokio::time::sleep(RETRY_PAUSE).await;
+                        }
+                    }
+                }
+            });
+            return;
+        }
+        hydration.stage = Stage::Ending;
+        let (feed, metrics) = (Arc::clone(&self.feed), self.shared.metrics.clone());
+        self.errand(async move {
+            loop {
+                match feed.ends().await {
+                    Ok(ends) => return Event::EndsAfter(generation, ends),
+                    Err(error) => {
+                        metrics.feed_errors.increment(1);
+                        debug!(%error, "cannot note the ends");
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
+            }
+        });
+    }
+
+    pub(super) fn hydration_ranges(&mut self, generation: Generation, ranges: Vec<ScanRange>) {
+        if let Some(hydration) = self.session(generation).and_then(|session| session.hydration.as_mut()) {
+            hydration.ranges.extend(ranges);
+            self.read_ranges(generation);
+        }
+    }
+
+    /// Reads as many ranges at once as allowed; goes on to the next kind when none is left.
+    fn read_ranges(&mut self, generation: Generation) {
+        let at_once = self.config.hydration_ranges_at_once;
+        let Some(hydration) = self.session(generation).and_then(|session| session.hydration.as_mut()) else { return };
+        let mut ranges = Vec::new();
+        while hydration.reading < at_once
+            && let Some(range) = hydration.ranges.pop_front()
+        {
+            hydration.reading += 1;
+            ranges.push(range);
+        }
+        let done = hydration.reading == 0;
+        for range in ranges {
+            self.read_page(generation, range, Duration::ZERO);
+        }
+        if done {
+            self.next_kind(generation);
+        }
+    }
+
+    fn read_page(&self, generation: Generation, range: ScanRange, pause: Duration) {
+        let (store, rows) = (Arc::clone(&self.store), self.config.scan_page_rows);
+        self.errand(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            let result = store.scan(&range, rows).await;
+            Event::HydrationPage(generation, Page { range, result })
+        });
+    }
+
+    pub(super) fn hydration_page(&mut self, generation: Generation, page: Page) {
+        if self.session(generation).is_none_or(|session| session.hydration.is_none()) {
+            return;
+        }
+        let read = match page.result {
+            Ok(read) => read,
+            Err(error) => {
+                self.shared.metrics.store_errors.increment(1);
+                warn!(%error, kind = page.range.kind.name(), "cannot scan a range, trying again");
+                return self.read_page(generation, page.range, RETRY_PAUSE);
+            }
+        };
+        self.shared.metrics.scan_rows.increment(u64::try_from(read.changes.len()).unwrap_or(u64::MAX));
+        self.apply(generation, &read.changes, Source::Hydration);
+        if let Some(rest) = read.rest {
+            return self.read_page(generation, rest, Duration::ZERO);
+        }
+        if let Some(hydration) = self.session(generation).and_then(|session| session.hydration.as_mut()) {
+            hydration.reading = hydration.reading.saturating_sub(1);
+            self.read_ranges(generation);
+        }
+    }
+
+    pub(super) fn ends_after(&mut self, generation: Generation, ends: Vec<Position>) {
+        let Some(session) = self.session(generation) else { return };
+        let Some(hydration) = session.hydration.as_mut() else { return };
+        if !hooks::holds(Guard::PositionsBeforeScan) {
+            session.positions.clone_from(&ends);
+        }
+        let ends = if hooks::holds(Guard::ReadyAtEndsAfterScan) { ends } else { Vec::new() };
+        hydration.stage = Stage::Reaching(ends);
+        if !hooks::holds(Guard::PositionsBeforeScan) {
+            self.tail_all(generation);
+        }
+        self.hydration_may_be_over(generation);
+    }
+
+    /// Looks whether the stage that is under way is over; called after everything that may end it.
+    pub(super) fn hydration_may_be_over(&mut self, generation: Generation) {
+        let Some(session) = self.session(generation) else { return };
+        let nothing_parked = session.writer.parked() == 0;
+        let reached = match session.hydration.as_ref().map(|hydration| &hydration.stage) {
+            Some(Stage::Reaching(ends)) => session.reached(ends),
+            Some(Stage::Parked) => nothing_parked,
+            _ => return,
+        };
+        if !reached {
+            return;
+        }
+        if nothing_parked {
+            return self.hydrated(generation);
+        }
+        if let Some(hydration) = session.hydration.as_mut() {
+            hydration.stage = Stage::Parked;
+        }
+        self.later(Duration::from_millis(self.config.ready_parked_wait_ms), Event::ParkedLongEnough(generation));
+    }
+
+    pub(super) fn parked_long_enough(&mut self, generation: Generation) {
+        let Some(session) = self.session(generation) else { return };
+        if session.hydration.as_ref().is_some_and(|hydration| hydration.stage == Stage::Parked) {
+            warn!(parked = session.writer.parked(), "ready although some streams still wait for what they name");
+            self.hydrated(generation);
+        }
+    }
+
+    fn hydrated(&mut self, generation: Generation) {
+        let Some(session) = self.session(generation) else { return };
+        session.hydration = None;
+        let (epoch, tenants) = (session.epoch(), session.writer.digest().count(StreamKind::Tenant));
+        info!(epoch, tenants, parked = session.writer.parked(), "hydrated");
+        if self.beside.as_ref().is_some_and(|beside| beside.generation == generation) {
+            self.swap();
+        }
+        if let Some(session) = &self.live {
+            self.shared.serve(session.writer.matrix());
+            self.shared.set_heartbeat(session.worst_heartbeat());
+        }
+        self.next_lap(generation);
+    }
+
+    /// The matrix beside becomes the live one, whole.
+    fn swap(&mut self) {
+        if let Some(beside) = self.beside.take() {
+            self.shared.serve(beside.writer.matrix());
+            self.live = Some(beside);
+        }
+    }
+}
+
+impl Hydration {
+    fn new() -> Self {
+        Self {
+            // What others name comes first: fewer rows are parked.
+            kinds: StreamKind::ALL.into(),
+            ranges: VecDeque::new(),
+            reading: 0,
+            stage: Stage::Scanning,
+        }
+    }
+}
+
+impl Session {
+    /// The same matrix, hydrated again.
+    fn again(self, beginning: Beginning) -> Self {
+        Self {
+            generation: beginning.generation,
+            heartbeats: vec![None; beginning.ends.len()],
+            topic: beginning.topic,
+            positions: beginning.ends,
+            hydration: Some(Hydration::new()),
+            lap: Lap::default(),
+            fetches: std::collections::HashSet::new(),
+            reads: 0,
+            writer: self.writer,
+        }
+    }
+}
+
+/// The ends come last: whatever is committed later is in the scan or behind them.
+async fn beginning(
+    generation: Generation,
+    cause: &'static str,
+    store: &dyn EventStore,
+    feed: &dyn ChangeFeed,
+) -> Result<Beginning, NotYet> {
+    let identity = store.identity().await?;
+    let tenants = store.count(StreamKind::Tenant).await?;
+    let topic = feed.topic().await?;
+    let ends = feed.ends().await?;
+    Ok(Beginning { generation, cause, identity, tenants, topic, ends })
+}

@@ -1,0 +1,72 @@
+//! A matrix that is kept equal to a store, and everything that belongs to it alone.
+
+use std::collections::{HashSet, VecDeque};
+
+use tessera_core::stream::{Epoch, StreamId, StreamKind};
+use tessera_core::time::Timestamp;
+use tessera_ports::change_feed::{Position, Topic};
+use tessera_ports::event_store::ScanRange;
+use tokio::time::Instant;
+
+use super::hydration::Hydration;
+use crate::matrix::writer::Writer;
+use crate::metric_definitions::Metrics;
+
+/// Tells the errands of one hydration, and of what follows it, from those of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Generation(pub(super) u64);
+
+/// A matrix on its way.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) generation: Generation,
+    pub(super) writer: Writer,
+    pub(super) topic: Topic,
+    /// Where each partition is read on from.
+    pub(super) positions: Vec<Position>,
+    /// The newest heartbeat of each partition, of this epoch.
+    pub(super) heartbeats: Vec<Option<Timestamp>>,
+    /// `None` once it is over.
+    pub(super) hydration: Option<Hydration>,
+    /// The lap under way.
+    pub(super) lap: Lap,
+    /// Streams that are being fetched, or will be.
+    pub(super) fetches: HashSet<StreamId>,
+    /// How many of them are being read.
+    pub(super) reads: usize,
+}
+
+/// A lap of the scan.
+#[derive(Debug, Default)]
+pub(super) struct Lap {
+    pub(super) ranges: VecDeque<ScanRange>,
+    pub(super) begun: Option<Instant>,
+    /// Rows read so far.
+    pub(super) rows: u64,
+}
+
+impl Session {
+    pub(super) fn epoch(&self) -> Epoch {
+        self.writer.matrix().epoch()
+    }
+
+    /// The newest heartbeat of the worst partition.
+    pub(super) fn worst_heartbeat(&self) -> Option<Timestamp> {
+        self.heartbeats.iter().copied().min().flatten()
+    }
+
+    /// Whether every partition was read up to `ends`. A partition that is not in `ends` counts as reached.
+    pub(super) fn reached(&self, ends: &[Position]) -> bool {
+        self.positions.iter().zip(ends).all(|(position, end)| position >= end)
+    }
+
+    pub(super) fn observe(&self, metrics: &Metrics) {
+        let digest = self.writer.digest();
+        for kind in StreamKind::ALL {
+            metrics.streams(kind, digest.count(kind));
+        }
+        for (partition, position) in (0..).zip(&self.positions) {
+            Metrics::position(partition, *position);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The table of tenants: some `DashMap`s side by side, so many that each shard is filled to about three quarters.
+//!
+//! A `DashMap` has a power of two of shards and each shard a power of two of slots; alone it would stand half empty at most sizes.
+//! With many small shards no insert moves more than one of them when a store outgrows what was expected.
+
+use std::hash::BuildHasher as _;
+
+use dashmap::DashMap;
+use foldhash::fast::{FixedState, RandomState};
+
+use super::Entry;
+use super::key::TenantKey;
+
+/// Entries that a shard is meant to hold: five standard deviations below the 3,584 at which its 4,096 slots are rehashed.
+const SHARD_FILL: u64 = 3_300;
+/// What a shard allocates for when it is meant to hold that many.
+const SHARD_CAPACITY: usize = 3_584;
+/// Shards of one map: a power of two.
+const SHARDS_PER_MAP: usize = 16;
+/// Room for growth since the store was counted: one in so many.
+const GROWTH: u64 = 16;
+
+/// Every tenant of one matrix.
+#[derive(Debug)]
+pub(super) struct TenantTable {
+    maps: Box<[DashMap<TenantKey, Entry, RandomState>]>,
+    /// Picks the map; the maps' own hash picks shard and slot.
+    picker: FixedState,
+}
+
+impl TenantTable {
+    /// With room for that many tenants; more are welcome.
+    pub(super) fn for_tenants(expected: u64) -> Self {
+        let expected = expected.saturating_add(expected / GROWTH);
+        let shards = usize::try_from(expected.div_ceil(SHARD_FILL)).unwrap_or(usize::MAX).max(1);
+        let maps = shards.div_ceil(SHARDS_PER_MAP);
+        // A small store gets shards to its measure.
+        let small = usize::try_from(expected).unwrap_or(usize::MAX).min(SHARD_CAPACITY * SHARDS_PER_MAP);
+        let capacity = if shards < SHARDS_PER_MAP { small } else { SHARD_CAPACITY * SHARDS_PER_MAP };
+        let map = |_| DashMap::with_capacity_and_hasher_and_shard_amount(capacity, RandomState::default(), SHARDS_PER_MAP);
+        Self { maps: (0..maps).map(map).collect(), picker: FixedState::with_seed(0x7e55_e2a0) }
+    }
+
+    fn map(&self, id: &[u8]) -> Option<&DashMap<TenantKey, Entry, RandomState>> {
+        if let [only] = &*self.maps {
+            return Some(only);
+        }
+        // The high half of hash times count: an even pick without a division.
+        let maps = u128::try_from(self.maps.len()).unwrap_or(1);
+        let position = (u128::from(self.picker.hash_one(id)) * maps) >> 64;
+        self.maps.get(usize::try_from(position).unwrap_or(0))
+    }
+
+    /// What `look` makes of the tenant's entry. The shard is locked meanwhile: copy and be gone.
+    pub(super) fn with<T>(&self, id: &[u8], look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        self.map(id)?.get(id).map(|entry| look(entry.value()))
+    }
+
+    /// Puts the entry in, and gives back the one before.
+    pub(super) fn insert(&self, key: TenantKey, entry: Entry) -> Option<Entry> {
+        self.map(key.bytes())?.insert(key, entry)
+    }
+
+    pub(super) fn remove(&self, id: &[u8]) -> Option<Entry> {
+        self.map(id)?.remove(id).map(|(_, entry)| entry)
+    }
+}

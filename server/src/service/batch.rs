@@ -1,0 +1,216 @@
+//! Many checks in one message: `BatchCheckEntitlement`, and the frames of a stream.
+//!
+//! All are decided at one time, in order; a bad one fails alone. Waits for revisions happen together, before the first
+//! decision. An answer stays below [`super::ANSWER_LEN_MAX`]: ten thousand plain answers do by far; what errors, details and
+//! revisions may add beyond [`FULL_BYTES`] is refused item by item, briefly.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tessera_proto::convert::decision as convert;
+use tessera_proto::status::Failure;
+use tessera_proto::v1;
+use tonic::Request;
+use tonic_types::pb;
+
+use super::{Entitlements, Parts};
+use crate::consistency::{Caller, Demand};
+use crate::decide::{Check, Held, Moment, Wants};
+use crate::matrix::Matrix;
+use crate::metric_definitions::{CheckCounters, CheckTally};
+use crate::wire::codec::Encoded;
+use crate::wire::encode;
+
+/// Most checks of a batch.
+const BATCH_MAX: usize = 10_000;
+/// Most checks of a batch whose answers have revisions or details.
+const DETAILED_MAX: usize = 1_000;
+/// Most checks of a message in which one asks to be explained.
+const EXPLAINED_MAX: usize = 100;
+/// Most checks of a frame.
+const FRAME_MAX: usize = 1_000;
+/// From so many bytes on, items are refused: what is left of the answer's limit is enough to refuse ten thousand.
+const FULL_BYTES: usize = 3 << 20;
+/// Full errors with all their details take no more than this of an answer, in bytes.
+const ERRORS_BYTES: usize = 1 << 20;
+
+/// What the items of a message wait for, once they have it: per item a matrix, or why not.
+type Met = Vec<Result<Arc<Matrix>, Failure>>;
+
+/// The checks of a message and what they share.
+struct Frame<'a> {
+    checks: &'a [v1::CheckEntitlementRequest],
+    consistency: Option<&'a v1::Consistency>,
+    wants: Wants,
+    counters: &'a CheckCounters,
+}
+
+impl Entitlements {
+    pub(super) async fn batch(&self, request: Request<v1::BatchCheckEntitlementRequest>) -> Result<Encoded, Failure> {
+        let counters = &self.0.shared.metrics.batch;
+        counters.request();
+        self.0.batched(&request).await.inspect_err(|failure| counters.error(failure.reason()))
+    }
+
+    /// Answers a frame at once, or says that it has to wait.
+    pub(super) fn frame_at_once(&self, request: &v1::StreamCheckEntitlementRequest) -> Option<Encoded> {
+        let parts = &*self.0;
+        parts.shared.metrics.stream.request();
+        if let Err(failure) = frame_size(request) {
+            parts.shared.metrics.stream.error(failure.reason());
+            return Some(frame_error(request.id, &failure));
+        }
+        let frame = Frame::of_stream(parts, request);
+        if frame.waits() {
+            return None;
+        }
+        Some(parts.answer_frame(request.id, &frame, None))
+    }
+
+    /// Answers a frame that has to wait.
+    pub(super) async fn frame_later(self, request: v1::StreamCheckEntitlementRequest, caller: Caller) -> Encoded {
+        let parts = &*self.0;
+        let frame = Frame::of_stream(parts, &request);
+        let met = parts.meet(&frame, &caller).await;
+        parts.answer_frame(request.id, &frame, Some(&met))
+    }
+}
+
+impl Parts {
+    async fn batched(&self, request: &Request<v1::BatchCheckEntitlementRequest>) -> Result<Encoded, Failure> {
+        let caller = self.admit(request)?;
+        let message = request.get_ref();
+        batch_size(message)?;
+        let wants = Wants { revision: message.with_revisions, detail: message.with_details, explanation: false };
+        let counters = &self.shared.metrics.batch;
+        let frame = Frame { checks: &message.checks, consistency: message.consistency.as_ref(), wants, counters };
+        let met = if frame.waits() { Some(self.meet(&frame, &caller).await) } else { None };
+        let moment = Moment::of(&self.shared);
+        let mut out = Vec::with_capacity(frame.expected_bytes());
+        self.answer_checks(&mut out, 1, &frame, &moment, met.as_ref());
+        encode::timestamp(&mut out, 2, Some(moment.now));
+        Ok(out.into())
+    }
+
+    fn answer_frame(&self, id: u64, frame: &Frame<'_>, met: Option<&Met>) -> Encoded {
+        let moment = Moment::of(&self.shared);
+        let mut out = Vec::with_capacity(frame.expected_bytes());
+        encode::uint(&mut out, 1, id);
+        self.answer_checks(&mut out, 2, frame, &moment, met);
+        out.into()
+    }
+
+    /// Waits for everything that the items demand, together.
+    async fn meet(&self, frame: &Frame<'_>, caller: &Caller) -> Met {
+        let until = self.consistency.wait_until(caller);
+        let items = frame.checks.iter().map(async |check| {
+            // A bad question is not waited for.
+            convert::query(check)?;
+            let demand = Demand::of(check.consistency.as_ref().or(frame.consistency), &check.tenant_id)?;
+            self.consistency.meet(&check.tenant_id, &demand, caller, until).await
+        });
+        join_all(items).await
+    }
+
+    /// Appends one `CheckResult` per check as field `tag`.
+    fn answer_checks(&self, out: &mut Vec<u8>, tag: u32, frame: &Frame<'_>, moment: &Moment, met: Option<&Met>) {
+        let mut held = Held::new(Arc::clone(&self.shared.matrix()));
+        let mut tally = CheckTally::default();
+        let (mut revision, mut scratch, mut errors) = (Vec::new(), Vec::new(), 0);
+        for (position, message) in frame.checks.iter().enumerate() {
+            if out.len() > FULL_BYTES {
+                frame.counters.error("TOO_LARGE");
+                encode::result_error(out, tag, brief("TOO_LARGE: the answer is full; ask for fewer at a time"));
+                continue;
+            }
+            let decided = match met.and_then(|met| met.get(position)) {
+                Some(Err(failure)) => Err(failure.clone()),
+                Some(Ok(matrix)) => {
+                    held.turn_to(matrix);
+                    convert::query(message)
+                }
+                None => convert::query(message),
+            };
+            let decided = decided.and_then(|query| {
+                let wants = Wants { explanation: message.explain, ..frame.wants };
+                let check = Check { tenant: &message.tenant_id, query, wants };
+                held.decide(&check, moment, &mut revision, |answer| encode::result_answer(out, tag, &mut scratch, answer))
+            });
+            match decided {
+                Ok((reason, ())) => tally.count(reason),
+                Err(failure) => {
+                    frame.counters.error(failure.reason());
+                    let before = out.len();
+                    encode::result_error(out, tag, item_status(&failure, position, errors));
+                    errors += out.len().saturating_sub(before);
+                }
+            }
+        }
+        frame.counters.many(&tally);
+    }
+}
+
+impl<'a> Frame<'a> {
+    fn of_stream(parts: &'a Parts, request: &'a v1::StreamCheckEntitlementRequest) -> Self {
+        let wants = Wants { revision: request.with_revisions, detail: request.with_details, explanation: false };
+        Self { checks: &request.checks, consistency: None, wants, counters: &parts.shared.metrics.stream }
+    }
+
+    /// Whether any item demands more than what is there.
+    fn waits(&self) -> bool {
+        use v1::consistency::Requirement;
+        let demands = |consistency: Option<&v1::Consistency>| {
+            let requirement = consistency.and_then(|consistency| consistency.requirement.as_ref());
+            requirement.is_some_and(|requirement| !matches!(requirement, Requirement::MinimizeLatency(_)))
+        };
+        demands(self.consistency) || self.checks.iter().any(|check| demands(check.consistency.as_ref()))
+    }
+
+    fn expected_bytes(&self) -> usize {
+        /// A plain answer with its frame.
+        const ANSWER_BYTES: usize = 64;
+        16 + self.checks.len() * ANSWER_BYTES
+    }
+}
+
+fn batch_size(message: &v1::BatchCheckEntitlementRequest) -> Result<(), Failure> {
+    let detailed = message.with_revisions || message.with_details;
+    let (max, with) = if detailed { (DETAILED_MAX, " with revisions or details") } else { (BATCH_MAX, "") };
+    size(&message.checks, max, with)
+}
+
+fn frame_size(message: &v1::StreamCheckEntitlementRequest) -> Result<(), Failure> {
+    size(&message.checks, FRAME_MAX, " in a frame")
+}
+
+fn size(checks: &[v1::CheckEntitlementRequest], max: usize, with: &str) -> Result<(), Failure> {
+    let count = checks.len();
+    if count > max {
+        return Err(Failure::too_large("checks", format!("`{count}` checks; allowed are at most {max}{with}")));
+    }
+    if count > EXPLAINED_MAX && checks.iter().any(|check| check.explain) {
+        let allowed = format!("`{count}` checks; allowed are at most {EXPLAINED_MAX} when one asks to be explained");
+        return Err(Failure::too_large("checks", allowed));
+    }
+    Ok(())
+}
+
+fn frame_error(id: u64, failure: &Failure) -> Encoded {
+    let mut out = Vec::new();
+    encode::uint(&mut out, 1, id);
+    encode::message(&mut out, 3, &failure.to_rpc_status());
+    out.into()
+}
+
+/// The status of an item: whole as long as errors have not taken their share, then brief.
+fn item_status(failure: &Failure, position: usize, errors: usize) -> pb::Status {
+    if errors < ERRORS_BYTES {
+        return failure.clone().within(&format!("checks[{position}].")).to_rpc_status();
+    }
+    let reason = failure.reason();
+    pb::Status { code: failure.code() as i32, message: format!("{reason}: too many errors to tell more"), details: Vec::new() }
+}
+
+fn brief(message: &str) -> pb::Status {
+    pb::Status { code: tonic::Code::InvalidArgument as i32, message: message.to_owned(), details: Vec::new() }
+}

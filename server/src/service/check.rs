@@ -1,0 +1,68 @@
+//! `CheckEntitlement`: one decision.
+
+use tessera_ports::hooks::{self, Guard};
+use tessera_proto::convert::decision as convert;
+use tessera_proto::status::Failure;
+use tessera_proto::v1;
+use tonic::Request;
+
+use super::Entitlements;
+use crate::consistency::Demand;
+use crate::decide::{Check, Held, Moment, Wants, decide};
+use crate::matrix::Matrix;
+use crate::wire::codec::Encoded;
+use crate::wire::encode;
+
+/// First size of an answer, in bytes: most fit.
+const ANSWER_BYTES: usize = 160;
+
+impl Entitlements {
+    pub(super) async fn check(&self, request: Request<v1::CheckEntitlementRequest>) -> Result<Encoded, Failure> {
+        let counters = &self.0.shared.metrics.unary;
+        counters.request();
+        self.checked(&request).await.inspect_err(|failure| counters.error(failure.reason()))
+    }
+
+    async fn checked(&self, request: &Request<v1::CheckEntitlementRequest>) -> Result<Encoded, Failure> {
+        let parts = &*self.0;
+        let caller = parts.admit(request)?;
+        let message = request.get_ref();
+        let query = convert::query(message)?;
+        let tenant = message.tenant_id.as_str();
+        let wants = Wants { revision: true, detail: true, explanation: message.explain };
+        let check = Check { tenant, query, wants };
+        let demand = Demand::of(message.consistency.as_ref(), tenant)?;
+        if demand.is_none() {
+            return self.answer(&parts.shared.matrix(), &check);
+        }
+        // Without the guard: tables from before the wait.
+        let early = (!hooks::holds(Guard::RowBeforeCatalog)).then(|| Held::new(std::sync::Arc::clone(&parts.shared.matrix())));
+        let matrix = parts.consistency.meet(tenant, &demand, &caller, parts.consistency.wait_until(&caller)).await?;
+        match early {
+            None => self.answer(&matrix, &check),
+            Some(mut held) => self.answer_with(&check, |check, moment, scratch, out| {
+                held.decide(check, moment, scratch, |answer| encode::answer(out, answer)).map(|(reason, ())| reason)
+            }),
+        }
+    }
+
+    fn answer(&self, matrix: &Matrix, check: &Check<'_>) -> Result<Encoded, Failure> {
+        self.answer_with(check, |check, moment, scratch, out| {
+            decide(matrix, check, moment, scratch, |answer| encode::answer(out, answer)).map(|(reason, ())| reason)
+        })
+    }
+
+    fn answer_with(
+        &self,
+        check: &Check<'_>,
+        decide: impl FnOnce(&Check<'_>, &Moment, &mut Vec<u8>, &mut Vec<u8>) -> Result<tessera_core::decision::Reason, Failure>,
+    ) -> Result<Encoded, Failure> {
+        let shared = &self.0.shared;
+        let moment = Moment::of(shared);
+        let mut out = Vec::with_capacity(ANSWER_BYTES);
+        let mut revision = Vec::with_capacity(64);
+        let reason = decide(check, &moment, &mut revision, &mut out)?;
+        shared.metrics.unary.one(reason);
+        Ok(out.into())
+    }
+}

@@ -1,0 +1,95 @@
+//! `StreamCheckEntitlement`: one answer per frame, in order. A combinator over the input: a frame is answered in the poll that
+//! brings it, without a task or a channel between, so that answers to frames that came together leave together.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use tessera_proto::status::Failure;
+use tessera_proto::v1;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Request, Status, Streaming};
+
+use super::Entitlements;
+use super::server::input_error;
+use crate::consistency::Caller;
+use crate::wire::codec::Encoded;
+
+/// The answers of one call.
+pub(crate) struct Checks {
+    service: Entitlements,
+    caller: Caller,
+    input: Streaming<v1::StreamCheckEntitlementRequest>,
+    /// The frame that waits for a revision; the ones behind it wait, too.
+    waiting: Option<BoxFuture<'static, Encoded>>,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Checks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Checks")
+    }
+}
+
+impl Entitlements {
+    pub(super) fn stream(&self, request: Request<Streaming<v1::StreamCheckEntitlementRequest>>) -> Result<Checks, Failure> {
+        let caller = self.0.admit_stream(&request).inspect_err(|failure| {
+            self.0.shared.metrics.stream.error(failure.reason());
+        })?;
+        Ok(Checks {
+            service: self.clone(),
+            caller,
+            input: request.into_inner(),
+            waiting: None,
+            draining: Box::pin(self.0.shutdown.soft.clone().cancelled_owned()),
+            ended: false,
+        })
+    }
+}
+
+impl Checks {
+    /// The last thing that is said.
+    fn end(&mut self, status: Status) -> Poll<Option<Result<Encoded, Status>>> {
+        self.ended = true;
+        Poll::Ready(Some(Err(status)))
+    }
+}
+
+impl Stream for Checks {
+    type Item = Result<Encoded, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        loop {
+            if let Some(waiting) = &mut self.waiting {
+                let Poll::Ready(answer) = waiting.poll_unpin(context) else { return Poll::Pending };
+                self.waiting = None;
+                return Poll::Ready(Some(Ok(answer)));
+            }
+            if self.service.0.shutdown.is_draining() {
+                return self.end(Failure::draining().into());
+            }
+            match self.input.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(frame))) => match self.service.frame_at_once(&frame) {
+                    Some(answer) => return Poll::Ready(Some(Ok(answer))),
+                    None => self.waiting = Some(self.service.clone().frame_later(frame, self.caller).boxed()),
+                },
+                Poll::Ready(Some(Err(status))) => return self.end(input_error(status)),
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {
+                    if self.draining.poll_unpin(context).is_ready() {
+                        return self.end(Failure::draining().into());
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}

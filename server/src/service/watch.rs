@@ -1,0 +1,304 @@
+//! `WatchEntitlements`: documents of any number of tenants over one stream, sent again whenever they change, also by time.
+//!
+//! No task and no queue of messages: a watch keeps *which* tenants to look at again, and looks when there is room to send. What
+//! changed in between coalesces to the newest document by itself. A tenant is looked at again after a note of the writer (see
+//! `hub.rs`) or when time passes the document's edge; the look is cheap when its streams have not moved, and a document is sent
+//! only when its tag differs from the one sent last. An error item ends its subscription, not the stream.
+
+mod subscriptions;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use prost::Message as _;
+use tessera_core::time::Timestamp;
+use tessera_proto::status::Failure;
+use tessera_proto::v1;
+use tokio::time::Instant;
+use tonic::{Request, Status, Streaming};
+
+use super::list::{check_tenant, known_row, make};
+use super::server::input_error;
+use super::{Entitlements, Parts};
+use crate::consistency::{Caller, Demand};
+use crate::decide::{Moment, write_revision};
+use crate::matrix::key::TenantKey;
+use crate::wire::codec::Encoded;
+use subscriptions::{Subscription, Subscriptions};
+
+/// Requests taken in before the next document is sent: subscribing goes on while many documents change.
+const REQUESTS_AT_ONCE: usize = 64;
+/// How often the clock is looked at while documents have an edge: it may be set.
+const TICK: Duration = Duration::from_secs(1);
+
+/// One call.
+struct Watch {
+    parts: Arc<Parts>,
+    address: Option<IpAddr>,
+    input: Streaming<v1::WatchEntitlementsRequest>,
+    input_ended: bool,
+    subscriptions: Subscriptions,
+    /// Subscriptions that wait for their revision: with their number, since the tenant may be subscribed anew meanwhile.
+    waits: FuturesUnordered<BoxFuture<'static, Waited>>,
+    next_heartbeat: Instant,
+    /// From when on the next document may be made.
+    next_document: Instant,
+    ended: bool,
+    _place: Place,
+}
+
+/// Which subscription has waited, and what came of it.
+type Waited = (TenantKey, u64, Result<(), Failure>);
+
+/// A place among the watches of the process.
+struct Place(Arc<Parts>);
+
+impl Place {
+    fn take(parts: &Arc<Parts>, watches: &AtomicUsize) -> Result<Self, Failure> {
+        let place = Self(Arc::clone(parts));
+        let before = watches.fetch_add(1, Ordering::Relaxed);
+        parts.shared.metrics.watch_streams.increment(1.0);
+        let max = parts.config.watch_streams_max;
+        if before >= max {
+            return Err(Failure::overloaded(format!("{before} watches are open; allowed are {max}")));
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.watches.fetch_sub(1, Ordering::Relaxed);
+        self.0.shared.metrics.watch_streams.decrement(1.0);
+    }
+}
+
+impl Entitlements {
+    pub(super) fn watch(
+        &self,
+        request: Request<Streaming<v1::WatchEntitlementsRequest>>,
+    ) -> Result<impl Stream<Item = Result<Encoded, Status>> + Send + use<>, Failure> {
+        let parts = Arc::clone(&self.0);
+        let address = parts.admit_stream(&request)?.address;
+        let place = Place::take(&parts, &parts.watches)?;
+        let subscriptions = Subscriptions::new(Arc::clone(&parts.shared.hub), parts.shared.metrics.watch_subscriptions.clone());
+        let now = Instant::now();
+        let watch = Watch {
+            address,
+            input: request.into_inner(),
+            input_ended: false,
+            subscriptions,
+            waits: FuturesUnordered::new(),
+            next_heartbeat: now + Duration::from_millis(parts.config.watch_heartbeat_ms),
+            next_document: now,
+            ended: false,
+            _place: place,
+            parts,
+        };
+        Ok(futures::stream::unfold(watch, |mut watch| async move {
+            let item = watch.next().await?;
+            Some((item, watch))
+        }))
+    }
+}
+
+impl Watch {
+    /// The next thing to say; `None` after the last.
+    async fn next(&mut self) -> Option<Result<Encoded, Status>> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            if self.parts.shutdown.is_draining() {
+                return self.end(Failure::draining().into());
+            }
+            for _ in 0..REQUESTS_AT_ONCE {
+                let Some(read) = self.input.next().now_or_never().filter(|_| !self.input_ended) else { break };
+                match self.take_in(read) {
+                    Ok(None) => {}
+                    Ok(Some(item)) => return Some(Ok(item)),
+                    Err(status) => return self.end(status),
+                }
+            }
+            if Instant::now() >= self.next_heartbeat {
+                return Some(Ok(self.heartbeat()));
+            }
+            self.subscriptions.take_notes();
+            self.subscriptions.pass_edges(self.parts.shared.evaluation.now());
+            if let Some(item) = self.look_at_next() {
+                return Some(Ok(item));
+            }
+            let wake = self.wake_at();
+            let draining = self.parts.shutdown.soft.clone();
+            tokio::select! {
+                biased;
+                () = draining.cancelled() => {}
+                read = self.input.next(), if !self.input_ended => match self.take_in(read) {
+                    Ok(None) => {}
+                    Ok(Some(item)) => return Some(Ok(item)),
+                    Err(status) => return self.end(status),
+                },
+                Some((tenant, number, met)) = self.waits.next() => {
+                    if let Some(item) = self.met(&tenant, number, met) {
+                        return Some(Ok(item));
+                    }
+                }
+                () = self.subscriptions.noted() => {}
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// The last thing that is said.
+    #[expect(clippy::unnecessary_wraps, reason = "an item of the stream, like every other")]
+    fn end(&mut self, status: Status) -> Option<Result<Encoded, Status>> {
+        self.ended = true;
+        Some(Err(status))
+    }
+
+    /// When there is something to do by itself.
+    fn wake_at(&self) -> Instant {
+        let now = self.parts.shared.evaluation.now();
+        let edge = self.subscriptions.first_edge().map(|edge| {
+            let left = edge.saturating_since(now).min(TICK).max(Duration::from_millis(1));
+            Instant::now() + left
+        });
+        let paced = self.subscriptions.has_pending().then_some(self.next_document);
+        [edge, paced].into_iter().flatten().fold(self.next_heartbeat, Instant::min)
+    }
+
+    fn heartbeat(&mut self) -> Encoded {
+        self.next_heartbeat = Instant::now() + Duration::from_millis(self.parts.config.watch_heartbeat_ms);
+        let staleness_ms = self.parts.shared.staleness_ms(self.parts.shared.clock.now());
+        item(v1::watch_entitlements_response::Event::Heartbeat(v1::Heartbeat { staleness_ms }))
+    }
+
+    // === requests ===
+
+    fn take_in(&mut self, read: Option<Result<v1::WatchEntitlementsRequest, Status>>) -> Result<Option<Encoded>, Status> {
+        use v1::watch_entitlements_request::Action;
+        let Some(request) = read else {
+            // Whoever has no more to ask may still listen.
+            self.input_ended = true;
+            return Ok(None);
+        };
+        Ok(match request.map_err(input_error)?.action {
+            None => Some(error("", &Failure::invalid_field("action", "it is not set; allowed are subscribe and unsubscribe"))),
+            Some(Action::Unsubscribe(unsubscribe)) => {
+                self.subscriptions.remove(&TenantKey::new(&unsubscribe.tenant_id));
+                None
+            }
+            Some(Action::Subscribe(subscribe)) => {
+                let tenant = subscribe.tenant_id.clone();
+                self.subscribe(&subscribe).err().map(|failure| error(&tenant, &failure))
+            }
+        })
+    }
+
+    fn subscribe(&mut self, subscribe: &v1::Subscribe) -> Result<(), Failure> {
+        let tenant = subscribe.tenant_id.as_str();
+        check_tenant("subscribe.tenant_id", tenant)?;
+        let demand = if subscribe.last_revision.is_empty() {
+            Demand::MinimizeLatency
+        } else {
+            Demand::at_least(&subscribe.last_revision, tenant)?
+        };
+        let (key, max) = (TenantKey::new(tenant), self.parts.config.watch_subscriptions_max);
+        if self.subscriptions.len() >= max && !self.subscriptions.has(&key) {
+            return Err(Failure::overloaded(format!("this watch has `{max}` subscriptions, the most allowed; open another")));
+        }
+        let waits = !demand.is_none();
+        let number = self.subscriptions.add(&key, waits);
+        if waits {
+            let (parts, caller) = (Arc::clone(&self.parts), Caller { address: self.address, deadline: None });
+            let tenant = tenant.to_owned();
+            self.waits.push(Box::pin(async move {
+                let until = parts.consistency.wait_until(&caller);
+                let met = parts.consistency.meet(&tenant, &demand, &caller, until).await;
+                (key, number, met.map(drop))
+            }));
+        }
+        Ok(())
+    }
+
+    /// A subscription has what it waited for, or not.
+    fn met(&mut self, tenant: &TenantKey, number: u64, met: Result<(), Failure>) -> Option<Encoded> {
+        if !self.subscriptions.is_current(tenant, number) {
+            return None;
+        }
+        match met {
+            Ok(()) => {
+                self.subscriptions.begin(tenant);
+                None
+            }
+            Err(failure) => {
+                self.subscriptions.remove(tenant);
+                Some(error(tenant.text(), &failure))
+            }
+        }
+    }
+
+    // === documents ===
+
+    /// Looks at pending tenants until one has something to say, or until the pace is reached.
+    fn look_at_next(&mut self) -> Option<Encoded> {
+        while Instant::now() >= self.next_document {
+            let tenant = self.subscriptions.next_pending()?;
+            match self.look(&tenant) {
+                Ok(None) => {}
+                Ok(Some(document)) => {
+                    self.parts.shared.metrics.watch_documents.increment(1);
+                    return Some(item(v1::watch_entitlements_response::Event::Document(document)));
+                }
+                Err(failure) => {
+                    self.subscriptions.remove(&tenant);
+                    return Some(error(tenant.text(), &failure));
+                }
+            }
+        }
+        None
+    }
+
+    /// The tenant's document, if it differs from the one sent last.
+    fn look(&mut self, tenant: &TenantKey) -> Result<Option<v1::TenantEntitlements>, Failure> {
+        let Some(subscription) = self.subscriptions.get_mut(tenant) else { return Ok(None) };
+        let shared = &self.parts.shared;
+        let matrix = shared.matrix();
+        let row = known_row(&matrix, tenant.text())?;
+        let moment = Moment::of(shared);
+        let mut revision = Vec::with_capacity(64);
+        write_revision(&mut revision, matrix.epoch(), &matrix.tables().tables, Some(&row), tenant.text(), moment.now);
+        if subscription.stands(&revision, moment.now) {
+            return Ok(None);
+        }
+        let pace = Duration::from_secs(1) / u32::try_from(self.parts.config.watch_documents_per_second_max).unwrap_or(u32::MAX);
+        self.next_document = self.next_document.max(Instant::now()) + pace;
+        let made = make(&matrix, &row, tenant.text(), &moment)?;
+        let differs = subscription.tag != made.message.document_tag;
+        subscription.tag.clone_from(&made.message.document_tag);
+        subscription.revision = made.message.revision.clone();
+        self.subscriptions.set_edge(tenant, made.valid_until);
+        Ok(differs.then_some(made.message))
+    }
+}
+
+impl Subscription {
+    /// Whether nothing can have changed since the last look.
+    fn stands(&self, revision: &[u8], now: Timestamp) -> bool {
+        self.looked_at() && self.revision == revision && self.edge.is_none_or(|edge| now < edge)
+    }
+}
+
+fn item(event: v1::watch_entitlements_response::Event) -> Encoded {
+    v1::WatchEntitlementsResponse { event: Some(event) }.encode_to_vec().into()
+}
+
+fn error(tenant: &str, failure: &Failure) -> Encoded {
+    let error = v1::WatchError { tenant_id: tenant.to_owned(), status: Some(failure.to_rpc_status()) };
+    item(v1::watch_entitlements_response::Event::Error(error))
+}
