@@ -1,0 +1,8 @@
+//! The loader over the in-memory ports: each rule of the write side, each rpc, each fault.
+
+mod bench;
+mod grouping;
+mod idempotency;
+mod outcomes;
+mod publishing;
+mod recording;

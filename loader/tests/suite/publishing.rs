@@ -1,0 +1,215 @@
+//! What is committed reaches the feed, whatever dies on the way; nothing else ever does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tessera_core::stream::StreamId;
+use tessera_loader::heartbeat::Pulse;
+use tessera_loader::sweeper::{Interrupted, Sweeper};
+use tessera_ports::change_feed::FeedMessage;
+use tessera_ports::hint_store::Hint;
+use tessera_ports::hooks::{self, Guard};
+use tessera_ports::memory::{AppendFault, Operation};
+use tessera_ports::{Clock as _, HintStore as _};
+
+use crate::bench::{Bench, create, furnish, new_year, rename, stream, wait_for};
+
+/// The greatest published seq of a tenant.
+fn published(bench: &Bench, tenant: &StreamId) -> u64 {
+    let seqs = bench.feed.records().into_iter().flatten().filter_map(|record| match record {
+        FeedMessage::Change(change) if change.stream == *tenant => Some(change.seq),
+        _ => None,
+    });
+    seqs.max().unwrap_or(0)
+}
+
+fn heartbeats(bench: &Bench) -> usize {
+    bench.feed.records().into_iter().flatten().filter(|record| matches!(record, FeedMessage::Heartbeat(_))).count()
+}
+
+async fn hints(bench: &Bench) -> Vec<Hint> {
+    bench.store.inner.list(1_000).await.unwrap()
+}
+
+fn sweeper(bench: &Bench, page: usize) -> Sweeper {
+    Sweeper::new(
+        Arc::new(bench.store.clone()),
+        Arc::new(bench.store.inner.clone()),
+        Arc::new(bench.feed.clone()),
+        page,
+        Duration::from_secs(3_600),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_is_published_and_its_hint_erased() {
+    let bench = Bench::new();
+    let loader = bench.furnished().await;
+    loader.tenants().handle(create("acme", "r1")).await.unwrap();
+    wait_for("the change", || published(&bench, &stream("acme")) == 1).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(hints(&bench).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_dies_after_its_commit_is_followed_by_a_sweeper() {
+    let bench = Bench::new();
+    // Nothing of this loader runs in the background: its publisher is dead.
+    let loader = bench.loader().handle();
+    furnish(&loader).await;
+    loader.tenants().handle(create("acme", "r1")).await.unwrap();
+    assert_eq!(published(&bench, &stream("acme")), 0);
+    sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+    assert_eq!(published(&bench, &stream("acme")), 1);
+    assert_eq!(hints(&bench).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_hints_or_with_hints_erased_a_change_is_never_published() {
+    for guard in [Guard::HintBeforeAppend, Guard::HintErasedAfterPublish] {
+        let bench = Bench::new();
+        let loader = bench.loader().handle();
+        furnish(&loader).await;
+        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        let _removed = hooks::remove(&[guard]);
+        let mut asked = create("acme", "r1");
+        asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
+        for _ in 0..100 {
+            bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
+        }
+        assert!(loader.tenants().handle(asked).await.is_err());
+        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        assert_eq!(bench.store.inner.faults().release_late(), 1);
+        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        assert_eq!(published(&bench, &stream("acme")), 0, "{guard:?} is not a guard");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_outlives_an_attempt_that_is_late() {
+    let bench = Bench::new();
+    let loader = bench.loader().handle();
+    furnish(&loader).await;
+    sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+    for _ in 0..100 {
+        bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
+    }
+    let mut asked = create("acme", "r1");
+    asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
+    assert!(loader.tenants().handle(asked).await.is_err());
+    sweeper(&bench, 100).pass(1, new_year().saturating_add(Duration::from_secs(3_600))).await.unwrap();
+    assert_eq!(hints(&bench).await.len(), 1, "it is not over an hour old");
+    bench.store.inner.faults().release_late();
+    sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+    assert_eq!((published(&bench, &stream("acme")), hints(&bench).await), (1, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_attempt_has_its_own_hint() {
+    for (guards, seq) in [(&[][..], 2), (&[Guard::HintPerAttempt][..], 1)] {
+        let bench = Bench::new();
+        let loader = bench.loader().handle();
+        furnish(&loader).await;
+        loader.tenants().handle(create("acme", "r1")).await.unwrap();
+        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        let _removed = hooks::remove(guards);
+        for _ in 0..1_000 {
+            bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
+        }
+        let mut asked = rename("acme", "late", "r2");
+        asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
+        assert!(loader.tenants().handle(asked).await.is_err());
+        // A hint that does not name the attempt's head is taken for done before the attempt arrives.
+        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        bench.store.inner.faults().release_late();
+        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        assert_eq!(published(&bench, &stream("acme")), seq, "removed {guards:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_of_nothing_is_erased_after_an_hour() {
+    let bench = Bench::new();
+    let request_id = tessera_core::ids::RequestId::parse("r1").unwrap();
+    let hint = Hint { stream: stream("acme"), request_id, head: 0, at: new_year() };
+    bench.store.inner.put(&hint).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    sweeper(&bench, 100).pass(1, new_year().saturating_add(hour)).await.unwrap();
+    assert_eq!(hints(&bench).await, [hint]);
+    sweeper(&bench, 100).pass(1, new_year().saturating_add(hour + Duration::from_nanos(1))).await.unwrap();
+    assert_eq!(hints(&bench).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishing_before_the_commit_shows_what_never_was() {
+    for (guards, seq) in [(&[][..], 0), (&[Guard::PublishAfterCommit][..], 1)] {
+        let bench = Bench::new();
+        let loader = bench.furnished().await;
+        let _removed = hooks::remove(guards);
+        bench.store.inner.faults().disk_full(true);
+        assert!(loader.tenants().handle(create("acme", "r1")).await.is_err());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(published(&bench, &stream("acme")), seq, "removed {guards:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_beat_every_second_and_only_after_a_whole_pass() {
+    let bench = Bench::new();
+    let pulse = |page| {
+        let config = Arc::new(bench.config.clone());
+        let (store, feed) = (Arc::new(bench.store.clone()), Arc::new(bench.feed.clone()));
+        Pulse::new(store, feed, bench.clock.clone(), Some(sweeper(&bench, page)), config)
+    };
+    pulse(100).beat().await.unwrap();
+    assert_eq!(heartbeats(&bench), 2, "one per partition");
+    bench.store.inner.faults().fail_next(Operation::ListHints, 1);
+    assert!(pulse(100).beat().await.is_err());
+    assert_eq!(heartbeats(&bench), 2);
+    // As many attempts under way as a page holds: what lies behind them is not known.
+    let put = |n: u64| Hint {
+        stream: stream(&format!("t{n}")),
+        request_id: tessera_core::ids::RequestId::parse("r1").unwrap(),
+        head: 0,
+        at: bench.clock.now(),
+    };
+    for n in 0..3 {
+        bench.store.inner.put(&put(n)).await.unwrap();
+    }
+    assert_eq!(pulse(3).beat().await, Err(Interrupted::TooMany(3)));
+    assert_eq!(heartbeats(&bench), 2);
+    pulse(4).beat().await.unwrap();
+    assert_eq!(heartbeats(&bench), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_loader_beats() {
+    let bench = Bench::new();
+    let _loader = bench.furnished().await;
+    let before = heartbeats(&bench);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(heartbeats(&bench) >= before + 20, "at least every second, in both partitions");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_store_feeds_itself_only_the_heartbeat_goes_on() {
+    let bench = Bench::feeding();
+    let loader = bench.furnished().await;
+    loader.tenants().handle(create("acme", "r1")).await.unwrap();
+    assert_eq!(published(&bench, &stream("acme")), 1);
+    assert_eq!(hints(&bench).await, []);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(heartbeats(&bench) > 2);
+    let changes = bench.feed.records().into_iter().flatten().filter(|r| matches!(r, FeedMessage::Change(_))).count();
+    assert_eq!(changes, 7, "each commit once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_publish_is_made_up_for() {
+    let bench = Bench::new();
+    let loader = bench.furnished().await;
+    wait_for("the furniture", || published(&bench, &StreamId::Catalog) == 2).await;
+    bench.feed.faults().fail_publishes(1);
+    loader.tenants().handle(create("acme", "r1")).await.unwrap();
+    wait_for("the sweeper", || published(&bench, &stream("acme")) == 1).await;
+}

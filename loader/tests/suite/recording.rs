@@ -1,0 +1,86 @@
+//! A store that remembers every append it was asked for and when, and can show events otherwise than they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tessera_core::ids::RequestId;
+use tessera_core::stream::{Seq, StreamId, StreamKind};
+use tessera_ports::EventStore;
+use tessera_ports::event_store::{
+    Append, AppendError, Appended, EventCell, ReadError, ScanPage, ScanRange, StoreIdentity, StreamRead,
+};
+use tessera_ports::memory::MemoryStore;
+use tokio::time::Instant;
+
+/// What each append was, when it began, and what the store said.
+pub(crate) type Attempts = Arc<Mutex<Vec<(Append, Instant, Result<Appended, AppendError>)>>>;
+
+#[derive(Debug, Clone)]
+pub(crate) struct RecordingStore {
+    pub(crate) inner: MemoryStore,
+    pub(crate) attempts: Attempts,
+    /// Cells to show in the place of the real ones.
+    pub(crate) altered: Arc<Mutex<BTreeMap<(StreamId, Seq), Bytes>>>,
+    /// Streams whose strong reads fail.
+    pub(crate) unreadable: Arc<Mutex<BTreeSet<StreamId>>>,
+}
+
+impl RecordingStore {
+    pub(crate) fn new(inner: MemoryStore) -> Self {
+        Self { inner, attempts: Attempts::default(), altered: Arc::default(), unreadable: Arc::default() }
+    }
+
+    pub(crate) fn appends(&self) -> Vec<Append> {
+        self.attempts.lock().unwrap().iter().map(|(append, ..)| append.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl EventStore for RecordingStore {
+    async fn identity(&self) -> Result<StoreIdentity, ReadError> {
+        self.inner.identity().await
+    }
+
+    async fn read(&self, stream: &StreamId, requests: &[RequestId], known: Option<Seq>) -> Result<StreamRead, ReadError> {
+        if self.unreadable.lock().unwrap().contains(stream) {
+            return Err(ReadError::Unavailable("told to fail".to_owned()));
+        }
+        self.inner.read(stream, requests, known).await
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        let begun = Instant::now();
+        let answer = self.inner.append(append.clone()).await;
+        self.attempts.lock().unwrap().push((append, begun, answer.clone()));
+        answer
+    }
+
+    async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
+        let mut cells = self.inner.events(stream, after, limit).await?;
+        let altered = self.altered.lock().unwrap();
+        for cell in &mut cells {
+            if let Some(shown) = altered.get(&(stream.clone(), cell.seq)) {
+                cell.cell = shown.clone();
+            }
+        }
+        Ok(cells)
+    }
+
+    async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError> {
+        self.inner.scan_ranges(kind).await
+    }
+
+    async fn scan(&self, range: &ScanRange, limit: usize) -> Result<ScanPage, ReadError> {
+        self.inner.scan(range, limit).await
+    }
+
+    async fn count(&self, kind: StreamKind) -> Result<u64, ReadError> {
+        self.inner.count(kind).await
+    }
+
+    fn feeds_itself(&self) -> bool {
+        self.inner.feeds_itself()
+    }
+}
