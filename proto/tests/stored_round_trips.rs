@@ -27,7 +27,7 @@ fn check_event<A: Stored>(recorded: Recorded<A::Event>, hash: [u8; 32]) -> Resul
     let cell = encode_event::<A>(&event);
     let read = decode_event::<A>(&cell).map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert_eq!(&read, &event);
-    prop_assert_eq!(encode_event::<A>(&read), cell.clone());
+    prop_assert_eq!(&encode_event::<A>(&read), &cell);
     let link = EventLink::decode(&cell).map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert_eq!((link.seq, link.previous_hash, link.at), (event.recorded.seq, hash, event.recorded.at));
     prop_assert_eq!(link.min_reader, READER);

@@ -1,6 +1,8 @@
 //! Services, features and limits.
 
-use tessera_core::catalog::{Feature, FeatureDocument, Limit, LimitDocument, Service, ServiceDocument};
+use std::collections::BTreeSet;
+
+use tessera_core::catalog::{FEATURES_MAX, Feature, FeatureDocument, Limit, LimitDocument, Service, ServiceDocument};
 use tessera_core::ids::{FeatureId, LimitId, ServiceId};
 use tessera_core::value::{Description, Period, Reason, Target, Title};
 
@@ -10,18 +12,23 @@ use crate::v1;
 
 /// What `UpsertService` states.
 pub fn service_document(request: &v1::UpsertServiceRequest) -> Result<ServiceDocument, Failure> {
+    let count = request.features.len();
+    if count > FEATURES_MAX {
+        return Err(Failure::too_large("features", format!("`{count}` features; allowed are at most {FEATURES_MAX}")));
+    }
     let mut fields = Fields::new();
     let id = fields.check("service_id", ServiceId::parse(&request.service_id));
     let title = fields.check("title", Title::parse("a title", &request.title));
     let description = fields.check("description", Description::parse("a description", &request.description));
-    let mut features = Vec::with_capacity(request.features.len());
+    let mut features = Vec::with_capacity(count);
+    let mut named = BTreeSet::new();
     for (at, feature) in request.features.iter().enumerate() {
         let id = fields.check(format_args!("features[{at}].feature_id"), FeatureId::parse(&feature.feature_id));
         let title = fields.check(format_args!("features[{at}].title"), Title::parse("a title", &feature.title));
         let text = Description::parse("a description", &feature.description);
         let description = fields.check(format_args!("features[{at}].description"), text);
         if let (Some(id), Some(title), Some(description)) = (id, title, description) {
-            if features.iter().any(|known: &FeatureDocument| known.id == id) {
+            if !named.insert(feature.feature_id.as_str()) {
                 fields.fault(format_args!("features[{at}].feature_id"), format_args!("`{id}` comes twice; allowed is once"));
             }
             features.push(FeatureDocument { id, title, description });

@@ -1,0 +1,69 @@
+//! The table of errors that clients program against: which reason comes with which code, and which can be tried again.
+
+use std::time::Duration;
+
+use tessera_core::rejection::{Rejection, RejectionKind, Violation};
+use tessera_core::revision::RevisionError;
+use tessera_proto::status::{DOMAIN, Failure, RETRY_AFTER};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+fn violation() -> Violation {
+    Violation { field: "plan_id".to_owned(), description: "`X` is not a plan id; allowed are others".to_owned() }
+}
+
+/// Every row: how it is made, its reason, its code, when to try again.
+fn table() -> Vec<(Failure, &'static str, Code, Option<Duration>)> {
+    let later = Some(RETRY_AFTER);
+    let second = Duration::from_secs(1);
+    vec![
+        (Failure::invalid_field("plan_id", "`X`"), "INVALID_FIELD", Code::InvalidArgument, None),
+        (Failure::invalid(vec![violation()]), "INVALID_FIELD", Code::InvalidArgument, None),
+        (RevisionError::Empty.into(), "INVALID_REVISION", Code::InvalidArgument, None),
+        (RevisionError::Malformed.into(), "INVALID_REVISION", Code::InvalidArgument, None),
+        (RevisionError::OtherTenant.into(), "INVALID_REVISION", Code::InvalidArgument, None),
+        (Failure::too_large("checks", "`10001` checks"), "TOO_LARGE", Code::InvalidArgument, None),
+        (Rejection::not_found("TENANT_NOT_FOUND", "no").into(), "TENANT_NOT_FOUND", Code::NotFound, None),
+        (Rejection::exists("TENANT_EXISTS", "no").into(), "TENANT_EXISTS", Code::AlreadyExists, None),
+        (Rejection::precondition("PLAN_ARCHIVED", "no").into(), "PLAN_ARCHIVED", Code::FailedPrecondition, None),
+        (Rejection::new(RejectionKind::Aborted, "ETAG_MISMATCH", "no").into(), "ETAG_MISMATCH", Code::Aborted, None),
+        (Failure::outcome_unknown("r-1"), "OUTCOME_UNKNOWN", Code::Aborted, None),
+        (Failure::request_id_reused("r-1"), "REQUEST_ID_REUSED", Code::AlreadyExists, None),
+        (Failure::not_ready(), "NOT_READY", Code::Unavailable, later),
+        (Failure::draining(), "DRAINING", Code::Unavailable, later),
+        (Failure::revision_not_reached(), "REVISION_NOT_REACHED", Code::Unavailable, later),
+        (Failure::catalog_behind(), "CATALOG_BEHIND", Code::Unavailable, later),
+        (Failure::store_unavailable("no"), "STORE_UNAVAILABLE", Code::Unavailable, later),
+        (Failure::reader_too_old("no"), "READER_TOO_OLD", Code::Unavailable, later),
+        (Failure::overloaded("no"), "OVERLOADED", Code::ResourceExhausted, later),
+        (Failure::disk_full(), "DISK_FULL", Code::ResourceExhausted, Some(Duration::from_secs(5))),
+        (Failure::rate_limited("no", second), "RATE_LIMITED", Code::ResourceExhausted, Some(second)),
+        (Failure::deadline_exceeded(), "DEADLINE_EXCEEDED", Code::DeadlineExceeded, None),
+        (Failure::token_invalid("no"), "TOKEN_INVALID", Code::Unauthenticated, None),
+        (Failure::scope_missing("plans.write"), "SCOPE_MISSING", Code::PermissionDenied, None),
+        (Failure::internal("no"), "INTERNAL", Code::Internal, None),
+    ]
+}
+
+#[test]
+fn reasons_codes_and_retries() {
+    for (failure, reason, code, retry) in table() {
+        let status = Status::from(failure);
+        assert_eq!(status.code(), code, "{reason}");
+        let info = status.get_details_error_info().expect("an error info");
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, DOMAIN));
+        assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), retry, "{reason}");
+        assert_eq!(status.get_details_bad_request().is_some(), code == Code::InvalidArgument, "{reason}");
+        let precondition = status.get_details_precondition_failure();
+        assert_eq!(precondition.is_some(), code == Code::FailedPrecondition, "{reason}");
+        if let Some(precondition) = precondition {
+            assert_eq!(precondition.violations[0].r#type, reason);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_outcome_names_its_request() {
+    let status = Status::from(Failure::outcome_unknown("r-1"));
+    assert_eq!(status.get_details_error_info().expect("an error info").metadata["request_id"], "r-1");
+}
