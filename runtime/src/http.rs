@@ -1,5 +1,5 @@
-//! The pages for machines that watch: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/digest`. They name no tenant and no
-//! plan, so they may listen beyond loopback. They stay up while the process drains, and say so.
+//! The pages for machines that watch: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/digest`, `/digest/store`. They name no
+//! tenant and no plan, so they may listen beyond loopback. They stay up while the process drains, and say so.
 
 use std::sync::Arc;
 
@@ -13,6 +13,9 @@ use tokio::net::TcpListener;
 
 use crate::lifecycle::Shutdown;
 
+/// A digest, made when it is asked for.
+pub type Digest = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<serde_json::Value>> + Send + Sync>;
+
 /// What the pages say.
 #[derive(Clone)]
 pub struct Pages {
@@ -22,8 +25,10 @@ pub struct Pages {
     pub ready: Arc<dyn Fn() -> Result<(), Vec<String>> + Send + Sync>,
     /// Whether starting is over, ready or not since.
     pub started: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// What is held, without names: epoch, counts and a digest.
-    pub digest: Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<serde_json::Value>> + Send + Sync>,
+    /// What the matrix holds, without names: epoch, counts and a digest. `None` in a process without a matrix.
+    pub digest: Option<Digest>,
+    /// The same of the store, at `/digest/store`. `None` in a process that does not answer for one.
+    pub store_digest: Option<Digest>,
 }
 
 impl std::fmt::Debug for Pages {
@@ -40,7 +45,8 @@ pub async fn serve(listener: TcpListener, pages: Pages, shutdown: Shutdown) -> a
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
-        .route("/digest", get(digest))
+        .route("/digest", get(async |State(shown): State<Shown>| digest(shown.pages.digest).await))
+        .route("/digest/store", get(async |State(shown): State<Shown>| digest(shown.pages.store_digest).await))
         .with_state(Shown { pages, shutdown });
     axum::serve(listener, router).with_graceful_shutdown(hard.cancelled_owned()).await?;
     Ok(())
@@ -70,8 +76,9 @@ async fn startupz(State(shown): State<Shown>) -> Response {
     if missing.is_empty() && !(shown.pages.started)() { answer(&["starting".to_owned()]) } else { answer(&missing) }
 }
 
-async fn digest(State(shown): State<Shown>) -> Response {
-    match (shown.pages.digest)().await {
+async fn digest(digest: Option<Digest>) -> Response {
+    let Some(digest) = digest else { return StatusCode::NOT_FOUND.into_response() };
+    match digest().await {
         Ok(value) => ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}\n")).into_response(),
     }

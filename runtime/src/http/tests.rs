@@ -32,7 +32,8 @@ async fn readiness_names_what_is_missing_and_then_draining() {
             if seen.load(Ordering::Relaxed) { Ok(()) } else { Err(missing()) }
         }),
         started: Arc::new(move || started.load(Ordering::Relaxed)),
-        digest: Arc::new(|| Box::pin(async { Ok(serde_json::json!({"epoch": 1})) })),
+        digest: Some(Arc::new(|| Box::pin(async { Ok(serde_json::json!({"epoch": 1})) }))),
+        store_digest: None,
     };
     tasks.spawn_behind("pages", serve(listener, pages, shutdown.clone()));
 
@@ -48,6 +49,7 @@ async fn readiness_names_what_is_missing_and_then_draining() {
     assert!(page(address, "/metrics").await.ends_with("tessera_up 1\n"));
     assert!(page(address, "/digest").await.ends_with("{\"epoch\":1}\n"));
     assert!(page(address, "/tenants").await.starts_with("HTTP/1.1 404"));
+    assert!(page(address, "/digest/store").await.starts_with("HTTP/1.1 404"), "this process answers for no store");
 
     shutdown.drain();
     let answer = page(address, "/readyz").await;
