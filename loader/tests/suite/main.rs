@@ -6,3 +6,6 @@ mod idempotency;
 mod outcomes;
 mod publishing;
 mod recording;
+mod rig;
+mod rpcs_catalog;
+mod rpcs_tenant;
