@@ -24,5 +24,9 @@ mod service;
 mod shared;
 mod wire;
 
+#[cfg(test)]
+#[path = "../tests/data_plane/universe.rs"]
+mod universe;
+
 pub use assembly::{BuildError, Dependencies, Handle, Server, build};
 pub use config::Config;
