@@ -1,8 +1,11 @@
 //! The loader over the in-memory ports: each rule of the write side, each rpc, each fault.
 
+mod audit;
 mod bench;
+mod edge;
 mod grouping;
 mod idempotency;
+mod import;
 mod outcomes;
 mod publishing;
 mod recording;
