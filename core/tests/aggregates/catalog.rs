@@ -89,6 +89,15 @@ fn registering_again_revives_what_it_names() {
 }
 
 #[test]
+fn reviving_alone_is_a_change() {
+    let same = || service("reporting", &["exports", "charts"]);
+    for archived in [Event::ServiceArchived(id("reporting")), Event::FeatureArchived(id("reporting"), id("charts"))] {
+        let revived = catalog([reporting(), archived]).when(Command::UpsertService(same())).then([reporting()]);
+        assert_eq!(*revived.get(), *catalog([reporting()]).get());
+    }
+}
+
+#[test]
 fn archiving_is_idempotent_and_needs_something_registered() {
     let archived =
         catalog([reporting()]).when(Command::ArchiveService(id("reporting"))).then([Event::ServiceArchived(id("reporting"))]);

@@ -167,6 +167,15 @@ fn versions_are_numbered_and_never_change() {
 }
 
 #[test]
+fn events_that_cannot_follow_are_passed_over() {
+    let ahead: PlanState = fold([Event::Created(small()), published(2)]);
+    assert_eq!(ahead, fold([Event::Created(small())]));
+    let twice: PlanState = fold([Event::Created(small()), published(1), published(1), Event::Deleted]);
+    assert_eq!(twice, fold([Event::Created(small()), published(1)]));
+    assert_eq!(fold::<PlanState>([Event::Archived, published(1)]), PlanState(None));
+}
+
+#[test]
 fn an_empty_draft_may_be_published() {
     stream([Event::Created(Document::default())]).when(plan(Action::Publish)).then([published(1)]);
 }
@@ -225,4 +234,6 @@ fn a_plan_refers_to_the_catalog_while_it_names_anything_of_it() {
     assert_eq!(seq(&newer.clone().and([Event::DraftUpdated(Document::default())])), catalog_at(0));
     let kept_by_version = newer.and([published(1), Event::DraftUpdated(Document::default())]);
     assert_eq!(seq(&kept_by_version), catalog_at(30));
+    // Another loader may have read an older catalog for the next event.
+    assert_eq!(seq(&kept_by_version.in_world(&world()).and([Event::Archived])), catalog_at(30));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tessera_core::aggregate::{Aggregate as _, References, Settled};
+use tessera_core::aggregate::{Aggregate as _, References, Settled, World};
 use tessera_core::decision::TenantStatus;
 use tessera_core::rejection::RejectionKind;
 use tessera_core::tenant::{
@@ -48,6 +48,22 @@ fn a_tenant_is_created_on_a_plan_and_refers_to_it() {
     assert_eq!(acme.status(day(0)), TenantStatus::Active);
     assert_eq!(acme.references, References { catalog: 9, plans: [(id("gold"), 12)].into(), add_ons: BTreeMap::new() });
     assert_eq!(acme.document(), stated("gold"));
+}
+
+#[test]
+fn references_only_rise_while_something_is_named() {
+    let older = World { catalog: (8, world().catalog.1), plans: [(id("gold"), (10, None))].into(), ..World::default() };
+    let nothing = World::default();
+    for before in [older, nothing] {
+        // An event that refers to less, as one decided without looking at the plan does.
+        let after = tenant([created("gold")]).in_world(&before).and([Event::SubscriptionCancelled(day(9))]);
+        let references = &after.get().0.as_ref().unwrap().references;
+        assert_eq!((references.catalog, &references.plans), (9, &[(id("gold"), 12)].into()));
+    }
+    let newer = World { plans: [(id("gold"), (40, None))].into(), catalog: (50, world().catalog.1), ..World::default() };
+    let after = tenant([created("gold")]).in_world(&newer).and([Event::PlanChanged(pinned("gold", 1))]);
+    let references = &after.get().0.as_ref().unwrap().references;
+    assert_eq!((references.catalog, &references.plans), (50, &[(id("gold"), 40)].into()));
 }
 
 #[test]

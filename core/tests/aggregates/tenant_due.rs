@@ -62,6 +62,30 @@ fn everything_due_is_recorded_in_order_and_once() {
 }
 
 #[test]
+fn edges_of_one_instant_are_passed_in_a_fixed_order() {
+    let mut document = TenantDocument {
+        starts: Some(day(1)),
+        cancel_at: Some(day(1)),
+        scheduled: vec![StatedChange { at: day(1), choice: latest("silver") }],
+        ..stated("gold")
+    };
+    document.suspensions.insert(text("payment"), day(1));
+    document.overrides.access.insert(target("reporting"), grant(Some(day(1))));
+    let due = [
+        Event::ScheduledChangeApplied(1),
+        Event::SubscriptionStarted,
+        Event::SubscriptionEnded,
+        Event::OverrideExpired(on_access("reporting")),
+        Event::SuspensionTookEffect(text("payment")),
+    ];
+    tenant([Event::Stated(Box::new(document))]).at(day(1)).when(record_due()).then(due);
+
+    let lapsing = TenantDocument { starts: Some(day(1)), trial_until: Some(day(1)), cancel_at: Some(day(1)), ..stated("gold") };
+    let due = [Event::SubscriptionStarted, Event::TrialLapsed, Event::SubscriptionEnded];
+    tenant([Event::Stated(Box::new(lapsing))]).at(day(1)).when(record_due()).then(due);
+}
+
+#[test]
 fn each_is_recorded_at_its_instant_and_not_before() {
     let mut given = busy();
     for at in (1..=7).map(day) {
