@@ -42,9 +42,10 @@ impl LimitVerdict {
     pub fn remaining(&self) -> Option<Amount> {
         match self.value {
             LimitValue::Unlimited => None,
-            // Two counts from 0 on: their difference never overflows.
             LimitValue::Maximum(maximum) => {
-                Some(Amount::new(maximum.get().saturating_sub(self.used.get())).unwrap_or(Amount::ZERO))
+                // Two counts from 0 on: their difference never overflows. Below 0 it must not reach `new`, whose error allocates.
+                let left = maximum.get().saturating_sub(self.used.get()).max(0);
+                Some(Amount::new(left).unwrap_or(Amount::ZERO))
             }
         }
     }
