@@ -1,11 +1,9 @@
 //! Putting the data plane together: from ports and settings to services, background work and a handle.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use serde_json::{Value, json};
-use tessera_core::stream::StreamKind;
+use serde_json::Value;
 use tessera_ports::{ChangeFeed, Clock, EventStore};
 use tessera_runtime::lifecycle::{Shutdown, Tasks};
 use tokio::sync::mpsc;
@@ -149,9 +147,7 @@ impl Handle {
     /// Epoch, counts by kind and digest of everything applied; names nothing. Equal to the store's when nothing is under way.
     pub fn digest(&self) -> Value {
         let matrix = self.shared.matrix();
-        let digest = matrix.digest();
-        let counts: BTreeMap<&str, u64> = StreamKind::ALL.into_iter().map(|kind| (kind.name(), digest.count(kind))).collect();
-        json!({ "epoch": matrix.epoch(), "streams": counts, "digest": digest.to_string() })
+        crate::digest::shown(matrix.epoch(), &matrix.digest())
     }
 
     /// Says "serving" once the data is loaded, and "not serving" from the first moment of draining.

@@ -15,6 +15,7 @@ mod assembly;
 pub mod config;
 mod consistency;
 mod decide;
+pub mod digest;
 mod evaluation_time;
 mod follower;
 mod hub;

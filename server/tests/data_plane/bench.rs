@@ -1,0 +1,179 @@
+//! A data plane under test: its store, its feed, its clock, and a client that calls it without a connection between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use tessera_core::stream::StreamId;
+use tessera_ports::change_feed::{Change, ChangePublisher as _, Heartbeat};
+use tessera_ports::clock::ManualClock;
+use tessera_ports::memory::{MemoryFeed, MemoryStore};
+use tessera_ports::{ChangeFeed, Clock, EventStore};
+use tessera_proto::v1;
+use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
+use tessera_runtime::lifecycle::Tasks;
+use tessera_server::{Config, Dependencies, Handle, build};
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::universe::{self, Universe, start};
+
+/// Everything round one data plane.
+pub(crate) struct Bench {
+    pub(crate) universe: Universe,
+    pub(crate) store: MemoryStore,
+    pub(crate) feed: MemoryFeed,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) tasks: Tasks,
+    pub(crate) handle: Handle,
+    pub(crate) routes: Routes,
+    pub(crate) client: EntitlementServiceClient<Routes>,
+}
+
+/// No scan, so that other ways have to do.
+pub(crate) fn without_scan() -> Config {
+    Config { repair_scan: false, ..Config::default() }
+}
+
+impl Bench {
+    /// With the usual universe stored, and loaded.
+    pub(crate) async fn usual() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub(crate) async fn with(config: Config) -> Self {
+        let bench = Self::not_loaded(config);
+        bench.handle.loaded().await;
+        bench
+    }
+
+    /// With the usual universe stored, just started.
+    pub(crate) fn not_loaded(config: Config) -> Self {
+        let (universe, changes) = Universe::usual();
+        let (store, feed) = (MemoryStore::new("first"), MemoryFeed::new("topic", 2));
+        for change in &changes {
+            universe::store(&store, change);
+        }
+        Self::over(config, universe, store, feed)
+    }
+
+    pub(crate) fn over(config: Config, universe: Universe, store: MemoryStore, feed: MemoryFeed) -> Self {
+        let (tasks, clock) = (Tasks::new(), Arc::new(ManualClock::new(start())));
+        let dependencies = Dependencies {
+            store: Arc::new(store.clone()) as Arc<dyn EventStore>,
+            feed: Arc::new(feed.clone()) as Arc<dyn ChangeFeed>,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        };
+        let server = build(config, dependencies, &tasks).unwrap();
+        let routes = server.routes();
+        let client = EntitlementServiceClient::new(routes.clone());
+        let handle = server.start(&tasks);
+        Self { universe, store, feed, clock, tasks, handle, routes, client }
+    }
+
+    /// Stores a change and publishes it.
+    pub(crate) async fn commit(&self, change: &Change) {
+        universe::store(&self.store, change);
+        self.feed.publish(std::slice::from_ref(change)).await.unwrap();
+    }
+
+    /// Stores a change; the feed loses it.
+    pub(crate) fn lose(&self, change: &Change) {
+        universe::store(&self.store, change);
+    }
+
+    pub(crate) async fn beat(&self) {
+        let heartbeat = Heartbeat { epoch: self.universe.epoch, store: "first".to_owned(), at: self.clock.now() };
+        self.feed.beat(&heartbeat).await.unwrap();
+    }
+
+    pub(crate) async fn ask(&self, request: v1::CheckEntitlementRequest) -> Result<v1::CheckEntitlementResponse, Status> {
+        self.client.clone().check_entitlement(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Why reports/`feature` is granted or not.
+    pub(crate) async fn reason(&self, tenant: &str, feature: &str) -> v1::Reason {
+        self.ask(check(tenant, "reports", feature)).await.unwrap().reason()
+    }
+
+    /// Waits until the matrix equals the store.
+    pub(crate) async fn settled(&self) {
+        let expected = self.stored_digest().await;
+        wait_for("the matrix to equal the store", || self.handle.digest() == expected).await;
+    }
+
+    /// The digest of the store.
+    pub(crate) async fn stored_digest(&self) -> serde_json::Value {
+        tessera_server::digest::of_store(&self.store).await.unwrap()
+    }
+}
+
+pub(crate) fn check(tenant: &str, service: &str, feature: &str) -> v1::CheckEntitlementRequest {
+    v1::CheckEntitlementRequest {
+        tenant_id: tenant.to_owned(),
+        service: service.to_owned(),
+        feature: feature.to_owned(),
+        ..v1::CheckEntitlementRequest::default()
+    }
+}
+
+/// A check of reports/view at least as new as that.
+pub(crate) fn check_at_least(tenant: &str, revision: Vec<u8>) -> v1::CheckEntitlementRequest {
+    v1::CheckEntitlementRequest { consistency: Some(at_least(revision)), ..check(tenant, "reports", "view") }
+}
+
+pub(crate) fn at_least(revision: Vec<u8>) -> v1::Consistency {
+    let at_least = v1::AtLeast { revision: revision.into() };
+    v1::Consistency { requirement: Some(v1::consistency::Requirement::AtLeast(at_least)) }
+}
+
+pub(crate) fn fully_consistent() -> v1::Consistency {
+    v1::Consistency { requirement: Some(v1::consistency::Requirement::FullyConsistent(v1::FullyConsistent {})) }
+}
+
+/// The revision that the write of this change returned.
+pub(crate) fn revision(change: &Change) -> Vec<u8> {
+    tessera_core::revision::of_write(change.epoch, &change.stream, change.seq)
+}
+
+/// A revision that names streams of epoch 1.
+pub(crate) fn revision_of(streams: &[(&StreamId, u64)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let names = streams.iter().map(|(stream, seq)| tessera_core::revision::Named::new(stream, *seq));
+    tessera_core::revision::write(&mut out, 1, names);
+    out
+}
+
+/// Code and reason of an error.
+#[track_caller]
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
+    let status = result.unwrap_err();
+    let reason = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}")).reason;
+    if status.code() == Code::Unavailable {
+        assert!(status.get_details_retry_info().is_some(), "no RetryInfo in {status:?}");
+    }
+    (status.code(), reason)
+}
+
+/// Code, reason and fields at fault of the error of an item.
+#[track_caller]
+pub(crate) fn item_refused(status: &tonic_types::pb::Status) -> (Code, String, Vec<String>) {
+    let status = Status::with_details(Code::from_i32(status.code), &status.message, status.encode_to_vec().into());
+    let details: ErrorDetails = status.get_error_details();
+    let reason = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}")).reason.clone();
+    let fields = details.bad_request().map(|bad| bad.field_violations.iter().map(|v| v.field.clone()).collect());
+    (status.code(), reason, fields.unwrap_or_default())
+}
+
+/// Waits for something that happens in the background.
+pub(crate) async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        while !condition() {
+            ticks.tick().await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(3_600), waiting).await;
+    in_time.unwrap_or_else(|_| panic!("waited in vain for {what}"));
+}

@@ -1,0 +1,15 @@
+//! The data plane as a whole, over in-memory ports: through its API alone, on one thread, in time that stands still until
+//! everybody waits (except where real connections are tested).
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod bench;
+mod checks;
+mod connections;
+mod consistency;
+#[cfg(feature = "test-hooks")]
+mod guards;
+mod lists;
+mod repairs;
+mod starting;
+mod universe;
+mod watches;
