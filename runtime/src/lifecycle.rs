@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, error, info, warn};
@@ -156,17 +156,14 @@ impl Tasks {
         async move { receiver.await.map_err(|_| Lost { name }) }
     }
 
-    /// Makes the process end, with a failure, when `fatal` says why it must.
-    pub fn die_when(&self, name: &'static str, mut fatal: watch::Receiver<Option<String>>) {
+    /// Makes the process end, with a failure, when `fatal` comes to say why it must.
+    pub fn die_when<R>(&self, name: &'static str, fatal: impl Future<Output = R> + Send + 'static)
+    where
+        R: std::fmt::Display,
+    {
         self.spawn_behind(name, async move {
-            loop {
-                if let Some(reason) = fatal.borrow_and_update().clone() {
-                    anyhow::bail!(reason);
-                }
-                if fatal.changed().await.is_err() {
-                    return Ok(());
-                }
-            }
+            let reason = fatal.await.to_string();
+            anyhow::bail!(reason)
         });
     }
 

@@ -1,6 +1,6 @@
 //! Draining, aborting, dying; on paused time.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 
@@ -76,9 +76,7 @@ async fn a_dead_task_stops_the_process_with_a_failure() {
 async fn a_fatal_reason_stops_the_process_with_a_failure() {
     let tasks = Tasks::new();
     let (_sender, signals) = signals();
-    let (fatal, receiver) = watch::channel(None);
-    tasks.die_when("store", receiver);
-    fatal.send(Some("disk I/O error".to_owned())).unwrap();
+    tasks.die_when("store", async { "disk I/O error" });
     assert_eq!(tasks.run_until_stopped(signals).await, Ending::Died);
 }
 

@@ -1,0 +1,236 @@
+//! The processes: loaders and servers over one memory store and one memory feed. A process can crash at any instant and start
+//! again; what it had in memory is gone.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tessera_core::ids::RequestId;
+use tessera_core::time::Timestamp;
+use tessera_ports::memory::{MemoryFeed, MemoryStore};
+use tessera_ports::{Clock, IdSource};
+use tessera_runtime::lifecycle::Tasks;
+use tokio::time::Instant;
+use tonic::service::Routes;
+
+/// Partitions of the feed.
+pub const PARTITIONS: u32 = 2;
+/// Processes of each kind.
+pub const PROCESSES: usize = 2;
+
+/// Tokio's paused time as the time of day.
+#[derive(Debug)]
+pub struct SimulatedClock {
+    began: Instant,
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        let begin = Timestamp::from_seconds(1_800_000_000).unwrap_or(Timestamp::MIN);
+        begin.saturating_add(self.began.elapsed())
+    }
+}
+
+/// Counts.
+#[derive(Debug, Default)]
+struct CountedIds(AtomicU64);
+
+impl IdSource for CountedIds {
+    fn request_id(&self) -> RequestId {
+        let text = format!("made-{}", self.0.fetch_add(1, Ordering::Relaxed));
+        RequestId::parse(&text).unwrap_or_else(|error| unreachable_id(&error))
+    }
+
+    fn unique(&self) -> String {
+        format!("unique-{}", self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn unreachable_id(error: &tessera_core::ids::IdError) -> ! {
+    panic!("a counted id follows the grammar: {error}")
+}
+
+/// One run of one process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Which run this is; greater than that of every process before.
+    pub generation: u64,
+    /// What it serves, called in memory.
+    pub routes: Routes,
+    tasks: Tasks,
+}
+
+/// A server that runs, with its handle.
+#[derive(Debug, Clone)]
+pub struct ServerProcess {
+    /// The process.
+    pub process: Process,
+    /// A way to it.
+    pub handle: tessera_server::Handle,
+    /// What the feed had when it began to hydrate: (epoch, stream, seq) of every change in it.
+    pub published_before: Rc<Vec<tessera_ports::Change>>,
+}
+
+/// All processes, and what they share.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The store.
+    pub store: MemoryStore,
+    /// The feed.
+    pub feed: MemoryFeed,
+    /// The time.
+    pub clock: Arc<SimulatedClock>,
+    ids: Arc<CountedIds>,
+    repair_scan: bool,
+    epoch: Cell<tessera_core::stream::Epoch>,
+    generations: RefCell<u64>,
+    loaders: RefCell<Vec<Process>>,
+    servers: RefCell<Vec<ServerProcess>>,
+}
+
+impl Cluster {
+    /// Starts all processes.
+    pub fn start(repair_scan: bool) -> Rc<Self> {
+        let cluster = Rc::new(Self {
+            store: MemoryStore::new("simulated-1"),
+            feed: MemoryFeed::new("topic-1", PARTITIONS),
+            clock: Arc::new(SimulatedClock { began: Instant::now() }),
+            ids: Arc::default(),
+            repair_scan,
+            epoch: Cell::new(1),
+            generations: RefCell::new(0),
+            loaders: RefCell::default(),
+            servers: RefCell::default(),
+        });
+        for _ in 0..PROCESSES {
+            let loader = cluster.new_loader();
+            cluster.loaders.borrow_mut().push(loader);
+            let server = cluster.new_server();
+            cluster.servers.borrow_mut().push(server);
+        }
+        cluster
+    }
+
+    /// The life of the store that is now.
+    pub fn epoch(&self) -> tessera_core::stream::Epoch {
+        self.epoch.get()
+    }
+
+    /// The loader that runs in that place now.
+    pub fn loader(&self, place: usize) -> Process {
+        self.loaders.borrow()[place].clone()
+    }
+
+    /// The server that runs in that place now.
+    pub fn server(&self, place: usize) -> ServerProcess {
+        self.servers.borrow()[place].clone()
+    }
+
+    /// Crashes a loader and starts it again.
+    pub fn crash_loader(&self, place: usize) {
+        self.loaders.borrow()[place].tasks.crash();
+        self.loaders.borrow_mut()[place] = self.new_loader();
+    }
+
+    /// Crashes a server and starts it again.
+    pub fn crash_server(&self, place: usize) {
+        self.servers.borrow()[place].process.tasks.crash();
+        self.servers.borrow_mut()[place] = self.new_server();
+    }
+
+    /// Restores the store from a backup into its next epoch, with all loaders stopped.
+    pub fn restore(&self, backup: &tessera_ports::memory::Backup, name: &str) {
+        for loader in self.loaders.borrow().iter() {
+            loader.tasks.crash();
+        }
+        self.store.faults().lose_late();
+        self.epoch.set(self.store.restore(backup, name).epoch);
+        for place in 0..PROCESSES {
+            self.loaders.borrow_mut()[place] = self.new_loader();
+        }
+    }
+
+    /// Crashes everything, for good.
+    pub fn crash_all(&self) {
+        for loader in self.loaders.borrow().iter() {
+            loader.tasks.crash();
+        }
+        for server in self.servers.borrow().iter() {
+            server.process.tasks.crash();
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        *self.generations.borrow_mut() += 1;
+        *self.generations.borrow()
+    }
+
+    fn new_loader(&self) -> Process {
+        let tasks = Tasks::new();
+        let config = tessera_loader::config::Config {
+            deadline_default_ms: 3_000,
+            deadline_max_ms: 5_000,
+            due_lap_s: 5,
+            ..tessera_loader::config::Config::default()
+        };
+        let dependencies = tessera_loader::Dependencies {
+            store: Arc::new(self.store.clone()),
+            publisher: Arc::new(self.feed.clone()),
+            hints: Arc::new(self.store.clone()),
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+        };
+        let loader = tessera_loader::build(config, dependencies, &tasks).expect("a loader with good settings is built");
+        let routes = loader.routes();
+        loader.start(&tasks);
+        Process { generation: self.generation(), routes, tasks }
+    }
+
+    fn new_server(&self) -> ServerProcess {
+        let tasks = Tasks::new();
+        let config = tessera_server::Config {
+            repair_scan: self.repair_scan,
+            scan_lap_s: 5,
+            scan_pause_max_ms: 300,
+            ready_parked_wait_ms: 2_000,
+            parked_fetch_after_ms: 500,
+            feed_wait_ms: 100,
+            scan_page_rows: 2,
+            ..tessera_server::Config::default()
+        };
+        let dependencies = tessera_server::Dependencies {
+            store: Arc::new(self.store.clone()),
+            feed: Arc::new(self.feed.clone()),
+            clock: self.clock.clone(),
+        };
+        let server = tessera_server::build(config, dependencies, &tasks).expect("a server with good settings is built");
+        let routes = server.routes();
+        let published_before = Rc::new(published(&self.feed));
+        let handle = server.start(&tasks);
+        let process = Process { generation: self.generation(), routes, tasks };
+        ServerProcess { process, handle, published_before }
+    }
+
+    /// Waits until every server is ready; `false` when that takes longer than `limit`.
+    pub async fn all_ready(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        for place in 0..PROCESSES {
+            let handle = self.server(place).handle;
+            if tokio::time::timeout_at(deadline, handle.loaded()).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Every change that is in the feed.
+pub fn published(feed: &MemoryFeed) -> Vec<tessera_ports::Change> {
+    let is_change = |message| match message {
+        tessera_ports::change_feed::FeedMessage::Change(change) => Some(change),
+        _ => None,
+    };
+    feed.records().into_iter().flatten().filter_map(is_change).collect()
+}

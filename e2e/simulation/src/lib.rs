@@ -1,0 +1,29 @@
+//! A seeded simulation of the whole protocol: the shipped loaders, publishers, servers, matrices and scans, several processes
+//! of each in one thread, over the in-memory ports.
+//!
+//! The seed picks who does what when, and every fault. *Failures*: appends whose outcome is unknown (never written, written,
+//! written later), failing and slow reads, replicas that lag, changes lost, doubled, reordered and sent again much later by the
+//! feed, feed logs cut short, loaders and servers that crash and start again, a restore from a backup into the next epoch.
+//! *Not failures*: the disk of the store, its promise that a quorum sees what a quorum has learned, and the clock. *Not under the
+//! seed's control*: which of several tasks that are ready at the same instant tokio polls first is fixed but not chosen.
+//!
+//! - [`cluster`]: processes that can crash;
+//! - [`client`]: callers, and what they were told;
+//! - [`faults`]: what goes wrong beside them;
+//! - [`checks`]: the properties; [`run`]: one seed.
+//!
+//! The properties, named as in docs/GUARDS.md: (a) every acknowledged command is in its stream exactly once; (a2) what was answered
+//! "rejected" never shows up later; (a3) the state is the fold of the events and the chain is whole; (b) no answer is older than
+//! the revision demanded; (c) per process, answers of one tenant never go back; (d) when faults stop, all matrices equal the store;
+//! (e) a replay returns the first result, at any loader; (f) no answer mixes a row with tables older than the row needs; (g) ready
+//! means that everything published before is in; (p1) an answer is what the reference evaluator says of what the store holds at the
+//! revision that the answer names.
+
+pub mod checks;
+pub mod client;
+pub mod cluster;
+pub mod faults;
+pub mod journal;
+pub mod run;
+
+pub use run::{Mode, Violation, simulate};

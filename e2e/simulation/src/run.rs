@@ -1,0 +1,155 @@
+//! One seed, from its first command to the last check.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tessera_ports::memory::SplitMix64;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use crate::checks;
+use crate::client::{self, Client};
+use crate::cluster::{Cluster, PROCESSES};
+use crate::faults::{self, Storm};
+use crate::journal::Journal;
+
+/// Callers at a time.
+const CLIENTS: usize = 4;
+/// How long faults last, by the simulated clock.
+const STORM: Duration = Duration::from_millis(2_500);
+/// How long everything may take to become equal once faults are over, by the simulated clock.
+const CALM_MAX: Duration = Duration::from_secs(90);
+
+/// Which repair is there to hide the lack of a guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The repair scan runs and the feed loses changes.
+    Scan,
+    /// No repair scan; the feed loses nothing.
+    NoScan,
+}
+
+/// A property that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Run this seed again to see it.
+    pub seed: u64,
+    /// In this mode.
+    pub mode: Mode,
+    /// The property, by its letter, and what was seen.
+    pub text: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "seed {} in mode {:?}: {}", self.seed, self.mode, self.text)
+    }
+}
+
+/// What a run without a violation amounted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Acknowledged commands.
+    pub acknowledged: usize,
+    /// Refused commands.
+    pub refused: usize,
+    /// Commands of unknown outcome.
+    pub unknown: u64,
+    /// Answered checks.
+    pub answers: u64,
+    /// Restores.
+    pub restores: u64,
+}
+
+impl Tally {
+    /// Adds another run's.
+    pub fn add(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+        self.answers += other.answers;
+        self.restores += other.restores;
+    }
+}
+
+/// Runs one seed on this thread.
+pub fn simulate(seed: u64, mode: Mode) -> Result<Tally, Violation> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime with only a clock is built");
+    let told = LocalSet::new().block_on(&runtime, story(seed, mode));
+    // Processes that still run hold nothing that outlives the runtime.
+    drop(runtime);
+    told.map_err(|text| Violation { seed, mode, text })
+}
+
+async fn story(seed: u64, mode: Mode) -> Result<Tally, String> {
+    let mut random = SplitMix64::new(seed);
+    let cluster = Cluster::start(mode == Mode::Scan);
+    let journal = Rc::new(Journal::default());
+    client::set_up(&cluster).await.map_err(|status| format!("set up: {status:?}"))?;
+    if !cluster.all_ready(CALM_MAX).await {
+        return Err("set up: the servers never became ready".to_owned());
+    }
+    let storm = Storm { lossy: mode == Mode::Scan, restore: random.chance(400) };
+    faults::begin(&cluster, &mut random, storm);
+    let stop = Rc::new(Cell::new(false));
+    let mut callers = Vec::new();
+    for number in 0..CLIENTS {
+        let random = SplitMix64::new(random.next_u64());
+        let client = Client { name: format!("c{number}"), random, cluster: Rc::clone(&cluster), journal: Rc::clone(&journal) };
+        callers.push(tokio::task::spawn_local(client.run(Rc::clone(&stop))));
+    }
+    let rage = faults::rage(Rc::clone(&cluster), SplitMix64::new(random.next_u64()), storm, Rc::clone(&stop));
+    callers.push(tokio::task::spawn_local(rage));
+    callers.push(tokio::task::spawn_local(watch_readiness(Rc::clone(&cluster), Rc::clone(&journal), Rc::clone(&stop))));
+    let deadline = Instant::now() + STORM;
+    while Instant::now() < deadline && journal.violation().is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.set(true);
+    for caller in callers {
+        caller.await.map_err(|error| format!("a caller failed: {error}"))?;
+    }
+    faults::end(&cluster);
+    calm(&cluster, &journal).await?;
+    let tally = Tally {
+        acknowledged: journal.acknowledged.borrow().len(),
+        refused: journal.refused.borrow().len(),
+        unknown: *journal.unknown.borrow(),
+        answers: *journal.answers.borrow(),
+        restores: cluster.epoch() - 1,
+    };
+    cluster.crash_all();
+    Ok(tally)
+}
+
+async fn calm(cluster: &Cluster, journal: &Journal) -> Result<(), String> {
+    let deadline = Instant::now() + CALM_MAX;
+    let mut last = checks::all_equal(cluster).await;
+    while last.is_err() && Instant::now() < deadline && journal.violation().is_none() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        last = checks::all_equal(cluster).await;
+    }
+    if let Some(text) = journal.violation() {
+        return Err(text);
+    }
+    last?;
+    checks::check_store(cluster, journal)
+}
+
+/// Checks every server that becomes ready.
+async fn watch_readiness(cluster: Rc<Cluster>, journal: Rc<Journal>, stop: Rc<Cell<bool>>) {
+    let mut seen = [0; PROCESSES];
+    while !stop.get() {
+        for (place, seen) in seen.iter_mut().enumerate() {
+            let server = cluster.server(place);
+            let generation = server.process.generation;
+            if generation > *seen && server.handle.ready().is_ok() {
+                *seen = generation;
+                checks::check_readiness(&cluster, &journal, &server).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
