@@ -1,0 +1,59 @@
+//! Connections, and what every one of them is told.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// Below this, a bug of SQLite can damage a database in WAL mode that has several connections.
+const SQLITE_MIN: (i32, &str) = (3_051_003, "3.51.3");
+/// How long to wait for somebody else's program, such as the sqlite3 shell, to let go of the database.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// More than there are statements in this crate.
+const STATEMENTS_MAX: usize = 64;
+
+/// Refuses a library with known faults; bundled, it is never one.
+pub(crate) fn check_library() -> Result<(), String> {
+    if rusqlite::version_number() < SQLITE_MIN.0 {
+        return Err(format!("SQLite {} is too old; needed is {} or newer", rusqlite::version(), SQLITE_MIN.1));
+    }
+    Ok(())
+}
+
+/// The one that writes: write-ahead log, and every commit on the disk before it is answered. Checkpoints are made by the
+/// writer alone, since SQLite keeps errors of automatic ones to itself.
+pub(crate) fn writer(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open(path)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some(format!("the journal mode is `{mode}`; needed is `wal`")),
+        ));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    // Negative: KiB. 32 MiB, since one transaction may write 128 streams that are anywhere.
+    connection.pragma_update(None, "cache_size", -32 * 1024)?;
+    Ok(connection)
+}
+
+/// One that only reads, in snapshots that the writer does not disturb.
+pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open(path)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "cache_size", -8 * 1024)?;
+    Ok(connection)
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}

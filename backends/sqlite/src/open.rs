@@ -1,0 +1,73 @@
+//! Opening the database, step by step, and the handle on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tessera_ports::clock::IdSource;
+use tessera_ports::event_store::StoreIdentity;
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::error::{OpenError, Trouble};
+use crate::fatal::{Fatal, Stop};
+use crate::feed::Tip;
+use crate::readers::Readers;
+use crate::writer::{Writer, feed_rows};
+use crate::{connection, integrity, schema};
+
+/// An open database: event store, feed, publisher and hint store in one. A cheap handle; when the last one is dropped, what
+/// waits is written, the database is closed, and the directory is free for another process. Dropping the last one blocks for
+/// that long.
+#[derive(Debug, Clone)]
+pub struct Sqlite(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) identity: StoreIdentity,
+    pub(crate) tip: Tip,
+    // The readers go before the writer, which has the lock on the directory.
+    pub(crate) readers: Readers,
+    pub(crate) writer: Writer,
+    path: PathBuf,
+    fatal: Fatal,
+}
+
+impl Sqlite {
+    /// Opens the database in the directory of `config`, and makes both if they are not there; a new database is named by
+    /// `ids`. Takes the directory for this process, brings the schema up to date, and checks what is stored. It blocks: for a
+    /// million streams some seconds.
+    pub fn open(config: &Config, ids: &dyn IdSource) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
+        let data_dir = DataDir::take(&config.data_dir)?;
+        let path = data_dir.database()?;
+        let failed = |trouble: &Trouble| schema::open_error(&path, trouble);
+        connection::check_library().map_err(|reason| OpenError::Sqlite { path: path.clone(), reason })?;
+        let mut writer = connection::writer(&path).map_err(|error| failed(&Trouble::from(&error)))?;
+        let identity = schema::prepare(&mut writer, &path, ids)?;
+        integrity::check_pages(&writer, &path, config.page_check_bytes_max)?;
+        integrity::check_ends(&writer, &path)?;
+
+        let tip = Tip::at(feed_rows(&writer).map_err(|error| failed(&Trouble::from(&error)))?);
+        let (stop, fatal) = Stop::new();
+        let readers = Readers::start(&path, config.readers, stop.clone()).map_err(|trouble| failed(&trouble))?;
+        let writer = Writer::start(writer, data_dir, tip.clone(), config.change_rows_max, stop);
+        let writer = writer.map_err(|error| failed(&Trouble::Io(error.to_string())))?;
+        tracing::info!(path = %path.display(), epoch = identity.epoch, database = identity.store, "the database is open");
+        Ok(Self(Arc::new(Inner { identity, tip, readers, writer, path, fatal })))
+    }
+
+    /// Tells when the process must end because the disk cannot be relied on any more.
+    pub fn fatal(&self) -> Fatal {
+        self.0.fatal.clone()
+    }
+
+    /// Whether the last write found the disk full: writes are refused, reads go on, and the next write that fits ends it.
+    pub fn disk_full(&self) -> bool {
+        self.0.writer.disk_full()
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}

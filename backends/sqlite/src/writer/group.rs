@@ -1,0 +1,190 @@
+//! One group of writes: one transaction, one wait for the disk, then everybody's answer.
+
+use rusqlite::wal::CheckpointMode;
+use rusqlite::{Connection, TransactionBehavior};
+use tessera_ports::hooks;
+use tokio::sync::mpsc;
+
+use super::{Done, Failure, Job, Work, Writing, statements};
+use crate::error::Trouble;
+use crate::fatal::Stop;
+
+/// Writes in one transaction: more would not save much of the one wait they share.
+const GROUP_MAX: usize = 128;
+/// Bytes in one transaction, so that nobody waits long behind others' big states; one write may be bigger alone.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Old rows of the feed that one transaction removes at most; more than it can add.
+const TRIM_MAX: i64 = 1024;
+
+/// Why a transaction came to nothing.
+enum Broken {
+    /// Before its commit: nothing of it is written.
+    Before(Trouble),
+    /// By its commit.
+    AtCommit(Trouble),
+}
+
+/// The rows of the feed; of an empty one `first` is one beyond `last`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Feed {
+    /// Position of the oldest row.
+    pub(crate) first: i64,
+    /// Position of the newest row.
+    pub(crate) last: i64,
+}
+
+/// A panic of the thread leaves nobody to write: the process has to end.
+struct StopOnPanic(Stop);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop("the thread that writes the database panicked");
+        }
+    }
+}
+
+impl Writing {
+    /// Writes until the queue is closed or the disk cannot be relied on any more.
+    pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+        let _stop_on_panic = StopOnPanic(self.stop.clone());
+        while let Some(first) = waiting.blocking_recv() {
+            let group = gather(first, &mut waiting);
+            if self.stop.reason().is_none() {
+                self.commit(group);
+            } else {
+                refuse(group);
+            }
+            if self.stop.reason().is_some() {
+                break;
+            }
+            if let Some(mode) = self.log.due() {
+                self.checkpoint(mode);
+            }
+        }
+        if self.stop.reason().is_some() {
+            waiting.close();
+            while let Some(job) = waiting.blocking_recv() {
+                refuse(vec![job]);
+            }
+            // Closing would write to a disk that has just failed, from pages that may no longer be what was meant; and the
+            // directory stays locked until the process has ended.
+            std::mem::forget(self);
+        }
+    }
+
+    fn commit(&mut self, group: Vec<Job>) {
+        let outcome = self.transaction(&group);
+        match outcome {
+            Ok(outcomes) => {
+                for (job, done) in group.into_iter().zip(outcomes) {
+                    // Whoever does not wait any more will find it out by a read.
+                    let _ = job.reply.send(Ok(done));
+                }
+            }
+            Err(Broken::Before(Trouble::DiskFull) | Broken::AtCommit(Trouble::DiskFull)) => {
+                self.tell_disk_full(true);
+                // What is in the log already may fit into the database, and leave its room to the next write.
+                self.checkpoint(CheckpointMode::PASSIVE);
+                fail(group, &Failure::DiskFull);
+            }
+            Err(Broken::Before(Trouble::Busy(why)) | Broken::AtCommit(Trouble::Busy(why))) => {
+                fail(group, &Failure::NotAttempted(format!("another program holds the database: {why}")));
+            }
+            // One of them is to blame: each for itself.
+            Err(Broken::Before(Trouble::Refused(_))) if group.len() > 1 => {
+                for job in group {
+                    self.commit(vec![job]);
+                }
+            }
+            Err(Broken::Before(Trouble::Refused(why))) => {
+                tracing::error!(why, "the database refused a write");
+                fail(group, &Failure::NotAttempted(format!("the database refused it: {why}")));
+            }
+            Err(
+                Broken::Before(Trouble::Io(why) | Trouble::Damaged(why))
+                | Broken::AtCommit(Trouble::Io(why) | Trouble::Damaged(why) | Trouble::Refused(why)),
+            ) => {
+                self.stop.stop(&format!("writing failed: {why}"));
+                fail(group, &Failure::Unknown(why));
+            }
+        }
+        if !self.connection.is_autocommit() {
+            self.stop.stop("a transaction could not be rolled back");
+        }
+    }
+
+    fn transaction(&mut self, group: &[Job]) -> Result<Vec<Done>, Broken> {
+        let before = |error: rusqlite::Error| Broken::Before(Trouble::from(error));
+        let mut feed = self.tip.rows();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(before)?;
+        let mut outcomes = Vec::with_capacity(group.len());
+        for job in group {
+            outcomes.push(perform(&transaction, &job.work, &mut feed).map_err(Broken::Before)?);
+        }
+        let wrote = outcomes.contains(&Done::Written);
+        if wrote {
+            statements::trim(&transaction, &mut feed, self.change_rows_max, TRIM_MAX).map_err(Broken::Before)?;
+            hooks::fail_point("sqlite.commit.before");
+        }
+        transaction.commit().map_err(|error| Broken::AtCommit(Trouble::from(error)))?;
+        if wrote {
+            hooks::fail_point("sqlite.commit.after");
+            self.tell_disk_full(false);
+            self.tip.committed(feed);
+        }
+        Ok(outcomes)
+    }
+
+    /// Brings the log into the database. Only an error that puts the disk in doubt matters: the log holds everything.
+    fn checkpoint(&mut self, mode: CheckpointMode) {
+        let Err(error) = self.connection.wal_checkpoint_v2(None::<&str>, mode) else { return };
+        match Trouble::from(&error) {
+            Trouble::DiskFull => self.tell_disk_full(true),
+            Trouble::Busy(_) => {}
+            Trouble::Io(why) | Trouble::Damaged(why) | Trouble::Refused(why) => {
+                self.stop.stop(&format!("a checkpoint failed: {why}"));
+            }
+        }
+    }
+
+    fn tell_disk_full(&self, full: bool) {
+        let was_full = self.disk_full.swap(full, std::sync::atomic::Ordering::Relaxed);
+        match (was_full, full) {
+            (false, true) => tracing::error!("the disk is full: writes are refused until there is space again, reads go on"),
+            (true, false) => tracing::info!("there is space on the disk again: writes go on"),
+            _ => {}
+        }
+    }
+}
+
+fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>) -> Vec<Job> {
+    let mut bytes = first.work.bytes();
+    let mut group = vec![first];
+    while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
+        let Ok(job) = waiting.try_recv() else { break };
+        bytes = bytes.saturating_add(job.work.bytes());
+        group.push(job);
+    }
+    group
+}
+
+fn perform(connection: &Connection, work: &Work, feed: &mut Feed) -> Result<Done, Trouble> {
+    match work {
+        Work::Append(append, comparisons) => statements::append(connection, append, *comparisons, feed),
+        Work::Publish(streams) => statements::publish(connection, streams, feed),
+        Work::PutHint(hint) => statements::put_hint(connection, hint),
+        Work::EraseHint(hint) => statements::erase_hint(connection, hint),
+    }
+}
+
+fn fail(group: Vec<Job>, failure: &Failure) {
+    for job in group {
+        // Whoever does not wait any more will find it out by a read.
+        let _ = job.reply.send(Err(failure.clone()));
+    }
+}
+
+fn refuse(group: Vec<Job>) {
+    fail(group, &Failure::NotAttempted("the database was closed after an I/O error".to_owned()));
+}

@@ -1,0 +1,199 @@
+//! Damage behind our back is found at the start or on the first read, and named exactly; nothing is changed.
+
+use std::os::unix::fs::FileExt as _;
+
+use rusqlite::params;
+use tessera_core::stream::{StreamId, StreamKind};
+use tessera_ports::event_store::{EventStore, Head, ReadError};
+use tessera_ports::hint_store::HintStore as _;
+use tessera_sqlite::OpenError;
+
+use crate::setup::{Place, append_of, request, tenant, write};
+
+/// A closed database: `a` with six events, `b` with one.
+async fn written() -> Place {
+    let place = Place::new();
+    let sqlite = place.open();
+    for text in ["first", "second", "third"] {
+        write(&sqlite, &tenant("a"), 2, text).await;
+    }
+    write(&sqlite, &tenant("b"), 1, "only").await;
+    drop(sqlite);
+    place
+}
+
+#[track_caller]
+fn refused(place: &Place) -> String {
+    match place.try_open() {
+        Err(OpenError::Damaged { path, damage }) => {
+            assert_eq!(path, place.database());
+            damage
+        }
+        other => panic!("opened with {other:?}"),
+    }
+}
+
+/// Each statement is one flipped bit or one lost row; each is found when the database is opened.
+#[tokio::test]
+async fn damaged_ends_are_found_at_the_start() {
+    for (statement, expected) in [
+        ("UPDATE stream SET state = CAST('Third' AS BLOB) WHERE key = 'a'", "stream `tenant/a`, seq 6: head and state"),
+        ("UPDATE stream SET seq = 5 WHERE key = 'a'", "stream `tenant/a`, seq 5: head and state"),
+        ("UPDATE stream SET hash = zeroblob(32) WHERE key = 'a'", "stream `tenant/a`, seq 6: head and state"),
+        ("UPDATE stream SET hash = zeroblob(31) WHERE key = 'a'", "stream `tenant/a`: a hash of 31 bytes"),
+        ("UPDATE stream SET sum = sum + 1 WHERE key = 'b'", "stream `tenant/b`, seq 1: head and state"),
+        ("UPDATE stream SET key = 'c' WHERE key = 'b'", "stream `tenant/c`, seq 1: head and state"),
+        ("UPDATE stream SET key = 'é' WHERE key = 'b'", "is not a tenant id"),
+        ("UPDATE stream SET kind = 2 WHERE key = 'b'", "stream `plan/b`, seq 1: head and state"),
+        ("UPDATE stream SET kind = 200 WHERE key = 'b'", "kind 200 does not exist"),
+        ("UPDATE event SET cell = zeroblob(9) WHERE stream = 1 AND seq = 6", "stream `tenant/a`, event 6: the cell"),
+        ("UPDATE event SET cell = zeroblob(9) WHERE stream = 1 AND seq = 5", "stream `tenant/a`, event 5: the cell"),
+        ("UPDATE event SET sum = sum + 1 WHERE stream = 2", "stream `tenant/b`, event 1: the cell"),
+        ("UPDATE event SET seq = 7 WHERE stream = 1 AND seq = 6", "stream `tenant/a`, event 7: the cell"),
+        ("DELETE FROM event WHERE stream = 1 AND seq = 6", "stream `tenant/a`, event 6: it is missing"),
+        ("DELETE FROM event WHERE stream = 1 AND seq = 5", "stream `tenant/a`, event 5: it is missing"),
+        ("UPDATE meta SET epoch = 2", "the row of table `meta` does not match its checksum"),
+        ("UPDATE meta SET database = 'another'", "the row of table `meta` does not match its checksum"),
+        ("DELETE FROM meta", "table `meta` is empty"),
+    ] {
+        let place = written().await;
+        assert_eq!(place.raw().execute(statement, []).expect(statement), 1, "{statement}");
+        let damage = refused(&place);
+        assert!(damage.contains(expected), "{statement}: {damage}");
+        assert_eq!(refused(&place), damage, "nothing was repaired by looking");
+    }
+}
+
+/// Rows whose checksums fit, but not each other: what a copy of an older table, or a forger, leaves behind.
+#[tokio::test]
+async fn a_broken_chain_is_found_at_the_start() {
+    let place = written().await;
+    let other = append_of(&tenant("a"), Head::default(), 6, "forged");
+    let last = (other.cells.get(5).expect("six").clone(), other.cells.get(4).expect("six").clone());
+    // The sums are made as the software makes them: by writing the forged stream with it elsewhere.
+    let elsewhere = Place::new();
+    let sqlite = elsewhere.open();
+    assert!(sqlite.append(other).await.is_ok());
+    drop(sqlite);
+    let sum = |seq: i64| -> i64 {
+        let select = "SELECT sum FROM event WHERE stream = 1 AND seq = ?1";
+        elsewhere.raw().query_row(select, [seq], |row| row.get(0)).expect("a sum")
+    };
+    let forge = |seq: i64, cell: &[u8]| {
+        let update = "UPDATE event SET cell = ?1, sum = ?2 WHERE stream = 1 AND seq = ?3";
+        place.raw().execute(update, params![cell, sum(seq), seq]).expect("an update");
+    };
+    forge(5, &last.1);
+    let damage = refused(&place);
+    assert!(damage.starts_with("stream `tenant/a`, event 5: event 6 expects hash "), "{damage}");
+    forge(6, &last.0);
+    let damage = refused(&place);
+    assert!(damage.starts_with("stream `tenant/a`, event 6: the head expects hash "), "{damage}");
+}
+
+/// Further back, and beside the chain, damage is found by whoever reads it.
+#[tokio::test]
+async fn older_damage_is_found_on_reading() {
+    let reads_events = "events";
+    let reads_stream = "read";
+    for (statement, reading, expected) in [
+        ("UPDATE event SET cell = zeroblob(9) WHERE stream = 1 AND seq = 2", reads_events, "event 2: the cell"),
+        ("UPDATE event SET sum = sum + 1 WHERE stream = 1 AND seq = 3", reads_events, "event 3: the cell"),
+        ("DELETE FROM event WHERE stream = 1 AND seq = 2", reads_events, "event 2: it is missing"),
+        ("DELETE FROM event WHERE stream = 1 AND seq = 1", reads_events, "event 1: it is missing"),
+        ("UPDATE request SET seq = 5 WHERE stream = 1 AND id = 'second'", reads_stream, "request `second`: the row"),
+        ("UPDATE request SET digest = zeroblob(32) WHERE stream = 1 AND id = 'second'", reads_stream, "request `second`"),
+        ("UPDATE request SET digest = zeroblob(3) WHERE stream = 1 AND id = 'second'", reads_stream, "request `second`"),
+    ] {
+        let place = written().await;
+        assert_eq!(place.raw().execute(statement, []).expect(statement), 1, "{statement}");
+        let sqlite = place.open();
+        let stream = tenant("a");
+        let answer = match reading {
+            "events" => sqlite.events(&stream, 0, 100).await.map(|_| ()),
+            _ => sqlite.read(&stream, &[request("second")], None).await.map(|_| ()),
+        };
+        match answer {
+            Err(ReadError::Damaged(damage)) => {
+                assert!(damage.starts_with("stream `tenant/a`, ") && damage.contains(expected), "{statement}: {damage}");
+            }
+            other => panic!("{statement}: {other:?}"),
+        }
+        assert_eq!(sqlite.fatal().reason(), None, "damage to one stream does not stop the others");
+        assert!(sqlite.read(&tenant("b"), &[], None).await.is_ok());
+    }
+}
+
+/// A state that is damaged while the database is open is not handed out: not by a read, a scan or the feed.
+#[tokio::test]
+async fn damage_under_a_running_process_is_not_served() {
+    let place = written().await;
+    let sqlite = place.open();
+    place.raw().execute("UPDATE stream SET state = zeroblob(5) WHERE key = 'a'", []).expect("an update");
+    assert!(matches!(sqlite.read(&tenant("a"), &[], None).await, Err(ReadError::Damaged(_))));
+    let ranges = sqlite.scan_ranges(StreamKind::Tenant).await.expect("ranges");
+    assert!(matches!(sqlite.scan(&ranges[0], 10).await, Err(ReadError::Damaged(_))));
+    let id = sqlite.identity().await.expect("an identity").store;
+    let fed = tessera_ports::change_feed::ChangeFeed::read(&sqlite, &id, 0, 0, 10, std::time::Duration::ZERO).await;
+    assert!(fed.is_err(), "{fed:?}");
+}
+
+/// Whatever byte of the file is flipped: opening it, or reading everything, says so, or everything is as it was written.
+#[tokio::test]
+async fn a_flipped_byte_anywhere_is_never_served() {
+    let place = written().await;
+    let pristine = std::fs::read(place.database()).expect("the file");
+    let before = everything(&place).await.expect("it opens").expect("it is sound");
+    let mut found = 0;
+    // An odd step meets every kind of place within the pages in turn.
+    let places: Vec<usize> = (0..pristine.len()).step_by(211).collect();
+    for at in &places {
+        std::fs::write(place.database(), &pristine).expect("the file");
+        let file = std::fs::OpenOptions::new().write(true).open(place.database()).expect("the file");
+        file.write_all_at(&[pristine[*at] ^ 0x10], u64::try_from(*at).expect("small")).expect("one byte");
+        drop(file);
+        match everything(&place).await {
+            Err(_) | Ok(Err(_)) => found += 1,
+            Ok(Ok(after)) => assert_eq!(after, before, "byte {at} was flipped and nobody noticed"),
+        }
+        std::fs::remove_file(place.data_dir().join("tessera.db-wal")).ok();
+        std::fs::remove_file(place.data_dir().join("tessera.db-shm")).ok();
+    }
+    assert!(found > 10, "only {found} of {} flipped bytes mattered", places.len());
+}
+
+/// All that is stored of the streams, as readers see it; the outer error: it does not open.
+async fn everything(place: &Place) -> Result<Result<Vec<String>, String>, String> {
+    let sqlite = place.try_open().map_err(|error| error.to_string())?;
+    let mut all = Vec::new();
+    let reading = async {
+        all.push(format!("{:?}", sqlite.identity().await?));
+        for kind in StreamKind::ALL {
+            for range in sqlite.scan_ranges(kind).await? {
+                all.push(format!("{:?}", sqlite.scan(&range, 100).await?.changes));
+            }
+        }
+        let ids: Vec<_> = ["first", "second", "third", "only"].into_iter().map(request).collect();
+        for stream in [tenant("a"), tenant("b"), StreamId::Catalog] {
+            all.push(format!("{:?}", sqlite.read(&stream, &ids, None).await?));
+            all.push(format!("{:?}", sqlite.events(&stream, 0, 100).await?));
+        }
+        all.push(format!("{:?}", sqlite.list(10).await?));
+        Ok::<_, ReadError>(())
+    };
+    let outcome = reading.await;
+    Ok(outcome.map(|()| all).map_err(|error| error.to_string()))
+}
+
+#[tokio::test]
+async fn a_big_database_is_opened_without_looking_at_every_page() {
+    let place = written().await;
+    // An index row that is missing: only the page check sees it.
+    let raw = place.raw();
+    raw.pragma_update(None, "writable_schema", true).expect("a pragma");
+    raw.execute("DELETE FROM sqlite_schema WHERE name = 'hint_by_age'", []).expect("a deletion");
+    drop(raw);
+    assert!(refused(&place).contains("never used"), "an orphaned page");
+    let config = tessera_sqlite::Config { page_check_bytes_max: 0, ..place.config() };
+    assert!(tessera_sqlite::Sqlite::open(&config, &crate::setup::Numbered::default()).is_ok());
+}

@@ -1,0 +1,8 @@
+//! What the embedded database promises beyond the ports: it finds damage, keeps others out, survives a full disk, and feeds.
+
+mod damage;
+mod directory;
+mod disk;
+mod feeding;
+mod setup;
+mod writing;
