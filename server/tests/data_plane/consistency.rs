@@ -1,1 +1,247 @@
-//! consistency
+//! `at_least` and `fully_consistent`: never an older answer, and a bounded wait.
+
+use std::time::Duration;
+
+use tessera_core::stream::StreamId;
+use tessera_core::tenant::Event;
+use tessera_ports::change_feed::ChangePublisher as _;
+use tessera_ports::memory::Operation;
+use tessera_proto::v1;
+use tessera_proto::v1::check_result::Result as Item;
+use tokio::time::Instant;
+use tonic::{Code, Request};
+
+use crate::bench::{
+    Bench, at_least, check, check_at_least, fully_consistent, item_refused, refused, revision, revision_of, without_scan,
+};
+use crate::universe::{latest, pinned, plan_stream, tenant_stream};
+
+fn unreached() -> (Code, String) {
+    (Code::Unavailable, "REVISION_NOT_REACHED".to_owned())
+}
+
+fn invalid() -> (Code, String) {
+    (Code::InvalidArgument, "INVALID_REVISION".to_owned())
+}
+
+/// Without the scan, with tenant `acme` on gold.
+async fn bench() -> Bench {
+    let mut bench = Bench::with(without_scan()).await;
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_that_is_there_is_answered_at_once() {
+    let bench = bench().await;
+    let begun = Instant::now();
+    let first = bench.ask(check_at_least("acme", revision(&bench.universe.change(&tenant_stream("acme"))))).await.unwrap();
+    assert_eq!(first.reason(), v1::Reason::GrantedByPlan);
+    assert!(bench.ask(check_at_least("acme", first.revision.to_vec())).await.is_ok());
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_waited_for_until_the_feed_brings_it() {
+    let mut bench = bench().await;
+    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
+    bench.lose(&deleted);
+    let ask = bench.ask(check_at_least("acme", revision(&deleted)));
+    let publish = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        bench.feed.publish(std::slice::from_ref(&deleted)).await.unwrap();
+    };
+    let begun = Instant::now();
+    let (answer, ()) = tokio::join!(ask, publish);
+    assert_eq!(answer.unwrap().reason(), v1::Reason::TenantDeleted);
+    assert_eq!(begun.elapsed(), Duration::from_millis(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_feed_lost_is_read_from_the_store_at_half_the_wait() {
+    let mut bench = bench().await;
+    let published = bench.universe.publish("gold", &[("reports", &["export"])], &[]);
+    bench.lose(&published);
+    let begun = Instant::now();
+    let answer = bench.ask(check_at_least("acme", revision(&published))).await.unwrap();
+    assert_eq!(answer.reason(), v1::Reason::FeatureNotInPlan);
+    assert_eq!(begun.elapsed(), Duration::from_millis(100));
+    for stream in [StreamId::Catalog, tenant_stream("acme")] {
+        let change = match &stream {
+            StreamId::Catalog => bench.universe.service("billing", &["pay"]),
+            _ => bench.universe.tenant_event("acme", Event::Deleted),
+        };
+        bench.lose(&change);
+        assert!(bench.ask(check_at_least("acme", revision(&change))).await.is_ok(), "{stream}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_from_the_future_is_refused_when_the_wait_is_over() {
+    let bench = bench().await;
+    for (stream, seq) in
+        [(tenant_stream("acme"), 99), (plan_stream("gold"), 99), (StreamId::Catalog, 99), (plan_stream("new"), 1)]
+    {
+        let begun = Instant::now();
+        let result = bench.ask(check_at_least("acme", revision_of(&[(&stream, seq)]))).await;
+        assert_eq!((refused(result), begun.elapsed()), (unreached(), Duration::from_millis(200)), "{stream}");
+    }
+    // Also of a tenant that nobody knows, and of an epoch that has not begun.
+    let future = revision_of(&[(&tenant_stream("nobody"), 1)]);
+    assert_eq!(refused(bench.ask(check_at_least("nobody", future)).await), unreached());
+    let next_epoch = tessera_core::revision::of_write(2, &tenant_stream("acme"), 1);
+    assert_eq!(refused(bench.ask(check_at_least("acme", next_epoch)).await), unreached());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_deadline_bounds_the_wait() {
+    let mut bench = bench().await;
+    let mut request = Request::new(check_at_least("acme", revision_of(&[(&tenant_stream("acme"), 99)])));
+    request.set_timeout(Duration::from_millis(50));
+    let begun = Instant::now();
+    assert_eq!(refused(bench.client.check_entitlement(request).await), unreached());
+    assert!(begun.elapsed() < Duration::from_millis(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_seq_does_not_count() {
+    let mut bench = bench().await;
+    let second = bench.universe.publish("gold", &[("reports", &["export"])], &[]);
+    let moved = bench.universe.tenant_event("acme", Event::PlanChanged(pinned("gold", 2)));
+    bench.commit(&moved).await;
+    bench.store.faults().fail_next(Operation::Read, 1_000);
+    assert_eq!(refused(bench.ask(check_at_least("acme", revision(&moved))).await), unreached());
+    assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan, "the last good row answers");
+    bench.commit(&second).await;
+    let answer = bench.ask(check_at_least("acme", revision(&moved))).await.unwrap();
+    assert_eq!((answer.plan_version, answer.reason()), (2, v1::Reason::FeatureNotInPlan));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_whose_plan_is_missing_is_behind_and_not_unknown() {
+    let mut bench = bench().await;
+    bench.store.faults().fail_next(Operation::Read, 1_000);
+    let silver = bench.universe.publish("silver", &[("reports", &["view"])], &[]);
+    let created = bench.universe.create("new", latest("silver"));
+    bench.commit(&created).await;
+    let behind = (Code::Unavailable, "CATALOG_BEHIND".to_owned());
+    let mut result = bench.ask(check("new", "reports", "view")).await;
+    while result.as_ref().is_ok_and(|answer| answer.reason() == v1::Reason::TenantUnknown) {
+        tokio::task::yield_now().await;
+        result = bench.ask(check("new", "reports", "view")).await;
+    }
+    assert_eq!(refused(result), behind);
+    bench.commit(&silver).await;
+    bench.settled().await;
+    assert_eq!(bench.reason("new", "view").await, v1::Reason::GrantedByPlan);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_revisions_are_refused_at_once() {
+    let bench = bench().await;
+    let foreign = revision_of(&[(&tenant_stream("other"), 1)]);
+    for bad in [vec![], vec![0], vec![1, 1], b"garbage".to_vec(), foreign, vec![1; 5_000]] {
+        let begun = Instant::now();
+        assert_eq!(refused(bench.ask(check_at_least("acme", bad)).await), invalid());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+    // Of a plan or the catalog alone it is anybody's.
+    let of_plan = revision_of(&[(&plan_stream("gold"), 1), (&StreamId::Catalog, 1)]);
+    assert!(bench.ask(check_at_least("acme", of_plan)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_waits_of_a_batch_happen_together_and_each_item_answers_for_itself() {
+    let mut bench = bench().await;
+    let mut checks: Vec<_> = (1..=50).map(|n| check_at_least("acme", revision_of(&[(&tenant_stream("acme"), n)]))).collect();
+    checks.push(check("acme", "reports", "view"));
+    checks.push(check_at_least("acme", vec![9]));
+    let begun = Instant::now();
+    let request = v1::BatchCheckEntitlementRequest { checks, ..Default::default() };
+    let results = bench.client.batch_check_entitlement(request).await.unwrap().into_inner().results;
+    assert_eq!(begun.elapsed(), Duration::from_millis(200));
+    let outcome = |item: &v1::CheckResult| match item.result.as_ref().unwrap() {
+        Item::Response(answer) => answer.reason().as_str_name().to_owned(),
+        Item::Error(status) => item_refused(status).1,
+    };
+    let outcomes: Vec<_> = results.iter().map(outcome).collect();
+    assert_eq!(outcomes[0], "REASON_GRANTED_BY_PLAN");
+    assert!(outcomes[1..50].iter().all(|outcome| outcome == "REVISION_NOT_REACHED"));
+    assert_eq!(outcomes[50..], ["REASON_GRANTED_BY_PLAN", "INVALID_REVISION"]);
+
+    let whole = v1::BatchCheckEntitlementRequest {
+        checks: vec![check("acme", "reports", "view"), check("other", "reports", "view")],
+        consistency: Some(at_least(revision_of(&[(&tenant_stream("acme"), 1)]))),
+        ..Default::default()
+    };
+    let results = bench.client.batch_check_entitlement(whole).await.unwrap().into_inner().results;
+    assert_eq!(results.iter().map(outcome).collect::<Vec<_>>(), ["REASON_GRANTED_BY_PLAN", "INVALID_REVISION"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_wait_keep_their_order() {
+    let mut bench = bench().await;
+    let frame = |id, check| v1::StreamCheckEntitlementRequest { id, checks: vec![check], ..Default::default() };
+    let frames = vec![
+        frame(1, check_at_least("acme", revision_of(&[(&tenant_stream("acme"), 99)]))),
+        frame(2, check("acme", "reports", "view")),
+    ];
+    let mut answers = bench.client.stream_check_entitlement(tokio_stream::iter(frames)).await.unwrap().into_inner();
+    let first = answers.message().await.unwrap().unwrap();
+    let Some(Item::Error(status)) = &first.results[0].result else { panic!("expected an error") };
+    assert_eq!((first.id, item_refused(status).1.as_str()), (1, "REVISION_NOT_REACHED"));
+    assert_eq!(answers.message().await.unwrap().unwrap().id, 2);
+    assert!(answers.message().await.unwrap().is_none());
+}
+
+fn check_fully(tenant: &str) -> v1::CheckEntitlementRequest {
+    v1::CheckEntitlementRequest { consistency: Some(fully_consistent()), ..check(tenant, "reports", "view") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fully_consistent_is_never_older_than_the_store() {
+    let mut bench = bench().await;
+    assert_eq!(bench.ask(check_fully("acme")).await.unwrap().reason(), v1::Reason::GrantedByPlan);
+    // Nothing of this is in the feed: the tenant moves to a plan that nobody has heard of, whose version is new, too.
+    let silver = bench.universe.publish("silver", &[("reports", &["export"])], &[]);
+    bench.lose(&silver);
+    let moved = bench.universe.tenant_event("acme", Event::PlanChanged(latest("silver")));
+    bench.lose(&moved);
+    // The tenant is fetched at half the wait; the plan, never seen, a second later.
+    assert_eq!(refused(bench.ask(check_fully("acme")).await), unreached());
+    bench.settled().await;
+    let answer = bench.ask(check_fully("acme")).await.unwrap();
+    assert_eq!((answer.plan_id.as_str(), answer.reason()), ("silver", v1::Reason::FeatureNotInPlan));
+    let published = bench.universe.publish("silver", &[("reports", &["view"])], &[]);
+    bench.lose(&published);
+    assert_eq!(bench.ask(check_fully("acme")).await.unwrap().reason(), v1::Reason::GrantedByPlan);
+    assert_eq!(bench.ask(check_fully("nobody")).await.unwrap().reason(), v1::Reason::TenantUnknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fully_consistent_without_a_store_is_refused_and_others_go_on() {
+    let bench = bench().await;
+    bench.store.faults().fail_next(Operation::Read, 1_000);
+    let unavailable = (Code::Unavailable, "STORE_UNAVAILABLE".to_owned());
+    assert_eq!(refused(bench.ask(check_fully("acme")).await), unavailable);
+    assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revision_of_an_older_epoch_means_fully_consistent() {
+    let mut bench = bench().await;
+    let old = revision_of(&[(&tenant_stream("acme"), 77)]);
+    let backup = bench.store.back_up(&tessera_core::stream::StreamKind::ALL);
+    bench.store.restore(&backup, "second");
+    bench.universe.epoch = 2;
+    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
+    bench.commit(&deleted).await;
+    bench.settled().await;
+    let answer = bench.ask(check_at_least("acme", old.clone())).await.unwrap();
+    assert_eq!(answer.reason(), v1::Reason::TenantDeleted);
+    bench.store.faults().fail_next(Operation::Read, 1_000);
+    let unavailable = (Code::Unavailable, "STORE_UNAVAILABLE".to_owned());
+    assert_eq!(refused(bench.ask(check_at_least("acme", old)).await), unavailable);
+}

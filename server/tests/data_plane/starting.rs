@@ -1,1 +1,142 @@
-//! starting
+//! Hydration: not ready before everything that was published is in, and nothing lost that happens meanwhile.
+
+use std::time::Duration;
+
+use tessera_core::stream::StreamKind;
+use tessera_core::tenant::Event;
+use tessera_ports::memory::{MemoryFeed, MemoryStore, Operation, StoreChances};
+use tessera_proto::v1;
+use tessera_server::Config;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::bench::{Bench, check, refused, without_scan};
+use crate::universe::{Universe, latest, store};
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_answered_before_the_data_is_there() {
+    let mut bench = Bench::not_loaded(Config::default());
+    let not_ready = (Code::Unavailable, "NOT_READY".to_owned());
+    assert_eq!(refused(bench.ask(check("acme", "reports", "view")).await), not_ready);
+    let batch = bench.client.batch_check_entitlement(v1::BatchCheckEntitlementRequest::default()).await;
+    assert_eq!(refused(batch), not_ready);
+    let stream = bench.client.stream_check_entitlement(tokio_stream::empty()).await;
+    assert_eq!(refused(stream), not_ready);
+    let watch = bench.client.watch_entitlements(tokio_stream::empty()).await;
+    assert_eq!(refused(watch), not_ready);
+    assert_eq!(bench.handle.ready().unwrap_err(), ["the data is still being loaded"]);
+    bench.handle.loaded().await;
+    assert_eq!(bench.handle.ready(), Ok(()));
+    assert_eq!(bench.reason("acme", "view").await, v1::Reason::TenantUnknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_store_is_ready_and_knows_nobody() {
+    let bench = Bench::over(Config::default(), Universe::new(), MemoryStore::new("empty"), MemoryFeed::new("t", 1));
+    bench.handle.loaded().await;
+    let answer = bench.ask(check("acme", "reports", "view")).await.unwrap();
+    assert_eq!((answer.reason(), answer.revision.len()), (v1::Reason::TenantUnknown, 0));
+    assert_eq!(bench.handle.digest(), bench.stored_digest().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_committed_during_the_scan_is_in_when_ready() {
+    for seed in 0..40 {
+        let mut bench = Bench::not_loaded(without_scan());
+        for n in 0..60 {
+            let created = bench.universe.create(&format!("t{n}"), latest("gold"));
+            store(&bench.store, &created);
+        }
+        bench.store.faults().seed(seed, StoreChances { delay_max: Duration::from_millis(20), ..StoreChances::default() });
+        let mut published = 0;
+        while bench.handle.ready().is_err() {
+            let event = if published % 3 == 0 { Event::Activated } else { Event::SubscriptionRenewed };
+            let change = bench.universe.tenant_event(&format!("t{}", published % 60), event);
+            bench.commit(&change).await;
+            published += 1;
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        assert!(published > 3, "seed {seed}: hydration was too quick to say anything");
+        bench.settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hydration_outlives_failing_reads() {
+    let bench = Bench::not_loaded(without_scan());
+    for operation in [Operation::Identity, Operation::Count, Operation::ScanRanges, Operation::Scan] {
+        bench.store.faults().fail_next(operation, 3);
+    }
+    bench.feed.faults().fail_reads(5);
+    bench.handle.loaded().await;
+    bench.settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_waits_for_parked_rows_but_not_for_ever() {
+    let mut universe = Universe::usual().0;
+    let orphan = {
+        let mut other = universe.clone();
+        other.publish("silver", &[("reports", &["view"])], &[]);
+        other.create("orphan", latest("silver"))
+    };
+    let (memory, feed) = (MemoryStore::new("first"), MemoryFeed::new("topic", 1));
+    for change in universe.changes() {
+        store(&memory, &change);
+    }
+    store(&memory, &orphan);
+    let begun = Instant::now();
+    let bench = Bench::over(without_scan(), universe.clone(), memory.clone(), feed);
+    bench.handle.loaded().await;
+    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    let behind = (Code::Unavailable, "CATALOG_BEHIND".to_owned());
+    assert_eq!(refused(bench.ask(check("orphan", "reports", "view")).await), behind);
+
+    // Once the plan exists it is found, since its stream is asked for as long as a row waits.
+    let silver = universe.publish("silver", &[("reports", &["view"])], &[]);
+    store(&memory, &silver);
+    bench.settled().await;
+    assert_eq!(bench.reason("orphan", "view").await, v1::Reason::GrantedByPlan);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_store_is_hydrated_beside_and_swapped_in_whole() {
+    let mut bench = Bench::with(without_scan()).await;
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    let backup = bench.store.back_up(&StreamKind::ALL);
+    let before = bench.universe.clone();
+    let lost = bench.universe.tenant_event("acme", Event::Deleted);
+    bench.commit(&lost).await;
+    bench.settled().await;
+    assert_eq!(bench.reason("acme", "view").await, v1::Reason::TenantDeleted);
+
+    bench.store.restore(&backup, "second");
+    bench.universe = before;
+    bench.universe.epoch = 2;
+    // The heartbeat names the new store; nothing was written since.
+    let heartbeat = tessera_ports::change_feed::Heartbeat { epoch: 2, store: "second".to_owned(), at: crate::universe::start() };
+    tessera_ports::ChangePublisher::beat(&bench.feed, &heartbeat).await.unwrap();
+    bench.settled().await;
+    assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan);
+    assert_eq!(bench.handle.digest()["epoch"], 2);
+
+    // What was written in the life before has no meaning any more.
+    tessera_ports::ChangePublisher::publish(&bench.feed, &[lost]).await.unwrap();
+    let marker = bench.universe.create("marker", latest("gold"));
+    bench.commit(&marker).await;
+    bench.settled().await;
+    assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_of_an_epoch_that_the_store_is_not_in_changes_nothing() {
+    let mut bench = Bench::with(without_scan()).await;
+    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: crate::universe::start() };
+    tessera_ports::ChangePublisher::beat(&bench.feed, &lie).await.unwrap();
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    assert_eq!(bench.handle.digest()["epoch"], 1);
+}
