@@ -76,7 +76,7 @@ async fn a_flipped_bit_in_a_last_event_is_found_at_start() -> anyhow::Result<()>
 async fn a_flipped_bit_in_an_older_event_is_found_by_the_audit() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     one_tenant(folder.path()).await?;
-    // Not the last of its stream: the tenant was created and then given a title.
+    // The tenant was created and given a title twice; at the end of a stream the last two events are compared.
     flip_a_bit(folder.path(), "WHERE seq = 1 ORDER BY stream DESC")?;
     let dev = Launch::over(folder.path())?.ready().await?;
     let planes = dev.planes().await?;
@@ -141,7 +141,7 @@ async fn one_tenant(data: &Path) -> anyhow::Result<()> {
     let dev = Launch::over(data)?.ready().await?;
     let planes = dev.planes().await?;
     shop::open(&planes).await?;
-    for change in [Change::Create, Change::Title("Acme".into())] {
+    for change in [Change::Create, Change::Title("A".into()), Change::Title("Acme".into())] {
         let command = Command { tenant: "acme".into(), request_id: format!("{change:?}"), change };
         command.send(&planes, false).await?;
     }

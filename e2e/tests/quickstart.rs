@@ -157,7 +157,7 @@ async fn the_terminal_shows_what_to_try_next() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let dev = quickstart(folder.path()).await?;
     let addresses = dev.addresses();
-    for wanted in ["tessera check".to_owned(), "grpcurl".to_owned(), addresses.data.to_string(), addresses.control.to_string()] {
+    for wanted in [" check acme ".to_owned(), "grpcurl".to_owned(), addresses.data.to_string(), addresses.control.to_string()] {
         let shown = dev.stdout.wait_for(tessera_e2e::waiting::PATIENCE, |line| line.contains(&wanted).then_some(()));
         assert!(shown.is_some(), "`{wanted}` is not shown:\n{}", dev.stdout.all().join("\n"));
     }

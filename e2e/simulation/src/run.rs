@@ -43,7 +43,7 @@ pub struct Violation {
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "seed {} in mode {:?}: {}", self.seed, self.mode, self.text)
+        f.pad(&format!("seed {} in mode {:?}: {}", self.seed, self.mode, self.text))
     }
 }
 
