@@ -114,7 +114,7 @@ impl Consistency {
         match demand {
             Demand::MinimizeLatency => Ok(Arc::clone(&self.shared.matrix())),
             Demand::FullyConsistent => self.fully_consistent(tenant, caller).await,
-            Demand::AtLeast(revision) => match self.reach(tenant, revision.epoch, &revision.streams, until).await {
+            Demand::AtLeast(revision) => match self.reach(tenant, revision.epoch, &revision.streams, &[], until).await {
                 Ok(matrix) => Ok(matrix),
                 Err(NotReached::InTime) => Err(Failure::revision_not_reached()),
                 // What it names has no meaning in this epoch: only the store can say what is new enough.
@@ -123,8 +123,15 @@ impl Consistency {
         }
     }
 
-    /// Waits until all of `names` are applied in a matrix of `epoch`.
-    async fn reach(&self, tenant: &str, epoch: Epoch, names: &[Named], until: Instant) -> Result<Arc<Matrix>, NotReached> {
+    /// Waits until all of `names` are applied in a matrix of `epoch`. `known` are streams among them whose ids are known.
+    async fn reach(
+        &self,
+        tenant: &str,
+        epoch: Epoch,
+        names: &[Named],
+        known: &[StreamId],
+        until: Instant,
+    ) -> Result<Arc<Matrix>, NotReached> {
         let begun = Instant::now();
         let half = begun + until.saturating_duration_since(begun) / 2;
         let (mut waited, mut asked) = (false, false);
@@ -152,7 +159,7 @@ impl Consistency {
                 () = news => {}
                 () = tokio::time::sleep_until(half), if !asked && in_epoch => {
                     asked = true;
-                    self.ask_for(&matrix, tenant, names);
+                    self.ask_for(&matrix, tenant, names, known);
                 }
                 () = tokio::time::sleep_until(until) => {
                     self.shared.metrics.waits_timed_out.increment(1);
@@ -162,11 +169,13 @@ impl Consistency {
         }
     }
 
-    /// Has the missing streams read from the store, as far as they can be told from their hashes.
-    fn ask_for(&self, matrix: &Matrix, tenant: &str, names: &[Named]) {
+    /// Has the missing streams read from the store, as far as they are known or can be told from their hashes.
+    fn ask_for(&self, matrix: &Matrix, tenant: &str, names: &[Named], known: &[StreamId]) {
         let installed = matrix.tables_to_keep();
         for named in names.iter().filter(|named| !matrix.has(tenant, named)) {
+            let known = known.iter().find(|stream| stream.kind() == named.kind && stream.hash() == named.hash);
             let stream = match named.kind {
+                _ if known.is_some() => known.cloned(),
                 StreamKind::Catalog => Some(StreamId::Catalog),
                 StreamKind::Tenant => TenantId::parse(tenant).ok().map(StreamId::Tenant),
                 StreamKind::Plan => plan_of(installed.tables.plans().map(|(id, _)| id), named.hash),

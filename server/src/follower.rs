@@ -198,9 +198,8 @@ impl Follower {
             }
         }
         session.writer.finish();
-        let fresh: Vec<StreamId> = missing.into_iter().filter(|stream| session.fetches.insert(stream.clone())).collect();
-        for stream in fresh {
-            self.later(Duration::from_millis(self.config.parked_fetch_after_ms), Event::FetchDue(generation, stream));
+        for stream in missing {
+            self.due_later(generation, stream);
         }
         if let Some(epoch) = newer {
             self.newer_epoch(epoch);

@@ -29,6 +29,7 @@ const ROUNDS_MAX: usize = 4;
 struct Heads {
     epoch: Epoch,
     names: Vec<Named>,
+    streams: Vec<StreamId>,
 }
 
 impl Consistency {
@@ -49,7 +50,7 @@ impl Consistency {
                 }
             };
             metrics.fully_consistent_read.increment(1);
-            let reached = self.reach(tenant, heads.epoch, &heads.names, self.wait_until(caller)).await;
+            let reached = self.reach(tenant, heads.epoch, &heads.names, &heads.streams, self.wait_until(caller)).await;
             match reached {
                 Ok(matrix) if names_only(&matrix, tenant, &heads.names, self.shared.evaluation.now()) => return Ok(matrix),
                 // Another stream is named by now, or another epoch is served: ask again.
@@ -88,7 +89,7 @@ impl Consistency {
                 names.push(Named::new(stream, head.head.seq));
             }
         }
-        Ok(Heads { epoch: read.epoch, names })
+        Ok(Heads { epoch: read.epoch, names, streams: streams.into_iter().collect() })
     }
 
     /// One strong read; the state comes along only if asked for.

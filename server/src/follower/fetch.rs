@@ -14,49 +14,49 @@ use super::{Event, Follower};
 use crate::metric_definitions::Source;
 
 impl Follower {
-    /// A reader wishes for a stream. Ignored when it is on its way, or when too many are.
+    /// A reader wishes for a stream. Ignored when it is being read already, or when too many are.
     pub(super) fn fetch_now(&mut self, stream: StreamId) {
-        let at_once = self.config.fetches_at_once_max;
-        let Some(session) = &mut self.live else { return };
-        let generation = session.generation;
-        if session.reads < at_once && !session.fetches.contains(&stream) {
-            session.fetches.insert(stream.clone());
+        if let Some(generation) = self.live.as_ref().map(|session| session.generation) {
             self.read_stream(generation, stream);
+        }
+    }
+
+    /// What parked rows wait for will be read after a while, unless it comes first.
+    pub(super) fn due_later(&mut self, generation: Generation, stream: StreamId) {
+        let Some(session) = self.session(generation) else { return };
+        if session.due.insert(stream.clone()) {
+            self.later(Duration::from_millis(self.config.parked_fetch_after_ms), Event::FetchDue(generation, stream));
         }
     }
 
     /// What parked rows wait for has not come.
     pub(super) fn fetch_due(&mut self, generation: Generation, stream: StreamId) {
-        let at_once = self.config.fetches_at_once_max;
         let Some(session) = self.session(generation) else { return };
-        if !session.writer.is_waited_for(&stream) {
-            session.fetches.remove(&stream);
-        } else if session.reads < at_once {
-            self.read_stream(generation, stream);
-        } else {
+        session.due.remove(&stream);
+        if session.writer.is_waited_for(&stream) && !self.read_stream(generation, stream.clone()) {
             self.due_later(generation, stream);
         }
     }
 
-    fn due_later(&self, generation: Generation, stream: StreamId) {
-        self.later(Duration::from_millis(self.config.parked_fetch_after_ms), Event::FetchDue(generation, stream));
-    }
-
-    fn read_stream(&mut self, generation: Generation, stream: StreamId) {
+    /// Begins to read a stream; `false` when it is being read, or too many are.
+    fn read_stream(&mut self, generation: Generation, stream: StreamId) -> bool {
         let (store, limit) = (Arc::clone(&self.store), self.config.store_read_timeout());
-        let Some(session) = self.session(generation) else { return };
-        session.reads += 1;
+        let at_once = self.config.fetches_at_once_max;
+        let Some(session) = self.session(generation) else { return false };
+        if session.reading.len() >= at_once || !session.reading.insert(stream.clone()) {
+            return false;
+        }
         self.errand(async move {
             let read = tokio::time::timeout(limit, store.read(&stream, &[], None)).await;
             let result = read.unwrap_or_else(|_| Err(ReadError::Unavailable("no answer in time".to_owned())));
             Event::Fetched(generation, stream, result)
         });
+        true
     }
 
     pub(super) fn fetched(&mut self, generation: Generation, stream: StreamId, result: Result<StreamRead, ReadError>) {
         let Some(session) = self.session(generation) else { return };
-        session.reads = session.reads.saturating_sub(1);
-        session.fetches.remove(&stream);
+        session.reading.remove(&stream);
         match result {
             Ok(StreamRead { epoch, head, state: Some(state), .. }) => {
                 let change = Change { epoch, stream: stream.clone(), seq: head.seq, state };
@@ -69,8 +69,7 @@ impl Follower {
             }
         }
         // Rows that still wait for it ask again after the usual pause.
-        let Some(session) = self.session(generation) else { return };
-        if session.writer.is_waited_for(&stream) && session.fetches.insert(stream.clone()) {
+        if self.session(generation).is_some_and(|session| session.writer.is_waited_for(&stream)) {
             self.due_later(generation, stream);
         }
     }

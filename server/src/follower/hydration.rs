@@ -5,7 +5,7 @@
 //! same epoch goes into the live matrix, which answers all the while; its heartbeats do not count until it is over, since what
 //! they promise may lie in the gap that is being closed.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,10 +134,9 @@ impl Follower {
     /// What parked rows wait for was asked for by errands of the generation before.
     fn ask_again(&mut self, generation: Generation) {
         let Some(session) = self.session(generation) else { return };
-        session.fetches = session.writer.missing().cloned().collect();
-        let missing: Vec<_> = session.fetches.iter().cloned().collect();
+        let missing: Vec<_> = session.writer.missing().cloned().collect();
         for stream in missing {
-            self.later(Duration::from_millis(self.config.parked_fetch_after_ms), Event::FetchDue(generation, stream));
+            self.due_later(generation, stream);
         }
     }
 
@@ -165,8 +164,8 @@ impl Follower {
             positions: beginning.ends,
             hydration: Some(Hydration::new()),
             lap: Lap::default(),
-            fetches: std::collections::HashSet::new(),
-            reads: 0,
+            due: HashSet::new(),
+            reading: HashSet::new(),
         }
     }
 
@@ -355,8 +354,8 @@ impl Session {
             positions: beginning.ends,
             hydration: Some(Hydration::new()),
             lap: Lap::default(),
-            fetches: std::collections::HashSet::new(),
-            reads: 0,
+            due: HashSet::new(),
+            reading: HashSet::new(),
             writer: self.writer,
         }
     }

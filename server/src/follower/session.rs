@@ -30,10 +30,10 @@ pub(super) struct Session {
     pub(super) hydration: Option<Hydration>,
     /// The lap under way.
     pub(super) lap: Lap,
-    /// Streams that are being fetched, or will be.
-    pub(super) fetches: HashSet<StreamId>,
-    /// How many of them are being read.
-    pub(super) reads: usize,
+    /// Streams that parked rows wait for and that will be read unless they come first.
+    pub(super) due: HashSet<StreamId>,
+    /// Streams that are being read.
+    pub(super) reading: HashSet<StreamId>,
 }
 
 /// A lap of the scan.

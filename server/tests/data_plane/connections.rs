@@ -1,1 +1,133 @@
-//! connections
+//! Over real connections: health, reflection, many small frames.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use prost::Message as _;
+use tessera_proto::v1;
+use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
+use tessera_runtime::listener::{ListenerConfig, bind, serve};
+use tessera_server::Config;
+use tokio_stream::StreamExt as _;
+use tonic::transport::Channel;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+
+use crate::bench::{Bench, check, without_scan};
+use crate::universe::latest;
+
+async fn listen(bench: &Bench) -> SocketAddr {
+    let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (routes, shutdown) = (bench.routes.clone(), bench.tasks.shutdown());
+    bench.tasks.spawn("test.listener", async move { serve(listener, routes, &ListenerConfig::default(), shutdown).await });
+    address
+}
+
+async fn connect(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+async fn health(channel: &Channel, service: &str) -> ServingStatus {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    let HealthCheckResponse { status } = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
+    ServingStatus::try_from(status).unwrap()
+}
+
+#[tokio::test]
+async fn health_says_serving_from_loaded_until_draining() {
+    let bench = Bench::not_loaded(Config::default());
+    bench.store.faults().fail_next(tessera_ports::memory::Operation::Identity, 2);
+    let channel = connect(listen(&bench).await).await;
+    for service in ["", "tessera.v1.EntitlementService"] {
+        assert_eq!(health(&channel, service).await, ServingStatus::NotServing);
+    }
+    bench.handle.loaded().await;
+    while health(&channel, "").await != ServingStatus::Serving {}
+    while health(&channel, "tessera.v1.EntitlementService").await != ServingStatus::Serving {}
+
+    let request = HealthCheckRequest { service: String::new() };
+    let mut watch = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    let mut next = async || watch.message().await.unwrap().unwrap().status();
+    assert_eq!(next().await, ServingStatus::Serving);
+    bench.tasks.shutdown().drain();
+    assert_eq!(next().await, ServingStatus::NotServing);
+}
+
+async fn reflect(channel: &Channel, request: MessageRequest) -> MessageResponse {
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+    let mut client = ServerReflectionClient::new(channel.clone());
+    let answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+    let answers: Vec<ServerReflectionResponse> = answers.map(Result::unwrap).collect().await;
+    answers[0].message_response.clone().unwrap()
+}
+
+#[tokio::test]
+async fn reflection_knows_the_service_and_the_error_details() {
+    let bench = Bench::usual().await;
+    let channel = connect(listen(&bench).await).await;
+    let listed = reflect(&channel, MessageRequest::ListServices(String::new())).await;
+    let MessageResponse::ListServicesResponse(services) = listed else { panic!("{listed:?}") };
+    let names: Vec<_> = services.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"tessera.v1.EntitlementService") && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    for symbol in ["tessera.v1.EntitlementService", "google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"] {
+        let found = reflect(&channel, MessageRequest::FileContainingSymbol(symbol.to_owned())).await;
+        assert!(matches!(found, MessageResponse::FileDescriptorResponse(_)), "{symbol}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn thousands_of_small_frames_under_way_do_not_end_the_connection() {
+    let mut bench = Bench::with(without_scan()).await;
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    let mut client = EntitlementServiceClient::new(connect(listen(&bench).await).await);
+    let frames = (1..=5_000).map(|id| v1::StreamCheckEntitlementRequest {
+        id,
+        checks: vec![check("acme", "reports", "view")],
+        ..Default::default()
+    });
+    let answers = client.stream_check_entitlement(tokio_stream::iter(frames)).await.unwrap().into_inner();
+    let ids: Vec<u64> = answers.map(|answer| answer.unwrap().id).collect().await;
+    assert_eq!(ids, (1..=5_000).collect::<Vec<_>>());
+
+    let calls = (0..2_000).map(|_| {
+        let mut client = client.clone();
+        async move { client.check_entitlement(check("acme", "reports", "view")).await.unwrap().into_inner().entitled }
+    });
+    let entitled = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(calls)).await.unwrap();
+    assert!(entitled.into_iter().all(|entitled| entitled));
+}
+
+#[tokio::test]
+async fn a_batch_of_ten_thousand_fits() {
+    let mut bench = Bench::with(without_scan()).await;
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    let mut client = EntitlementServiceClient::new(connect(listen(&bench).await).await);
+    let checks = vec![check("acme", "reports", "view"); 10_000];
+    let request = v1::BatchCheckEntitlementRequest { checks, ..Default::default() };
+    assert!(request.encoded_len() < 2 << 20);
+    let answer = client.batch_check_entitlement(request).await.unwrap().into_inner();
+    assert_eq!(answer.results.len(), 10_000);
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_unimplemented() {
+    let bench = Bench::usual().await;
+    let channel = connect(listen(&bench).await).await;
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/tessera.v1.EntitlementService/Nothing");
+    let codec = tonic_prost::ProstCodec::<v1::CheckEntitlementRequest, v1::CheckEntitlementResponse>::default();
+    let request = tonic::Request::new(check("acme", "reports", "view"));
+    let status = grpc.unary(request, path, codec).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unimplemented);
+}

@@ -1,1 +1,71 @@
-//! lists
+//! `ListEntitlements`: the whole document and its tag.
+
+use tessera_core::tenant::Event;
+use tessera_proto::v1;
+use tonic::Code;
+
+use crate::bench::{Bench, at_least, check, fully_consistent, refused, revision, without_scan};
+use crate::universe::latest;
+
+fn list(tenant: &str) -> v1::ListEntitlementsRequest {
+    v1::ListEntitlementsRequest { tenant_id: tenant.to_owned(), ..Default::default() }
+}
+
+async fn document(bench: &Bench, request: v1::ListEntitlementsRequest) -> v1::TenantEntitlements {
+    bench.client.clone().list_entitlements(request).await.unwrap().into_inner().document.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_says_what_checks_say() {
+    let mut bench = Bench::usual().await;
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    let document = document(&bench, list("acme")).await;
+    assert_eq!((document.tenant_id.as_str(), document.plan_id.as_str(), document.plan_version), ("acme", "gold", 1));
+    assert_eq!(document.status(), v1::TenantStatus::Active);
+    let [service] = &document.services[..] else { panic!("{document:?}") };
+    for feature in &service.features {
+        let answer = bench.ask(check("acme", "reports", &feature.feature)).await.unwrap();
+        assert_eq!((answer.entitled, answer.reason()), (feature.entitled, feature.reason()));
+        assert_eq!(answer.revision, document.revision);
+    }
+    assert_eq!(document.limits[0].value, Some(v1::limit_entitlement::Value::Maximum(10)));
+    assert!(document.evaluated_at.is_some() && !document.document_tag.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_document_is_not_sent_again() {
+    let mut bench = Bench::with(without_scan()).await;
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    let tag = document(&bench, list("acme")).await.document_tag;
+    let known = v1::ListEntitlementsRequest { if_document_tag_differs_from: tag.clone(), ..list("acme") };
+    let answer = bench.client.list_entitlements(known.clone()).await.unwrap().into_inner();
+    assert!(answer.not_modified && answer.document.is_none());
+
+    let published = bench.universe.publish("gold", &[("reports", &["export"])], &[]);
+    bench.lose(&published);
+    let newer = v1::ListEntitlementsRequest { consistency: Some(at_least(revision(&published))), ..known };
+    let answer = bench.client.list_entitlements(newer).await.unwrap().into_inner();
+    assert!(!answer.not_modified);
+    assert_ne!(answer.document.unwrap().document_tag, tag);
+    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
+    bench.lose(&deleted);
+    let newest = v1::ListEntitlementsRequest { consistency: Some(fully_consistent()), ..list("acme") };
+    assert_eq!(document(&bench, newest).await.status(), v1::TenantStatus::Deleted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_tenants_and_bad_ids_are_errors() {
+    let mut bench = Bench::usual().await;
+    let not_found = (Code::NotFound, "TENANT_NOT_FOUND".to_owned());
+    assert_eq!(refused(bench.client.list_entitlements(list("nobody")).await), not_found);
+    let ghost = bench.universe.settle_nothing("ghost");
+    bench.commit(&ghost).await;
+    bench.settled().await;
+    assert_eq!(refused(bench.client.list_entitlements(list("ghost")).await), not_found);
+    let invalid = (Code::InvalidArgument, "INVALID_FIELD".to_owned());
+    assert_eq!(refused(bench.client.list_entitlements(list("")).await), invalid);
+}

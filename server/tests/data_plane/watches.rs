@@ -1,1 +1,293 @@
-//! watches
+//! `WatchEntitlements`: the newest document on every change, also by time.
+
+use std::time::Duration;
+
+use tessera_core::tenant::{Event, ScheduledChange};
+use tessera_ports::change_feed::ChangePublisher as _;
+use tessera_proto::v1;
+use tessera_proto::v1::watch_entitlements_request::Action;
+use tessera_proto::v1::watch_entitlements_response::Event as Said;
+use tessera_server::Config;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::bench::{Bench, item_refused, refused, revision, revision_of, without_scan};
+use crate::universe::{latest, start, tenant_stream};
+
+/// One watch, from the caller's side.
+struct Watch {
+    requests: mpsc::UnboundedSender<v1::WatchEntitlementsRequest>,
+    answers: Streaming<v1::WatchEntitlementsResponse>,
+}
+
+impl Watch {
+    async fn open(bench: &Bench) -> Result<Self, Status> {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let answers = bench.client.clone().watch_entitlements(UnboundedReceiverStream::new(receiver)).await?.into_inner();
+        Ok(Self { requests, answers })
+    }
+
+    fn subscribe(&self, tenant: &str, last_revision: Vec<u8>) {
+        let subscribe = v1::Subscribe { tenant_id: tenant.to_owned(), last_revision: last_revision.into() };
+        self.requests.send(v1::WatchEntitlementsRequest { action: Some(Action::Subscribe(subscribe)) }).unwrap();
+    }
+
+    fn unsubscribe(&self, tenant: &str) {
+        let unsubscribe = v1::Unsubscribe { tenant_id: tenant.to_owned() };
+        self.requests.send(v1::WatchEntitlementsRequest { action: Some(Action::Unsubscribe(unsubscribe)) }).unwrap();
+    }
+
+    async fn next(&mut self) -> Said {
+        self.answers.message().await.unwrap().unwrap().event.unwrap()
+    }
+
+    /// The next document; heartbeats pass.
+    async fn document(&mut self) -> v1::TenantEntitlements {
+        loop {
+            match self.next().await {
+                Said::Document(document) => return document,
+                Said::Heartbeat(_) => {}
+                Said::Error(error) => panic!("expected a document, found {error:?}"),
+            }
+        }
+    }
+
+    async fn error(&mut self) -> (String, Code, String) {
+        match self.next().await {
+            Said::Error(error) => {
+                let (code, reason, _) = item_refused(error.status.as_ref().unwrap());
+                (error.tenant_id, code, reason)
+            }
+            other => panic!("expected an error, found {other:?}"),
+        }
+    }
+
+    /// Nothing but a heartbeat comes for a while.
+    async fn quiet(&mut self) {
+        for _ in 0..3 {
+            assert!(matches!(self.next().await, Said::Heartbeat(_)));
+        }
+    }
+}
+
+fn entitled(document: &v1::TenantEntitlements, feature: &str) -> bool {
+    document.services[0].features.iter().find(|known| known.feature == feature).unwrap().entitled
+}
+
+/// Without the scan, with tenants `acme` and `other` on gold.
+async fn bench() -> Bench {
+    let mut bench = Bench::with(without_scan()).await;
+    for tenant in ["acme", "other"] {
+        let created = bench.universe.create(tenant, latest("gold"));
+        bench.commit(&created).await;
+    }
+    bench.settled().await;
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_tenants_and_plans_are_sent() {
+    let mut bench = bench().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    watch.subscribe("acme", vec![]);
+    watch.subscribe("other", vec![]);
+    let mut first = [watch.document().await.tenant_id, watch.document().await.tenant_id];
+    first.sort();
+    assert_eq!(first, ["acme", "other"]);
+
+    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
+    bench.commit(&deleted).await;
+    let document = watch.document().await;
+    assert_eq!((document.tenant_id.as_str(), document.status()), ("acme", v1::TenantStatus::Deleted));
+
+    let published = bench.universe.publish("gold", &[("reports", &["export"])], &[]);
+    bench.commit(&published).await;
+    let mut changed = [watch.document().await, watch.document().await];
+    changed.sort_by(|one, other| one.tenant_id.cmp(&other.tenant_id));
+    assert_eq!((changed[0].plan_version, changed[1].plan_version), (2, 2));
+    assert!(entitled(&changed[1], "export") && !entitled(&changed[1], "view"));
+
+    watch.unsubscribe("acme");
+    watch.unsubscribe("other");
+    let again = bench.universe.publish("gold", &[], &[]);
+    bench.commit(&again).await;
+    bench.settled().await;
+    watch.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn states_in_between_coalesce_and_equal_documents_are_not_sent() {
+    let mut bench = bench().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    watch.subscribe("acme", vec![]);
+    let first = watch.document().await;
+    for _ in 0..10 {
+        let change = bench.universe.tenant_event("acme", Event::SubscriptionRenewed);
+        bench.commit(&change).await;
+    }
+    bench.settled().await;
+    watch.quiet().await;
+    for features in [&["export"][..], &["view"][..], &[][..]] {
+        let change = bench.universe.publish("gold", &[("reports", features)], &[]);
+        bench.commit(&change).await;
+    }
+    bench.settled().await;
+    let newest = watch.document().await;
+    assert_eq!(newest.plan_version, 4);
+    assert_ne!(newest.document_tag, first.document_tag);
+    watch.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_alone_changes_documents_too() {
+    let mut bench = bench().await;
+    let silver = bench.universe.publish("silver", &[("reports", &["export"])], &[]);
+    bench.commit(&silver).await;
+    let at = start().saturating_add(Duration::from_secs(3_600));
+    let change = ScheduledChange { id: 1, at, choice: latest("silver") };
+    let scheduled = bench.universe.tenant_event("acme", Event::PlanChangeScheduled(change));
+    bench.commit(&scheduled).await;
+    bench.settled().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    watch.subscribe("acme", vec![]);
+    let first = watch.document().await;
+    assert_eq!((first.plan_id.as_str(), first.next_plan_id.as_str()), ("gold", "silver"));
+    assert_eq!(first.valid_until.unwrap().seconds, at.seconds());
+    bench.clock.set(at.saturating_sub(Duration::from_nanos(1)));
+    watch.quiet().await;
+    bench.clock.set(at);
+    let second = watch.document().await;
+    assert_eq!((second.plan_id.as_str(), second.next_plan_id.as_str(), second.valid_until), ("silver", "", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_never_older_than_its_revision() {
+    let mut bench = bench().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
+    bench.lose(&deleted);
+    watch.subscribe("acme", revision(&deleted));
+    assert_eq!(watch.document().await.status(), v1::TenantStatus::Deleted);
+    watch.subscribe("other", revision_of(&[(&tenant_stream("other"), 99)]));
+    assert_eq!(watch.error().await, ("other".to_owned(), Code::Unavailable, "REVISION_NOT_REACHED".to_owned()));
+    watch.subscribe("other", vec![7]);
+    assert_eq!(watch.error().await, ("other".to_owned(), Code::InvalidArgument, "INVALID_REVISION".to_owned()));
+    watch.subscribe("other", revision_of(&[(&tenant_stream("acme"), 1)]));
+    assert_eq!(watch.error().await, ("other".to_owned(), Code::InvalidArgument, "INVALID_REVISION".to_owned()));
+    watch.subscribe("other", vec![]);
+    assert_eq!(watch.document().await.tenant_id, "other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_ends_its_subscription_and_not_the_stream() {
+    let mut bench = bench().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    watch.subscribe("nobody", vec![]);
+    assert_eq!(watch.error().await, ("nobody".to_owned(), Code::NotFound, "TENANT_NOT_FOUND".to_owned()));
+    watch.subscribe("", vec![]);
+    assert_eq!(watch.error().await, (String::new(), Code::InvalidArgument, "INVALID_FIELD".to_owned()));
+    watch.requests.send(v1::WatchEntitlementsRequest { action: None }).unwrap();
+    assert_eq!(watch.error().await.2, "INVALID_FIELD");
+    let created = bench.universe.create("nobody", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    watch.subscribe("nobody", vec![]);
+    assert_eq!(watch.document().await.tenant_id, "nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_tell_the_staleness() {
+    let bench = bench().await;
+    bench.beat().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    bench.clock.advance(Duration::from_secs(2));
+    let begun = tokio::time::Instant::now();
+    let Said::Heartbeat(heartbeat) = watch.next().await else { panic!("expected a heartbeat") };
+    assert_eq!(heartbeat.staleness_ms, Some(2_000));
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_and_subscriptions_are_bounded() {
+    let config = Config { watch_streams_max: 2, watch_subscriptions_max: 2, ..without_scan() };
+    let mut bench = Bench::with(config).await;
+    for tenant in ["a", "b", "c"] {
+        let created = bench.universe.create(tenant, latest("gold"));
+        bench.commit(&created).await;
+    }
+    bench.settled().await;
+    let mut first = Watch::open(&bench).await.unwrap();
+    let second = Watch::open(&bench).await.unwrap();
+    let overloaded = (Code::ResourceExhausted, "OVERLOADED".to_owned());
+    assert_eq!(refused(Watch::open(&bench).await.map(|_| ())), overloaded);
+    drop(second);
+    let third = Watch::open(&bench).await;
+    assert!(third.is_ok(), "the place of a watch that ended is free");
+
+    for tenant in ["a", "b", "c"] {
+        first.subscribe(tenant, vec![]);
+    }
+    assert_eq!(first.error().await, ("c".to_owned(), Code::ResourceExhausted, "OVERLOADED".to_owned()));
+    let tenants = [first.document().await.tenant_id, first.document().await.tenant_id];
+    assert_eq!(tenants, ["a", "b"]);
+    first.unsubscribe("a");
+    first.subscribe("c", vec![]);
+    assert_eq!(first.document().await.tenant_id, "c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fan_out_is_paced() {
+    let mut bench = Bench::with(Config { watch_documents_per_second_max: 10, ..without_scan() }).await;
+    for n in 0..30 {
+        let created = bench.universe.create(&format!("t{n}"), latest("gold"));
+        bench.commit(&created).await;
+    }
+    bench.settled().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    for n in 0..30 {
+        watch.subscribe(&format!("t{n}"), vec![]);
+    }
+    let begun = tokio::time::Instant::now();
+    for _ in 0..30 {
+        watch.document().await;
+    }
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(2_800)..Duration::from_millis(3_300)).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_ends_watches_and_streams_and_refuses_new_ones() {
+    let bench = bench().await;
+    let draining = (Code::Unavailable, "DRAINING".to_owned());
+    let mut watch = Watch::open(&bench).await.unwrap();
+    watch.subscribe("acme", vec![]);
+    watch.document().await;
+    let (frames, receiver) = mpsc::unbounded_channel();
+    let mut answers =
+        bench.client.clone().stream_check_entitlement(UnboundedReceiverStream::new(receiver)).await.unwrap().into_inner();
+    frames.send(v1::StreamCheckEntitlementRequest { id: 1, ..Default::default() }).unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().id, 1);
+
+    bench.tasks.shutdown().drain();
+    assert_eq!(refused(watch.answers.message().await), draining);
+    assert_eq!(refused(answers.message().await), draining);
+    assert_eq!(refused(Watch::open(&bench).await.map(|_| ())), draining);
+    assert_eq!(bench.handle.ready().unwrap_err(), ["the server is draining"]);
+    assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan, "unary calls go on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_go_on_over_a_restore() {
+    let mut bench = bench().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    watch.subscribe("acme", vec![]);
+    watch.document().await;
+    let backup = bench.store.back_up(&tessera_core::stream::StreamKind::ALL);
+    bench.store.restore(&backup, "second");
+    bench.universe.epoch = 2;
+    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
+    bench.lose(&deleted);
+    bench.feed.publish(std::slice::from_ref(&deleted)).await.unwrap();
+    assert_eq!(watch.document().await.status(), v1::TenantStatus::Deleted);
+}
