@@ -1,0 +1,74 @@
+//! The configuration as people write it, and backends as processes use them.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use tessera_backends::{Backends, Config, OpenError, SqliteConfig, open};
+use tessera_core::ids::{RequestId, TenantId};
+use tessera_core::stream::StreamId;
+use tessera_ports::clock::IdSource;
+use tessera_ports::event_store::{Append, Appended, Head};
+
+#[derive(Debug)]
+struct OneName;
+
+impl IdSource for OneName {
+    fn request_id(&self) -> RequestId {
+        RequestId::parse("one").expect("a request id")
+    }
+
+    fn unique(&self) -> String {
+        "backends".to_owned()
+    }
+}
+
+fn config(data_dir: &Path) -> Config {
+    Config::Sqlite(SqliteConfig::new(data_dir))
+}
+
+#[test]
+fn kind_names_the_backend() {
+    let parsed: Config = toml::from_str("kind = \"sqlite\"\ndata_dir = \"/data\"").expect("a configuration");
+    assert_eq!(parsed, config(Path::new("/data")));
+    assert_eq!(parsed.validate(), Ok(()));
+    assert!(!parsed.is_shared());
+    let full = "kind = \"sqlite\"\ndata_dir = \"d\"\nreaders = 2\nchange_rows_max = 5000\npage_check_bytes_max = 0";
+    let Config::Sqlite(parsed) = toml::from_str(full).expect("a configuration");
+    assert_eq!((parsed.readers, parsed.change_rows_max, parsed.page_check_bytes_max), (2, 5000, 0));
+}
+
+#[test]
+fn mistakes_are_named() {
+    for (text, named) in [
+        ("kind = \"sqlight\"\ndata_dir = \"d\"", "`sqlight`"),
+        ("data_dir = \"d\"", "`kind`"),
+        ("kind = \"sqlite\"", "`data_dir`"),
+        ("kind = \"sqlite\"\ndata_dir = \"d\"\nreader = 2", "`reader`"),
+        ("kind = \"sqlite\"\ndata_dir = \"d\"\nreaders = -1", "-1"),
+    ] {
+        let error = toml::from_str::<Config>(text).expect_err(text).to_string();
+        assert!(error.contains(named), "{text}: {error}");
+    }
+    let Err(OpenError::Config(problem)) = open(&config(Path::new("")), &OneName) else { panic!("it opened") };
+    assert_eq!(problem, "data_dir is empty; allowed is the path of a directory");
+}
+
+#[tokio::test]
+async fn all_ports_are_one_database_and_live_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = config(directory.path());
+    let Backends { store, feed, publisher, hints, fatal } = open(&config, &OneName).expect("it opens");
+    assert!(store.feeds_itself());
+    let stream = StreamId::Tenant(TenantId::parse("a").expect("a tenant id"));
+    let cells = vec![Bytes::from_static(b"cell")];
+    let append = Append { epoch: 1, stream, expected: Head::default(), cells, state: Bytes::new(), requests: Vec::new() };
+    assert_eq!(store.append(append).await, Ok(Appended::Committed));
+    let topic = feed.topic().await.expect("a topic").id;
+    assert_eq!(store.identity().await.expect("an identity").store, topic);
+    let batch = feed.read(&topic, 0, 0, 10, std::time::Duration::ZERO).await.expect("a batch");
+    assert_eq!(batch.messages.len(), 1);
+    assert_eq!(hints.list(10).await, Ok(Vec::new()));
+    assert_eq!(fatal.reason(), None);
+    drop((store, publisher, hints));
+    assert!(matches!(open(&config, &OneName), Err(OpenError::InUse { .. })), "the feed has it still");
+}
