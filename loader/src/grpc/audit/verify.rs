@@ -3,7 +3,7 @@
 
 use tessera_core::stream::{Seq, StreamId};
 use tessera_core::time::Timestamp;
-use tessera_ports::event_store::CellHash;
+use tessera_ports::event_store::{CellHash, ReadError};
 use tessera_proto::storage;
 
 use crate::aggregate::Handled;
@@ -39,10 +39,25 @@ impl Problem {
 
 /// Walks `stream` up to the head that a strong read finds.
 pub(crate) async fn verify<A: Handled>(streams: &Streams<A>, stream: &StreamId) -> Result<Found, Refusal> {
-    let read = streams.store().read(stream, &[], None).await?;
+    let read = match streams.store().read(stream, &[], None).await {
+        Err(ReadError::Damaged(damage)) => return Ok(Found { events: 0, problem: Some(Problem::at(0, damage)) }),
+        read => read?,
+    };
     let mut walk = Walk::<A>::new(read.head.seq);
+    let mut limit = EVENTS_PER_READ;
     while walk.problem.is_none() && walk.seq < read.head.seq {
-        let cells = streams.store().events(stream, walk.seq, EVENTS_PER_READ).await?;
+        let cells = match streams.store().events(stream, walk.seq, limit).await {
+            // One of them; which one is found one by one.
+            Err(ReadError::Damaged(_)) if limit > 1 => {
+                limit = 1;
+                continue;
+            }
+            Err(ReadError::Damaged(damage)) => {
+                walk.problem = Some(Problem::at(walk.seq.saturating_add(1), damage));
+                break;
+            }
+            cells => cells?,
+        };
         if cells.is_empty() {
             let missing = walk.seq.saturating_add(1);
             walk.problem = Some(Problem::at(missing, format!("it is missing; the stream is at {}", read.head.seq)));
