@@ -21,6 +21,8 @@ pub struct Config {
     pub stream_queue_max: usize,
     /// Most commands that wait or run at once, per kind of stream; more are refused as overload.
     pub commands_max: usize,
+    /// Most bytes of commands that wait or run at once, per kind of stream; more are refused as overload.
+    pub command_bytes_max: usize,
     /// Bytes of stored states kept decoded, per kind of stream.
     pub state_cache_bytes: usize,
     /// Most changes that wait to be published; more are left to the sweeper, which finds their hints.
@@ -48,6 +50,7 @@ impl Default for Config {
             backoff_ms: 5,
             stream_queue_max: 1_024,
             commands_max: 16_384,
+            command_bytes_max: 256 * 1024 * 1024,
             state_cache_bytes: 32 * 1024 * 1024,
             publish_queue_max: 16_384,
             sweep_page: 1_000,
@@ -81,6 +84,8 @@ impl Config {
             ("backoff_ms", self.backoff_ms, (1..=250), "1 to 250"),
             ("stream_queue_max", wide(self.stream_queue_max), (1..=u64::MAX), positive),
             ("commands_max", wide(self.commands_max), (1..=u64::MAX), positive),
+            // A request may have 2 MiB.
+            ("command_bytes_max", wide(self.command_bytes_max), (2 << 20..=u64::MAX), "2097152 or more"),
             ("publish_queue_max", wide(self.publish_queue_max), (1..=u64::MAX), positive),
             ("sweep_page", wide(self.sweep_page), (1..=100_000), "1 to 100000"),
             ("sweep_interval_ms", self.sweep_interval_ms, (1..=1_000), "1 to 1000, since a heartbeat is due every second"),

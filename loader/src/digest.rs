@@ -22,5 +22,11 @@ pub fn name(parts: &[&[u8]]) -> String {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(24).map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(hash.finalize().iter().take(24))
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hexadecimal<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> String {
+    let digit = |half: u8| char::from_digit(u32::from(half), 16);
+    bytes.into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).flatten().collect()
 }

@@ -8,6 +8,8 @@ use tessera_core::catalog::{Limit, Service};
 use tessera_core::stream::{Epoch, Seq};
 use tessera_core::value::{Period, Reason};
 
+use crate::digest::hexadecimal;
+
 /// The etag of a resource that is a whole stream.
 pub fn of_stream(epoch: Epoch, seq: Seq) -> String {
     format!("{epoch}-{seq}")
@@ -64,6 +66,6 @@ impl Fields {
     }
 
     fn finish(self) -> String {
-        self.0.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(self.0.finalize().iter().take(12))
     }
 }

@@ -119,7 +119,7 @@ impl<A: Handled> Clone for Handler<A> {
 impl<A: Handled> Handler<A> {
     /// A handler at that desk.
     pub fn new(desk: Desk<A>) -> Self {
-        let queues = Queues::new(desk.config.stream_queue_max, desk.config.commands_max);
+        let queues = Queues::new(&desk.config);
         Self { desk: Arc::new(desk), queues: Arc::new(queues) }
     }
 

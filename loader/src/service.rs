@@ -30,6 +30,7 @@ use crate::grpc::audit_svc::AuditSvc;
 use crate::grpc::catalog_svc::CatalogSvc;
 use crate::grpc::gate::Gate;
 use crate::grpc::offers::Offers;
+use crate::grpc::page::chunk_max;
 use crate::grpc::plan_svc::PlanSvc;
 use crate::grpc::tenant_svc::TenantSvc;
 use crate::handler::{Desk, Handler};
@@ -52,8 +53,6 @@ const SERVICES: [&str; 5] = [
     "tessera.v1.TenantService",
     "tessera.v1.AuditService",
 ];
-/// Streams read at a time for a digest.
-const DIGEST_PAGE: usize = 256;
 
 /// What the loader is given.
 #[derive(Debug, Clone)]
@@ -309,7 +308,7 @@ pub async fn store_digest(store: &dyn EventStore) -> Result<Value, ReadError> {
         for range in store.scan_ranges(kind).await? {
             let mut rest = Some(range);
             while let Some(range) = rest {
-                let page = store.scan(&range, DIGEST_PAGE).await?;
+                let page = store.scan(&range, chunk_max(kind)).await?;
                 for change in &page.changes {
                     let key = change.stream.key().as_bytes();
                     digest.add(kind, key, change.seq, state_checksum(&change.state));

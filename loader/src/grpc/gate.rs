@@ -134,7 +134,7 @@ mod tests {
         let left = |text| time_left(&metadata(TIMEOUT, text));
         assert_eq!(left("2S"), Some(Duration::from_secs(2)));
         assert_eq!(left("50m"), Some(Duration::from_millis(50)));
-        assert_eq!(left("1H"), Some(Duration::from_secs(3_600)));
+        assert_eq!(left("1H"), Some(Duration::from_hours(1)));
         assert_eq!(left("0n"), Some(Duration::ZERO));
         assert_eq!((left("S"), left("5x"), left("")), (None, None, None));
     }

@@ -131,7 +131,7 @@ impl Rows {
             .buffered(concurrency);
         let ending = async move { draining.is_cancelled().then(|| Status::from(Failure::draining())) };
         let done = done.map(Some).chain(futures::stream::once(ending).map(|draining| draining.map(Err)));
-        let progress = Progress { done: done.boxed(), through: 0, unchanged: 0, ended: None };
+        let progress = Progress { done: done.boxed(), through: 0, unchanged: 0, stage: Stage::Rows };
         futures::stream::unfold(progress, Progress::next_answer).boxed()
     }
 
@@ -205,19 +205,24 @@ struct Progress {
     done: BoxStream<'static, Option<Result<RowDone, Status>>>,
     through: i64,
     unchanged: i64,
-    /// The stream of rows is over; with why, unless it simply ended.
-    ended: Option<Option<Status>>,
+    stage: Stage,
+}
+
+/// What an import still has to say.
+enum Stage {
+    Rows,
+    /// No more rows, and why.
+    Refused(Status),
+    /// Nothing.
+    Over,
 }
 
 impl Progress {
     async fn next_answer(mut self) -> Option<(Result<v1::ImportTenantsResponse, Status>, Self)> {
-        match self.ended.take() {
-            Some(Some(status)) => {
-                self.ended = Some(None);
-                return Some((Err(status), self));
-            }
-            Some(None) => return None,
-            None => {}
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Rows => self.stage = Stage::Rows,
+            Stage::Refused(status) => return Some((Err(status), self)),
+            Stage::Over => return None,
         }
         let (mut errors, mut count) = (Vec::new(), 0_usize);
         let mut answer_at = None;
@@ -238,11 +243,11 @@ impl Progress {
                     answer_at = answer_at.or_else(|| Some(Instant::now() + ANSWER_AFTER));
                 }
                 Some(Err(status)) => {
-                    self.ended = Some(Some(status));
+                    self.stage = Stage::Refused(status);
                     break;
                 }
                 None => {
-                    self.ended = Some(None);
+                    self.stage = Stage::Over;
                     break;
                 }
             }

@@ -25,9 +25,6 @@ pub(crate) const SIZE_MAX: usize = 1_000;
 
 /// Bytes of items in one answer, which with all else stays below 4 MiB.
 const ANSWER_LEN_MAX: usize = 3 * 1024 * 1024;
-/// Streams read at a time.
-const CHUNK_MAX: usize = 256;
-
 /// Where a page ended.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Place {
@@ -56,6 +53,14 @@ struct Range {
     from: Vec<u8>,
     #[prost(bytes = "vec", tag = "3")]
     until: Vec<u8>,
+}
+
+/// Streams of a kind read at a time: as many as are short of a hundred megabytes at their longest.
+pub(crate) fn chunk_max(kind: StreamKind) -> usize {
+    match kind {
+        StreamKind::Tenant => 256,
+        StreamKind::Catalog | StreamKind::Plan | StreamKind::AddOn => 64,
+    }
 }
 
 /// The size of a page: the default when 0.
@@ -187,7 +192,7 @@ pub(crate) async fn scan<T: Message>(
     };
     let mut page = Page::new();
     let mut scanned = 0_usize;
-    let mut chunk_max = CHUNK_MAX;
+    let mut chunk_max = chunk_max(kind);
     while page.items.len() < size && scanned < scan_max && !page.is_full() {
         let limit = size.saturating_sub(page.items.len()).min(chunk_max);
         let before = ranges.clone();
@@ -283,7 +288,8 @@ mod tests {
         let (third, end) = slice(&list, ("all", &token), 2, |n| Some(*n)).unwrap();
         assert_eq!((first, second, third, end.as_str()), (vec![1, 2], vec![3, 4], vec![5], ""));
         assert!(Place::read(&token, "other").is_err());
-        let mut altered = token.clone().into_bytes();
+        assert!(Place::read(&token, "all").is_ok());
+        let mut altered = token.into_bytes();
         altered[12] = if altered[12] == b'A' { b'B' } else { b'A' };
         assert!(Place::read(&String::from_utf8(altered).unwrap(), "all").is_err());
         assert!(Place::read("%", "all").is_err());

@@ -107,16 +107,18 @@ fn masked(fields: &mut Fields, m: &v1::UpdateTenantRequest) -> (bool, bool) {
     (has("title"), has("labels"))
 }
 
+/// What a request asks for, with the types that closures in a macro cannot infer.
+fn read<M>(fields: &mut Fields, message: &M, action: fn(&mut Fields, &M) -> Option<Action>) -> Option<Action> {
+    action(fields, message)
+}
+
 /// A mutation of a tenant: from the request, the action that is asked for (`None`: faults were noted).
 macro_rules! mutation {
     ($self:ident, $request:ident: $Request:ident, $Response:ident, |$fields:ident, $m:ident| $action:expr) => {{
-        fn action($fields: &mut Fields, $m: &v1::$Request) -> Option<Action> {
-            $action
-        }
         let asked = |m: v1::$Request, _: &RequestId| {
             let mut fields = Fields::new();
             let tenant = fields.check("tenant_id", TenantId::parse(&m.tenant_id));
-            let action = action(&mut fields, &m);
+            let action = read(&mut fields, &m, |$fields, $m| $action);
             fields.finish(tenant.zip(action)).map(|(tenant, action)| command(tenant, action))
         };
         mutate(&$self.gate, &$self.handler, $request, asked, |stream, done| v1::$Response {

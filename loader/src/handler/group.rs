@@ -68,7 +68,7 @@ impl<'a, A: Handled> Group<'a, A> {
     async fn step(&mut self) -> Next {
         let (read, rows) = match self.read().await {
             Ok(read) => read,
-            Err(refusal) => return self.stuck(refusal),
+            Err(refusal) => return self.stuck(&refusal),
         };
         if let Some(attempt) = self.unknown.take() {
             let unmoved = read.epoch == attempt.append.epoch && read.head == attempt.append.expected;
@@ -79,7 +79,7 @@ impl<'a, A: Handled> Group<'a, A> {
             self.publish(&read);
         }
         if let Err(refusal) = self.answer_known(&read, rows).await {
-            return self.stuck(refusal);
+            return self.stuck(&refusal);
         }
         // Those not found: every attempt so far expected a head that is past, and can never be written any more.
         self.members.retain(Pending::resolve);
@@ -88,7 +88,7 @@ impl<'a, A: Handled> Group<'a, A> {
         }
         let plan = match decide_group(self.desk, self.stream, &read, &mut self.members).await {
             Ok(plan) => plan,
-            Err(refusal) => return self.stuck(refusal),
+            Err(refusal) => return self.stuck(&refusal),
         };
         match plan {
             Plan::ReadAgain => Next::AfterPause,
@@ -163,7 +163,7 @@ impl<'a, A: Handled> Group<'a, A> {
         if !store.feeds_itself()
             && let Err(error) = self.put_hint(&attempt).await
         {
-            return self.not_sent(attempt, again, error.into());
+            return self.not_sent(attempt, again, &error.into());
         }
         hooks::fail_point("loader.hint.written");
         if !hooks::holds(Guard::PublishAfterCommit) {
@@ -204,13 +204,13 @@ impl<'a, A: Handled> Group<'a, A> {
                 }
                 Next::Finished
             }
-            Err(AppendError::DiskFull) => self.not_sent(attempt, again, Refusal::DiskFull),
-            Err(AppendError::NotAttempted(why)) => self.not_sent(attempt, again, Refusal::StoreUnavailable(why)),
+            Err(AppendError::DiskFull) => self.not_sent(attempt, again, &Refusal::DiskFull),
+            Err(AppendError::NotAttempted(why)) => self.not_sent(attempt, again, &Refusal::StoreUnavailable(why)),
         }
     }
 
     /// This attempt was not made: try again later, as long as somebody waits.
-    fn not_sent(&mut self, attempt: Box<Attempt<A>>, again: bool, why: Refusal) -> Next {
+    fn not_sent(&mut self, attempt: Box<Attempt<A>>, again: bool, why: &Refusal) -> Next {
         self.unknown = again.then_some(attempt);
         self.unmark(again);
         self.stuck(why)
@@ -231,12 +231,12 @@ impl<'a, A: Handled> Group<'a, A> {
     }
 
     /// The store does not answer, or not with what it should.
-    fn stuck(&mut self, refusal: Refusal) -> Next {
+    fn stuck(&mut self, refusal: &Refusal) -> Next {
         if matches!(refusal, Refusal::StoreUnavailable(_) | Refusal::DiskFull) {
             tracing::debug!(stream = %self.stream, reason = %refusal, "waiting for the store");
             return Next::AfterPause;
         }
-        if let Refusal::StoreDamaged(why) = &refusal {
+        if let Refusal::StoreDamaged(why) = refusal {
             tracing::error!(stream = %self.stream, why, "a stored stream cannot be read");
         }
         for member in self.members.drain(..) {

@@ -106,9 +106,8 @@ impl<A: Handled> Pending<A> {
 impl<A: Handled> Waiting<A> {
     /// The command's result, or at the cutoff what is known.
     pub(super) async fn result(self) -> Result<Done<A>, Refusal> {
-        match tokio::time::timeout_at(self.cutoff, self.reply).await {
-            Ok(Ok(result)) => return result,
-            Ok(Err(_)) | Err(_) => {}
+        if let Ok(Ok(result)) = tokio::time::timeout_at(self.cutoff, self.reply).await {
+            return result;
         }
         if self.mark.swap(GONE, Ordering::SeqCst) == SENT {
             return Err(Refusal::OutcomeUnknown(self.request_id));

@@ -11,6 +11,7 @@ use super::Desk;
 use super::group::Group;
 use super::pending::Pending;
 use crate::aggregate::Handled;
+use crate::config::Config;
 use crate::metric_definitions as metrics;
 use crate::refusal::Refusal;
 
@@ -24,6 +25,7 @@ const GROUP_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Queues<A: Handled> {
     stream_queue_max: usize,
     commands_max: usize,
+    command_bytes_max: usize,
     waiting: Mutex<Waiting<A>>,
 }
 
@@ -33,12 +35,19 @@ struct Waiting<A: Handled> {
     streams: HashMap<StreamId, VecDeque<Pending<A>>>,
     /// Commands that wait or run.
     commands: usize,
+    /// Their bytes.
+    bytes: usize,
 }
 
 impl<A: Handled> Queues<A> {
-    pub(super) fn new(stream_queue_max: usize, commands_max: usize) -> Self {
-        let waiting = Waiting { streams: HashMap::new(), commands: 0 };
-        Self { stream_queue_max, commands_max, waiting: Mutex::new(waiting) }
+    pub(super) fn new(config: &Config) -> Self {
+        let waiting = Waiting { streams: HashMap::new(), commands: 0, bytes: 0 };
+        Self {
+            stream_queue_max: config.stream_queue_max,
+            commands_max: config.commands_max,
+            command_bytes_max: config.command_bytes_max,
+            waiting: Mutex::new(waiting),
+        }
     }
 
     /// Queues a command; starts its stream's task if none runs.
@@ -46,7 +55,8 @@ impl<A: Handled> Queues<A> {
         let stream = pending.request.stream.clone();
         {
             let mut waiting = self.lock();
-            if waiting.commands >= self.commands_max {
+            let bytes = waiting.bytes.saturating_add(pending.request.len);
+            if waiting.commands >= self.commands_max || bytes > self.command_bytes_max {
                 return Err(Refusal::Overloaded("the process has as many commands under way as it may"));
             }
             if let Some(queue) = waiting.streams.get_mut(&stream) {
@@ -55,10 +65,12 @@ impl<A: Handled> Queues<A> {
                 }
                 queue.push_back(pending);
                 waiting.commands += 1;
+                waiting.bytes = bytes;
                 return Ok(());
             }
             waiting.streams.insert(stream.clone(), VecDeque::from([pending]));
             waiting.commands += 1;
+            waiting.bytes = bytes;
         }
         let task = Task { queues: Arc::clone(self), desk: Arc::clone(desk), stream, finished: false };
         drop(desk.tasks.run("loader.stream", task.run()));
@@ -112,7 +124,8 @@ impl<A: Handled> Task<A> {
         while let Some(members) = self.queues.take(&self.stream) {
             let count = members.len();
             metrics::group_begun(A::NAME, count);
-            let counted = Counted { queues: &self.queues, count };
+            let bytes = members.iter().map(|member| member.request.len).sum();
+            let counted = Counted { queues: &self.queues, count, bytes };
             // Whoever waits has left by then; a call of the store that hangs must not hold the stream for ever.
             let latest = members.iter().map(Pending::cutoff).max();
             let group = Group::new(&self.desk, &self.stream, members);
@@ -137,6 +150,7 @@ impl<A: Handled> Drop for Task<A> {
             let mut waiting = self.queues.lock();
             let left = waiting.streams.remove(&self.stream).unwrap_or_default();
             waiting.commands = waiting.commands.saturating_sub(left.len());
+            waiting.bytes = waiting.bytes.saturating_sub(left.iter().map(|pending| pending.request.len).sum());
             left
         };
         for pending in left {
@@ -149,11 +163,13 @@ impl<A: Handled> Drop for Task<A> {
 struct Counted<'a, A: Handled> {
     queues: &'a Queues<A>,
     count: usize,
+    bytes: usize,
 }
 
 impl<A: Handled> Drop for Counted<'_, A> {
     fn drop(&mut self) {
         let mut waiting = self.queues.lock();
         waiting.commands = waiting.commands.saturating_sub(self.count);
+        waiting.bytes = waiting.bytes.saturating_sub(self.bytes);
     }
 }

@@ -10,11 +10,13 @@ use tonic::Code;
 use crate::bench::{new_year, stream};
 use crate::rig::{Rig, create_tenant, fields, plan_document, refused, service};
 
+#[expect(clippy::unnecessary_wraps, reason = "it fills optional fields of requests")]
 fn of(kind: v1::StreamKind, id: &str) -> Option<v1::Stream> {
     Some(v1::Stream { kind: kind as i32, id: id.to_owned() })
 }
 
 /// New year's day plus that many days and a second.
+#[expect(clippy::unnecessary_wraps, reason = "it fills optional fields of requests")]
 fn day(days: i64) -> Option<Timestamp> {
     Some(Timestamp { seconds: new_year().seconds() + days * 86_400 + 1, nanos: 0 })
 }
@@ -139,7 +141,7 @@ fn said(document: &v1::TenantEntitlements) -> (bool, String, i64) {
         .find(|service| service.service == "reporting")
         .and_then(|service| service.features.iter().find(|feature| feature.feature == "exports"))
         .map_or((false, String::new()), |feature| (feature.entitled, feature.reason().as_str_name().to_owned()));
-    let users = document.limits.iter().find(|limit| limit.limit == "max_users").and_then(|limit| limit.value.clone());
+    let users = document.limits.iter().find(|limit| limit.limit == "max_users").and_then(|limit| limit.value);
     let users = match users {
         Some(v1::limit_entitlement::Value::Maximum(maximum)) => maximum,
         _ => -1,

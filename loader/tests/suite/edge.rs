@@ -158,7 +158,7 @@ async fn due_changes_are_recorded_by_the_system() {
     let bench = Bench::new();
     let loader = bench.furnished().await;
     loader.tenants().handle(create("acme", "r1")).await.unwrap();
-    let at = crate::bench::new_year().saturating_add(Duration::from_secs(600));
+    let at = crate::bench::new_year().saturating_add(Duration::from_mins(10));
     let change = tessera_core::tenant::Action::ChangePlan { choice: choice("silver"), at: Some(at) };
     loader.tenants().handle(ask("acme", change, "r2")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -169,7 +169,7 @@ async fn due_changes_are_recorded_by_the_system() {
     assert_eq!(state.0.unwrap().subscription.choice, choice("silver"));
     let cell = &bench.store.inner.cells(&stream("acme"))[2];
     assert_eq!(tessera_proto::storage::EventLink::decode(cell).unwrap().actor.as_str(), "system");
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(bench.stored("acme").1, 3, "once");
 }
 
@@ -179,7 +179,7 @@ async fn due_changes_of_other_loaders_are_found_by_a_lap() {
     // This one commits and records nothing.
     let idle = bench.loader().handle();
     crate::bench::furnish(&idle).await;
-    let until = crate::bench::new_year().saturating_add(Duration::from_secs(60));
+    let until = crate::bench::new_year().saturating_add(Duration::from_mins(1));
     for n in 0..40 {
         let tenant = format!("t{n}");
         idle.tenants().handle(create(&tenant, "r1")).await.unwrap();

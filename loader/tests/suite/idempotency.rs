@@ -146,7 +146,7 @@ async fn event_times_never_go_back() {
     let bench = Bench::new();
     let loader = bench.furnished().await;
     let created = loader.tenants().handle(create("acme", "r1")).await.unwrap();
-    bench.clock.set(crate::bench::new_year().saturating_sub(Duration::from_secs(60)));
+    bench.clock.set(crate::bench::new_year().saturating_sub(Duration::from_mins(1)));
     let other = bench.loader().handle();
     let renamed = other.tenants().handle(rename("acme", "x", "r2")).await.unwrap();
     let at = |done: &tessera_loader::handler::Done<TenantState>| done.state.0.as_ref().unwrap().updated_at;
@@ -175,7 +175,7 @@ async fn a_state_that_grows_too_large_is_refused() {
     assert!(overwritten.1);
     let other = bench.loader().handle();
     assert_eq!(reason(other.tenants().handle(rename("acme", "x", "r3")).await), "STATE_TOO_LARGE");
-    assert!(other.tenants().handle(ask("acme", Action::Resume(Default::default()), "r4")).await.is_ok());
+    assert!(other.tenants().handle(ask("acme", Action::Resume(std::collections::BTreeSet::default()), "r4")).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ mod edge;
 mod grouping;
 mod idempotency;
 mod import;
+mod metrics;
 mod outcomes;
 mod publishing;
 mod recording;

@@ -37,7 +37,7 @@ fn sweeper(bench: &Bench, page: usize) -> Sweeper {
         Arc::new(bench.store.inner.clone()),
         Arc::new(bench.feed.clone()),
         page,
-        Duration::from_secs(3_600),
+        Duration::from_hours(1),
     )
 }
 
@@ -97,7 +97,7 @@ async fn a_hint_outlives_an_attempt_that_is_late() {
     let mut asked = create("acme", "r1");
     asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
     assert!(loader.tenants().handle(asked).await.is_err());
-    sweeper(&bench, 100).pass(1, new_year().saturating_add(Duration::from_secs(3_600))).await.unwrap();
+    sweeper(&bench, 100).pass(1, new_year().saturating_add(Duration::from_hours(1))).await.unwrap();
     assert_eq!(hints(&bench).await.len(), 1, "it is not over an hour old");
     bench.store.inner.faults().release_late();
     sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
@@ -133,7 +133,7 @@ async fn a_hint_of_nothing_is_erased_after_an_hour() {
     let request_id = tessera_core::ids::RequestId::parse("r1").unwrap();
     let hint = Hint { stream: stream("acme"), request_id, head: 0, at: new_year() };
     bench.store.inner.put(&hint).await.unwrap();
-    let hour = Duration::from_secs(3_600);
+    let hour = Duration::from_hours(1);
     sweeper(&bench, 100).pass(1, new_year().saturating_add(hour)).await.unwrap();
     assert_eq!(hints(&bench).await, [hint]);
     sweeper(&bench, 100).pass(1, new_year().saturating_add(hour + Duration::from_nanos(1))).await.unwrap();

@@ -14,6 +14,7 @@ fn id() -> String {
 }
 
 /// New year's day plus that many days.
+#[expect(clippy::unnecessary_wraps, reason = "it fills optional fields of requests")]
 fn day(days: i64) -> Option<Timestamp> {
     Some(Timestamp { seconds: new_year().seconds() + days * 86_400, nanos: 0 })
 }
@@ -222,6 +223,23 @@ async fn a_whole_tenant_is_stated() {
     assert_eq!(fields(rig.tenants.state_tenant(v1::StateTenantRequest::default()).await), ["document"]);
 }
 
+/// Every tenant that a listing shows, page by page.
+async fn all(rig: &mut Rig, filter: v1::ListTenantsRequest) -> BTreeSet<String> {
+    let (mut found, mut token) = (BTreeSet::new(), String::new());
+    loop {
+        let asked = v1::ListTenantsRequest { page_token: token, ..filter.clone() };
+        let page = rig.tenants.list_tenants(asked).await.unwrap().into_inner();
+        assert!(page.tenants.len() <= 7);
+        for tenant in page.tenants {
+            assert!(found.insert(tenant.tenant_id), "listed twice");
+        }
+        token = page.next_page_token;
+        if token.is_empty() {
+            return found;
+        }
+    }
+}
+
 #[tokio::test]
 async fn listings_page_and_filter() {
     let mut rig = Rig::furnished().await;
@@ -239,21 +257,6 @@ async fn listings_page_and_filter() {
     retried.metadata_mut().insert("tessera-retry", "1".parse().unwrap());
     assert_eq!(refused(rig.tenants.delete_tenant(retried).await).0, Code::NotFound);
 
-    async fn all(rig: &mut Rig, filter: v1::ListTenantsRequest) -> BTreeSet<String> {
-        let (mut found, mut token) = (BTreeSet::new(), String::new());
-        loop {
-            let asked = v1::ListTenantsRequest { page_token: token, ..filter.clone() };
-            let page = rig.tenants.list_tenants(asked).await.unwrap().into_inner();
-            assert!(page.tenants.len() <= 7);
-            for tenant in page.tenants {
-                assert!(found.insert(tenant.tenant_id), "listed twice");
-            }
-            token = page.next_page_token;
-            if token.is_empty() {
-                return found;
-            }
-        }
-    }
     let filter = v1::ListTenantsRequest { page_size: 7, ..Default::default() };
     assert_eq!(all(&mut rig, filter.clone()).await.len(), 59);
     assert_eq!(all(&mut rig, v1::ListTenantsRequest { show_deleted: true, ..filter.clone() }).await.len(), 60);

@@ -10,6 +10,8 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, MessageDescriptor, R
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Timestamp, Value};
 
+use crate::digest::hexadecimal;
+
 /// The stored event message; `None` only if the descriptors were not those of this build.
 static EVENT: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
     let pool = DescriptorPool::decode(tessera_proto::FILE_DESCRIPTOR_SET).ok()?;
@@ -67,7 +69,7 @@ fn to_value(field: &Field) -> Value {
         Field::F32(value) => Kind::NumberValue(f64::from(*value)),
         Field::F64(value) => Kind::NumberValue(*value),
         Field::String(value) => Kind::StringValue(value.clone()),
-        Field::Bytes(value) => Kind::StringValue(value.iter().map(|byte| format!("{byte:02x}")).collect()),
+        Field::Bytes(value) => Kind::StringValue(hexadecimal(value)),
         Field::Message(message) => message_kind(message),
         Field::List(values) => Kind::ListValue(ListValue { values: values.iter().map(to_value).collect() }),
         Field::Map(entries) => {
