@@ -1,6 +1,6 @@
 //! The statements that write. All of them run inside a transaction of the writing thread.
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 use tessera_core::stream::StreamId;
 use tessera_ports::event_store::{Append, Head};
 use tessera_ports::hint_store::Hint;
@@ -103,9 +103,10 @@ pub(super) fn trim(connection: &Connection, feed: &mut Feed, rows_max: i64, remo
 
 /// Where the feed begins and ends; of an empty one: after nothing.
 pub(crate) fn feed_rows(connection: &Connection) -> rusqlite::Result<Feed> {
-    let mut select = connection.prepare("SELECT min(position), max(position) FROM change")?;
-    let rows =
-        select.query_row([], |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?))).optional()?.flatten();
+    // Two questions, each answered by one end of the table; asked as one they would be answered by going through it.
+    let mut select =
+        connection.prepare_cached("SELECT (SELECT min(position) FROM change), (SELECT max(position) FROM change)")?;
+    let rows = select.query_row([], |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?)))?;
     let (first, last) = rows.unwrap_or((1, 0));
     Ok(Feed { first, last })
 }
