@@ -247,10 +247,15 @@ async fn refused_at_two_loaders(guards: &[Guard]) -> usize {
         let chances =
             tessera_ports::memory::StoreChances { delay_max: Duration::from_millis(20), answer_lost: 300, ..Default::default() };
         bench.store.inner.faults().seed(seed, chances);
-        let asked = [one.tenants(), other.tenants()].map(|tenants| tenants.handle(create("acme", "r1")));
-        let results = futures::future::join_all(asked).await;
+        let first = one.tenants().handle(create("acme", "r1"));
+        // Sooner or later, so that some seed lets the first commit between any two steps of the second.
+        let second = async {
+            tokio::time::sleep(Duration::from_millis(seed * 4)).await;
+            other.tenants().handle(create("acme", "r1")).await
+        };
+        let (first, second) = tokio::join!(first, second);
         assert_eq!(bench.stored("acme").1, 1, "seed {seed}");
-        refused += results.iter().filter(|result| matches!(result, Err(Refusal::Rejected(_)))).count();
+        refused += [first, second].iter().filter(|result| matches!(result, Err(Refusal::Rejected(_)))).count();
     }
     refused
 }
