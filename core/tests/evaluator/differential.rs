@@ -34,9 +34,9 @@ struct Seen {
 
 #[test]
 fn the_fast_evaluator_answers_as_the_reference() {
-    let cases = number("TESSERA_DIFFERENTIAL_CASES").unwrap_or(CASES);
+    let cases = setting("TESSERA_DIFFERENTIAL_CASES").unwrap_or(CASES);
     // A new seed every time: what one run does not meet, another does.
-    let first_seed = number("TESSERA_DIFFERENTIAL_SEED").unwrap_or_else(|| RandomState::new().hash_one("seed") >> 16);
+    let first_seed = setting("TESSERA_DIFFERENTIAL_SEED").unwrap_or_else(|| RandomState::new().hash_one("seed") >> 16);
     println!("TESSERA_DIFFERENTIAL_SEED={first_seed} TESSERA_DIFFERENTIAL_CASES={cases}");
     let mut seen = Seen::default();
     for seed in first_seed.. {
@@ -56,17 +56,17 @@ fn the_fast_evaluator_answers_as_the_reference() {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
+fn setting(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-fn one_stage(seed: u64, seen: &mut Seen) {
-    let mut rng = random::source(seed);
+fn one_stage(number: u64, seen: &mut Seen) {
+    let mut rng = random::source(number);
     let stage = random::stage(&mut rng);
     for _ in 0..TENANTS_PER_STAGE {
         let tenant = random::tenant(&mut rng, &stage);
         let row = TenantRow::compile(&stage.tables, 1, &tenant).unwrap();
-        let pair = Pair { seed, stage: &stage, tenant: &tenant, row: &row };
+        let pair = Pair { seed: number, stage: &stage, tenant: &tenant, row: &row };
         for _ in 0..TIMES_PER_TENANT {
             let now = random::time(&mut rng);
             for _ in 0..QUESTIONS_PER_TIME {
@@ -92,12 +92,13 @@ impl Pair<'_> {
     fn compare(&self, query: &Query<'_>, now: Timestamp, seen: &mut Seen) {
         let fast = self.ask(query, now);
         let slow = reference::check(&world(self.stage), Some(self.tenant), query, now);
-        if !agree(&fast, &slow, now) {
-            panic!(
-                "seed {}: {query:?} at {now:?}\nfast {fast:#?}\nreference {slow:#?}\ntenant {:#?}\n{:#?}",
-                self.seed, self.tenant, self.stage
-            );
-        }
+        assert!(
+            agree(&fast, &slow, now),
+            "seed {}: {query:?} at {now:?}\nfast {fast:#?}\nreference {slow:#?}\ntenant {:#?}\n{:#?}",
+            self.seed,
+            self.tenant,
+            self.stage
+        );
         seen.cases += 1;
         *seen.reasons.entry(slow.reason).or_default() += 1;
         seen.changing += u64::from(slow.valid_until.is_some());

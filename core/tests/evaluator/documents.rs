@@ -111,7 +111,7 @@ fn the_tag_changes_with_every_part_of_the_document() {
             d.services.get_mut("reporting").unwrap().features.get_mut("mail").unwrap().reason = Reason::Disabled;
         }),
         ("a feature's add-on", |d| {
-            d.services.get_mut("reporting").unwrap().features.get_mut("mail").unwrap().add_on = Some(id("e"))
+            d.services.get_mut("reporting").unwrap().features.get_mut("mail").unwrap().add_on = Some(id("e"));
         }),
         ("a feature under another service", |d| {
             let mail = d.services.get_mut("reporting").unwrap().features.remove("mail").unwrap();

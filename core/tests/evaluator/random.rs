@@ -73,17 +73,17 @@ fn apply_offers(rng: &mut StdRng, stage: &mut Stage, seq: u64, last: bool) {
     };
     let part = |rng: &mut StdRng, whole: &Plan, applied: Option<u64>| {
         // Versions are only ever added.
-        let least = if applied.is_some() || last { whole.versions.len() } else { rng.random_range(0..=whole.versions.len()) };
-        let versions = whole.versions.iter().take(least).map(|version| (*version.document).clone());
+        let count = if applied.is_some() || last { whole.versions.len() } else { rng.random_range(0..=whole.versions.len()) };
+        let versions = whole.versions.iter().take(count).map(|version| (*version.document).clone());
         plan_of(versions.collect())
     };
     for (id, plan) in &stage.plans {
-        let state = part(rng, plan, stage.tables.plan_seq(id));
-        accept(stage.tables.set_plan(id, seq, Some(&state)));
+        let so_far = part(rng, plan, stage.tables.plan_seq(id));
+        accept(stage.tables.set_plan(id, seq, Some(&so_far)));
     }
     for (id, add_on) in &stage.add_ons {
-        let state = part(rng, add_on, stage.tables.add_on_seq(id));
-        accept(stage.tables.set_add_on(id, seq, Some(&state)));
+        let so_far = part(rng, add_on, stage.tables.add_on_seq(id));
+        accept(stage.tables.set_add_on(id, seq, Some(&so_far)));
     }
 }
 
@@ -183,8 +183,8 @@ pub(crate) fn tenant(rng: &mut StdRng, stage: &Stage) -> Tenant {
 
 fn choice(rng: &mut StdRng, stage: &Stage) -> PlanChoice {
     let plans: Vec<_> = stage.plans.iter().collect();
-    let (plan, state) = plans.choose(rng).unwrap();
-    PlanChoice { plan: (*plan).clone(), version: version(rng, state) }
+    let (id, plan) = plans.choose(rng).unwrap();
+    PlanChoice { plan: (*id).clone(), version: version(rng, plan) }
 }
 
 fn version(rng: &mut StdRng, offer: &Plan) -> VersionChoice {

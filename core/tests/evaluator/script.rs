@@ -291,7 +291,9 @@ pub(crate) fn render(decision: &Decision, explain: bool) -> String {
         None => {}
         Some(Detail::Override { target, until, reason }) => {
             write!(line, " by override {target}: {reason}").unwrap();
-            until.iter().for_each(|until| write!(line, ", ends {}", show_time(*until)).unwrap());
+            if let Some(until) = until {
+                write!(line, ", ends {}", show_time(*until)).unwrap();
+            }
         }
         Some(Detail::AddOn(add_on)) => write!(line, " by {add_on}").unwrap(),
         Some(Detail::Suspensions(reasons)) => {
