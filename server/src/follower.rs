@@ -49,8 +49,8 @@ enum Event {
     Ranges(Generation, Vec<ScanRange>),
     /// A page of a hydrating scan.
     HydrationPage(Generation, Page),
-    /// The ends after the scan.
-    EndsAfter(Generation, Vec<Position>),
+    /// The store's epoch and the ends of the feed after the scan.
+    EndsAfter(Generation, Epoch, Vec<Position>),
     /// Parked rows have been waited for long enough.
     ParkedLongEnough(Generation),
     /// Records of a partition.
@@ -150,7 +150,7 @@ impl Follower {
             Event::Begun(beginning) => self.begun(*beginning),
             Event::Ranges(generation, ranges) => self.hydration_ranges(generation, ranges),
             Event::HydrationPage(generation, page) => self.hydration_page(generation, page),
-            Event::EndsAfter(generation, ends) => self.ends_after(generation, ends),
+            Event::EndsAfter(generation, epoch, ends) => self.ends_after(generation, epoch, ends),
             Event::ParkedLongEnough(generation) => self.parked_long_enough(generation),
             Event::Tail(generation, partition, result) => self.tailed(generation, partition, result),
             Event::Lap(generation, ranges) => self.lap_begins(generation, ranges),

@@ -5,7 +5,7 @@
 //! - `consistency`: how new an answer must be, and the waiting for it;
 //! - `decide`, `wire`: from a question to an encoded answer;
 //! - `service`: `tessera.v1.EntitlementService`;
-//! - [`build`]: all of it put together.
+//! - [`build`]: all of it put together; [`process`]: as a process of its own.
 //!
 //! It never writes and never waits for the control plane: with every dependency down it goes on answering and says how old its
 //! data is.
@@ -21,6 +21,7 @@ mod follower;
 mod hub;
 mod matrix;
 pub mod metric_definitions;
+pub mod process;
 mod service;
 mod shared;
 mod wire;

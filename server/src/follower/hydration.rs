@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tessera_core::stream::StreamKind;
+use tessera_core::stream::{Epoch, StreamKind};
 use tessera_ports::change_feed::{ChangeFeed, Position, Topic};
 use tessera_ports::event_store::{EventStore, ReadError, ScanRange, StoreIdentity};
 use tessera_ports::hooks::{self, Guard};
@@ -63,6 +63,15 @@ enum NotYet {
     Feed(#[from] tessera_ports::change_feed::FeedError),
 }
 
+impl NotYet {
+    fn count(&self, metrics: &Metrics) {
+        match self {
+            Self::Store(_) => metrics.store_errors.increment(1),
+            Self::Feed(_) => metrics.feed_errors.increment(1),
+        }
+    }
+}
+
 impl Follower {
     /// Begins a hydration, unless one is just beginning.
     pub(super) fn begin(&mut self, cause: &'static str) {
@@ -77,10 +86,7 @@ impl Follower {
                 match beginning(generation, cause, &*store, &*feed).await {
                     Ok(beginning) => return Event::Begun(Box::new(beginning)),
                     Err(error) => {
-                        match error {
-                            NotYet::Store(_) => metrics.store_errors.increment(1),
-                            NotYet::Feed(_) => metrics.feed_errors.increment(1),
-                        }
+                        error.count(&metrics);
                         debug!(%error, "hydration cannot begin yet");
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
@@ -189,13 +195,13 @@ impl Follower {
             return;
         }
         hydration.stage = Stage::Ending;
-        let (feed, metrics) = (Arc::clone(&self.feed), self.shared.metrics.clone());
+        let (store, feed, metrics) = (Arc::clone(&self.store), Arc::clone(&self.feed), self.shared.metrics.clone());
         self.errand(async move {
             loop {
-                match feed.ends().await {
-                    Ok(ends) => return Event::EndsAfter(generation, ends),
+                match after_scan(&*store, &*feed).await {
+                    Ok((epoch, ends)) => return Event::EndsAfter(generation, epoch, ends),
                     Err(error) => {
-                        metrics.feed_errors.increment(1);
+                        error.count(&metrics);
                         debug!(%error, "cannot note the ends");
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
@@ -265,7 +271,13 @@ impl Follower {
         }
     }
 
-    pub(super) fn ends_after(&mut self, generation: Generation, ends: Vec<Position>) {
+    /// `epoch` is the store's once the scan was over. If it is a newer one, the scan has read two stores and found all of neither:
+    /// this hydration never ends, and the matrix of the newer epoch is made beside.
+    pub(super) fn ends_after(&mut self, generation: Generation, epoch: Epoch, ends: Vec<Position>) {
+        let scanned = self.session(generation).map(|session| session.epoch());
+        if scanned != Some(epoch) && hooks::holds(Guard::HydrationInOneEpoch) {
+            return self.newer_epoch(epoch);
+        }
         let Some(session) = self.session(generation) else { return };
         let Some(hydration) = session.hydration.as_mut() else { return };
         if !hooks::holds(Guard::PositionsBeforeScan) {
@@ -359,6 +371,12 @@ impl Session {
             writer: self.writer,
         }
     }
+}
+
+/// The epoch that the whole scan was in, if it is still the one it began in; then the ends.
+async fn after_scan(store: &dyn EventStore, feed: &dyn ChangeFeed) -> Result<(Epoch, Vec<Position>), NotYet> {
+    let identity = store.identity().await?;
+    Ok((identity.epoch, feed.ends().await?))
 }
 
 /// The ends come last: whatever is committed later is in the scan or behind them.

@@ -1,0 +1,24 @@
+//! `tessera-server`: the data plane as a process of its own. The one place of it that names backends.
+
+use std::process::ExitCode;
+
+use futures::FutureExt as _;
+use tessera_ports::IdSource;
+use tessera_server::process::{self, Opened};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    process::run(std::env::args_os(), open)
+}
+
+fn open(config: &tessera_backends::Config, ids: &dyn IdSource) -> anyhow::Result<Opened> {
+    config.validate().map_err(anyhow::Error::msg)?;
+    if !config.is_shared() {
+        tracing::warn!("these backends are for one process: no loader can write while this one runs; `tessera dev` is both");
+    }
+    let backends = tessera_backends::open(config, ids)?;
+    let fatal = backends.fatal.wait().map(|reason| reason.to_string()).boxed();
+    Ok(Opened { store: backends.store, feed: backends.feed, fatal })
+}
