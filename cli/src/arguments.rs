@@ -7,8 +7,8 @@ use crate::commands::apply::ApplyArguments;
 use crate::commands::audit::AuditCommand;
 use crate::commands::catalog::CatalogCommand;
 use crate::commands::check::{CheckArguments, Freshness};
-use crate::commands::data::DigestArguments;
-// use crate::commands::dev::DevArguments;
+use crate::commands::data::{DigestArguments, MigrateArguments};
+use crate::commands::dev::DevArguments;
 use crate::commands::export::ExportArguments;
 use crate::commands::import::WholeImport;
 use crate::commands::offer::OfferCommand;
@@ -37,7 +37,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run data plane and control plane in one process over an embedded database
-    // Dev(DevArguments),
+    Dev(DevArguments),
     /// Ask whether a tenant may use a feature
     Check(CheckArguments),
     /// Ask the same, and see every step of the decision
@@ -70,7 +70,7 @@ pub enum Command {
     /// Read what export wrote: catalog, plans and add-ons as apply does, then all tenants over one stream
     Import(WholeImport),
     /// Bring the database of a data directory up to this version, and say which it is
-    // Migrate(MigrateArguments),
+    Migrate(MigrateArguments),
     /// Digest of the store; equal to that of every server when nothing is under way
     Digest(DigestArguments),
     /// Who changed what; whether the log is what was written

@@ -5,7 +5,7 @@ pub mod audit;
 pub mod catalog;
 pub mod check;
 pub mod data;
-// pub mod dev;
+pub mod dev;
 pub mod export;
 pub mod import;
 pub mod offer;

@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::arguments::{Arguments, Command};
 use crate::commands::check::Verdict;
-use crate::commands::{self, apply, audit, catalog, check, data, export, import, offer, tenant, watch};
+use crate::commands::{self, apply, audit, catalog, check, data, dev, export, import, offer, tenant, watch};
 use crate::console::Console;
 use crate::document;
 use crate::offers::OfferKind;
@@ -50,7 +50,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verdict::Denied => ExitCode::from(DENIED),
     };
     match command {
-        //         Command::Dev(arguments) => dev::run(&console, arguments).await,
+        Command::Dev(arguments) => dev::run(&console, arguments).await,
         Command::Check(arguments) => check::check(&place.planes()?, &console, arguments, false).await.map(verdict),
         Command::Explain(arguments) => check::check(&place.planes()?, &console, arguments, true).await.map(verdict),
         Command::List { tenant, freshness } => check::list(&place.planes()?, &console, tenant, &freshness).await.map(done),
@@ -62,7 +62,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Apply(arguments) => apply::run(&place.planes()?, &console, arguments).await.map(done),
         Command::Export(arguments) => export::run(&place.planes()?, &console, arguments).await.map(done),
         Command::Import(arguments) => import::whole(&place.planes()?, &console, arguments).await.map(done),
-        //         Command::Migrate(arguments) => data::migrate(&console, arguments).await.map(done),
+        Command::Migrate(arguments) => data::migrate(&console, arguments).await.map(done),
         Command::Digest(arguments) => data::digest(&place.addresses()?, &console, arguments).await.map(done),
         Command::Audit(command) => audit::run(&place.planes()?, &console, command).await.map(done),
         Command::Completions { shell } => commands::completions(&console, shell, Arguments::command()).map(done),

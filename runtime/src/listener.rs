@@ -101,11 +101,14 @@ impl ListenerConfig {
     }
 }
 
-/// Takes an address for gRPC; port 0 takes any free port. Refuses everything but loopback.
+/// Whether gRPC may listen there: refuses everything but loopback.
+pub fn permit(address: SocketAddr) -> Result<(), Error> {
+    if address.ip().is_loopback() { Ok(()) } else { Err(Error::BeyondLoopback(address)) }
+}
+
+/// Takes an address for gRPC that [`permit`] permits; port 0 takes any free port.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    if !address.ip().is_loopback() {
-        return Err(Error::BeyondLoopback(address));
-    }
+    permit(address)?;
     bind_anywhere(address).await
 }
 

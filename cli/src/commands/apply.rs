@@ -45,7 +45,7 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ApplyArguments) 
         (documents, Vec::new())
     };
     let steps = apply::compare(planes, documents).await?;
-    console.print(&preview(&steps, &many, console.colours()))?;
+    console.answer(&outline(&steps, many.len()), || preview(&steps, &many, console.colours()))?;
     let changes = steps.iter().filter(|step| step.changes()).count();
     if arguments.dry_run || changes + many.len() == 0 {
         return Ok(());
@@ -55,7 +55,17 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ApplyArguments) 
     if !many.is_empty() {
         import::located(planes, console, many).await?;
     }
+    console.note("applied");
     Ok(())
+}
+
+/// What will be done, for programs.
+fn outline(steps: &[Step], many: usize) -> serde_json::Value {
+    let one = |step: &Step| {
+        let document = &step.located.document;
+        serde_json::json!({ "kind": document.kind().key(), "id": document.id(), "action": step.verb() })
+    };
+    serde_json::json!({ "documents": steps.iter().map(one).collect::<Vec<_>>(), "tenantsToImport": many })
 }
 
 /// Does what the steps say, catalog, plans and add-ons one after the other, tenants several at a time.

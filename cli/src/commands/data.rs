@@ -1,9 +1,11 @@
 //! `migrate` and `digest`: the store itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use tessera_backends::SqliteConfig;
+use tessera_runtime::clock::SystemIds;
 
 use crate::connection::Addresses;
 use crate::console::{Console, facts};
@@ -25,10 +27,40 @@ pub struct DigestArguments {
     data: Option<PathBuf>,
 }
 
+/// Takes the data directory for this process, and brings its database up to date.
+fn open(folder: &Path) -> anyhow::Result<tessera_backends::Backends> {
+    let config = tessera_backends::Config::Sqlite(SqliteConfig::new(folder));
+    Ok(tokio::task::block_in_place(|| tessera_backends::open(&config, &SystemIds))?)
+}
+
+/// `tessera migrate`.
+pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::Result<()> {
+    let backends = open(&arguments.data)?;
+    let identity = backends.store.identity().await?;
+    let value = serde_json::json!({
+        "data": arguments.data.display().to_string(),
+        "database": identity.store,
+        "epoch": identity.epoch,
+        "software": env!("CARGO_PKG_VERSION"),
+    });
+    console.answer(&value, || {
+        facts(&[
+            ("data", arguments.data.display().to_string()),
+            ("database", identity.store.clone()),
+            ("epoch", identity.epoch.to_string()),
+            ("software", env!("CARGO_PKG_VERSION").to_owned()),
+            ("schema", "up to date".to_owned()),
+        ])
+    })
+}
+
 /// `tessera digest`.
 pub async fn digest(addresses: &Addresses, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
     let digest = match arguments.data {
-        Some(_) => anyhow::bail!("soon"),
+        Some(folder) => {
+            let backends = open(&folder)?;
+            tessera_loader::service::store_digest(&*backends.store).await?
+        }
         None => {
             let body = pages::get(&addresses.http, "/digest/store").await?;
             serde_json::from_str(&body).with_context(|| format!("the page at `{}` has no digest: {body}", addresses.http))?

@@ -1,3 +1,6 @@
+#!/bin/sh
+# A whole tenant in one command. Running it again does it once.
+exec grpcurl -plaintext -d @ "${TESSERA_CONTROL_ADDR:-127.0.0.1:7401}" tessera.v1.TenantService/StateTenant <<'EOF'
 {
   "document": {
     "tenant_id": "stated",
@@ -16,3 +19,4 @@
   },
   "request_id": "example-state-stated"
 }
+EOF

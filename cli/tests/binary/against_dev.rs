@@ -1,0 +1,179 @@
+//! Commands against a running process, in the order in which somebody might try them.
+
+use std::path::Path;
+
+use super::dev::{Dev, tessera};
+
+#[test]
+fn a_tenants_life_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(folder.path());
+    let status = |dev: &Dev| dev.json(&["tenant", "show", "t"])["tenant"]["status"].clone();
+
+    let created = dev.json(&["tenant", "create", "t", "--plan", "gold@1", "--trial=10d", "--label", "a=b", "--yes"]);
+    assert_eq!(created["tenant"]["subscription"]["pinnedVersion"], 1);
+    assert_eq!(created["tenant"]["trialsUsed"], serde_json::json!(["gold"]));
+    let revision = created["revision"].as_str().unwrap();
+    let checked = dev.json(&["check", "t", "reporting", "exports", "--at-least", revision]);
+    assert_eq!((&checked["entitled"], &checked["planVersion"]), (&true.into(), &1.into()));
+
+    dev.good(&["tenant", "trial", "end", "t", "--convert", "--yes"]);
+    dev.good(&["tenant", "suspend", "t", "--reason", "fraud", "--yes"]);
+    assert_eq!(status(&dev), "TENANT_STATUS_SUSPENDED");
+    let denied = dev.run(&["check", "t", "reporting", "exports", "--fully-consistent"]);
+    assert_eq!(denied.code, Some(3), "{denied:?}");
+    assert!(denied.out.starts_with("denied  TENANT_SUSPENDED\n") && denied.out.contains("fraud"), "{denied:?}");
+    dev.good(&["tenant", "resume", "t", "--reason", "fraud", "--yes"]);
+
+    let scheduled = dev.json(&["tenant", "change-plan", "t", "silver", "--at", "2099-01-01T00:00:00Z", "--yes"]);
+    let number = scheduled["tenant"]["subscription"]["scheduled"][0]["id"].to_string();
+    let undone = dev.json(&["tenant", "change-plan", "t", "--undo", &number, "--yes"]);
+    assert_eq!(undone["tenant"]["subscription"]["scheduled"], serde_json::json!([]));
+    dev.good(&["tenant", "cancel", "t", "--at", "2099-01-01T00:00:00Z", "--yes"]);
+    dev.good(&["tenant", "cancel", "t", "--undo", "--yes"]);
+
+    dev.good(&["tenant", "add-on", "attach", "t", "extra-seats", "--quantity", "3", "--yes"]);
+    let limited = dev.json(&["check", "t", "reporting", "--limit", "max_users=1,used=1299", "--fully-consistent"]);
+    assert_eq!((&limited["entitled"], &limited["limit"]["remaining"]), (&true.into(), &"1".into()));
+    dev.good(&["tenant", "add-on", "detach", "t", "extra-seats", "--yes"]);
+
+    let set = ["tenant", "override", "set", "t", "--reason", "test", "--yes"];
+    let feature = ["--service", "reporting", "--feature", "custom-reports"];
+    dev.good(&[&set[..], &feature, &["--grant"]].concat());
+    dev.good(&[&set[..], &["--limit", "max_users", "--maximum", "unlimited"]].concat());
+    let explained = dev.good(&["explain", "t", "reporting", "custom-reports", "--fully-consistent"]);
+    assert!(explained.contains("GRANTED_BY_OVERRIDE") && explained.contains("grant override  matched"), "{explained}");
+    dev.good(&[&["tenant", "override", "remove", "t", "--yes"][..], &feature].concat());
+
+    let events = dev.json(&["audit", "list", "--tenant", "t"]);
+    assert!(events["events"].as_array().is_some_and(|events| events.len() >= 10), "{events}");
+    assert_eq!(dev.json(&["audit", "verify"])["problems"], serde_json::json!([]));
+    assert!(dev.good(&["tenant", "at", "t", "2098-01-01T00:00:00Z"]).contains("max_users"));
+    assert!(dev.bad(&["tenant", "at", "t", "2001-01-01T00:00:00Z"]).contains("TENANT_NOT_FOUND"));
+
+    dev.good(&["tenant", "delete", "t", "--yes"]);
+    assert!(dev.bad(&["tenant", "show", "t"]).contains("TENANT_NOT_FOUND"));
+    assert_eq!(dev.json(&["tenant", "show", "t", "--deleted"])["tenant"]["status"], "TENANT_STATUS_DELETED");
+    let listed = dev.good(&["tenant", "list", "--label", "region=us", "--plan", "gold"]);
+    assert!(listed.contains("initech") && !listed.contains("acme"), "{listed}");
+    dev.stop();
+}
+
+#[test]
+fn a_request_id_makes_a_change_happen_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(folder.path());
+    let create = ["tenant", "create", "--plan", "gold", "--title", "A", "--request-id", "r-1", "--yes"];
+    let first = dev.json(&create);
+    let again = dev.json(&create);
+    assert_eq!(first["tenant"]["tenantId"], again["tenant"]["tenantId"]);
+    assert_eq!((&first["idempotentReplay"], &again["idempotentReplay"]), (&false.into(), &true.into()));
+    let other = ["tenant", "create", "--plan", "silver", "--request-id", "r-1", "--yes"];
+    assert!(dev.bad(&other).contains("REQUEST_ID_REUSED"));
+    dev.stop();
+}
+
+#[test]
+fn apply_shows_what_differs_and_does_only_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(&folder.path().join("data"));
+    assert_eq!(dev.good(&["apply", "-f", "examples/quickstart"]), "0 to create, 0 to change, 36 unchanged\n");
+
+    let file = write(
+        folder.path(),
+        "a.yaml",
+        "plan: small\nservices: {reporting: {features: [exports]}}\n---\ntenant: t\nplan: small\n",
+    );
+    let shown = dev.good(&["apply", "-f", &file, "--dry-run"]);
+    assert!(shown.contains("plan `small`: create") && shown.contains("+ tenant: t"), "{shown}");
+    assert!(dev.bad(&["plan", "show", "small"]).contains("there is no plan `small`"), "a dry run does nothing");
+    assert!(dev.bad(&["apply", "-f", &file]).contains("--yes"), "nobody is there to ask");
+    dev.good(&["apply", "-f", &file, "--yes"]);
+    assert_eq!(dev.good(&["apply", "-f", &file, "--yes"]), "0 to create, 0 to change, 2 unchanged\n");
+
+    let file = write(folder.path(), "b.yaml", "plan: small\nservices: {reporting: {features: [dashboards]}}\n");
+    let shown = dev.good(&["apply", "-f", &file, "--yes"]);
+    assert!(shown.contains("plan `small`: publish version 2"), "{shown}");
+    assert!(shown.contains("-     - exports") && shown.contains("+     - dashboards"), "{shown}");
+    let difference = dev.good(&["plan", "diff", "small", "--from", "1", "--to", "2"]);
+    assert!(difference.contains("+     - dashboards"), "{difference}");
+
+    // An archived plan stays as it is, and an equal document is no reason to complain.
+    dev.good(&["plan", "archive", "small", "--yes"]);
+    dev.good(&["apply", "-f", &file, "--yes"]);
+    let file = write(folder.path(), "c.yaml", "plan: small\n");
+    let refused = dev.bad(&["apply", "-f", &file, "--yes"]);
+    assert!(refused.contains("c.yaml:1: plan `small`: it is archived"), "{refused}");
+
+    // Kill switches are no part of documents.
+    dev.good(&["catalog", "disable", "reporting", "exports", "--reason", "broken", "--yes"]);
+    dev.good(&["apply", "-f", "examples/quickstart", "--yes"]);
+    assert!(dev.good(&["catalog", "show", "reporting"]).contains("disabled: broken"));
+    dev.good(&["catalog", "enable", "reporting", "exports", "--yes"]);
+
+    // What is not registered is refused by field, and what came before it stays.
+    let file = write(folder.path(), "d.yaml", "plan: other\nlimits: {max_cats: 1}\n");
+    let refused = dev.bad(&["apply", "-f", &file, "--yes"]);
+    assert!(refused.contains("d.yaml:1: plan `other`") && refused.contains("max_cats"), "{refused}");
+    dev.stop();
+}
+
+#[test]
+fn many_tenants_are_imported_and_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(&folder.path().join("data"));
+    let many: String = (0..3_000).map(|n| format!("---\ntenant: many-{n}\nplan: bronze\n")).collect();
+    let file = write(folder.path(), "many.yaml", &many);
+    let first = dev.good(&["tenant", "import", &file, "--import-id", "i-1", "--yes"]);
+    assert_eq!(first, "3000 created or changed, 0 unchanged, 0 refused\n");
+    let again = dev.json(&["tenant", "import", &file, "--yes"]);
+    assert_eq!((&again["appliedThroughRow"], &again["unchanged"]), (&"3000".into(), &"3000".into()));
+    let refused = dev.run(&["tenant", "import", "examples/quickstart/40-tenants.yaml", "--mode", "create-only", "--yes"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.out.contains("tenant 1 `acme`") && refused.err.contains("13 tenants were refused"), "{refused:?}");
+    assert!(dev.bad(&["tenant", "import", "examples/quickstart", "--yes"]).contains("only tenants are imported"));
+
+    let export = folder.path().join("export.yaml");
+    dev.good(&["export", "--out", export.to_str().unwrap()]);
+    let digest = dev.good(&["digest"]);
+    assert!(digest.contains("3013"), "{digest}");
+    dev.stop();
+
+    // The export makes an empty store say the same.
+    let dev = Dev::ready(&folder.path().join("other"));
+    dev.good(&["import", export.to_str().unwrap(), "--yes"]);
+    assert!(dev.good(&["export"]) == std::fs::read_to_string(&export).unwrap(), "the exports differ");
+    dev.stop();
+}
+
+#[test]
+fn the_store_can_be_looked_at_when_nobody_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let dev = Dev::ready(folder.path());
+    let running = dev.json(&["digest"]);
+    let refused = dev.bad(&["digest", "--data", data]);
+    assert!(refused.contains("in use by another process") && refused.contains(data), "{refused}");
+    dev.stop();
+    let said = tessera(&["digest", "--data", data, "-o", "json"], &[]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&said.out).unwrap(), running, "{said:?}");
+    let said = tessera(&["migrate", "--data", data], &[]);
+    assert!(said.code == Some(0) && said.out.contains("up to date"), "{said:?}");
+}
+
+#[test]
+fn a_watch_prints_documents() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(folder.path());
+    let watched = dev.good(&["watch", "acme", "hooli", "--count", "2", "-o", "json"]);
+    let tenants: Vec<serde_json::Value> = watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(tenants.len(), 2, "{watched}");
+    assert!(tenants.iter().any(|line| line["document"]["tenantId"] == "acme"), "{watched}");
+    dev.stop();
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}

@@ -1,0 +1,106 @@
+//! Mistakes on the command line: each is answered with 1 and words that say what is allowed. Nothing listens anywhere.
+
+use super::dev::tessera;
+
+/// Arguments, and what the answer has.
+const TABLE: &[(&[&str], &[&str])] = &[
+    (&["chek", "acme"], &["unrecognized subcommand 'chek'", "check"]),
+    (&["check", "acme"], &["<SERVICE>"]),
+    (&["check", "a", "b", "--limit", "x"], &["`x` is not a limit check", "NAME=AMOUNT"]),
+    (&["check", "a", "b", "--at-least", "*"], &["`*` is not a revision", "base64"]),
+    (&["check", "a", "b", "--at-least", "QQ==", "--fully-consistent"], &["cannot be used with"]),
+    (&["check", "a", "b", "-o", "xml"], &["'xml'", "table, json, yaml"]),
+    (&["check", "a", "b", "--timeout", "soon"], &["`soon` is not a length of time"]),
+    (&["check", "a", "b", "--data-addr", "http://"], &["`http://` is not an address", "127.0.0.1:7400"]),
+    (&["check", "a", "b", "--data-addr", "127.0.0.1:1"], &["cannot reach the data plane at `127.0.0.1:1`", "tessera dev"]),
+    (&["plan", "list", "--control-addr", "127.0.0.1:1"], &["cannot reach the control plane", "--control-addr"]),
+    (&["digest", "--http-addr", "127.0.0.1:1"], &["cannot reach the pages at `127.0.0.1:1`", "--http-addr"]),
+    (&["check", "a", "b", "--config", "/nonexistent.toml"], &["/nonexistent.toml"]),
+    (&["tenant", "at", "acme", "yesterday"], &["`yesterday` is not a time", "RFC 3339"]),
+    (&["tenant", "create", "acme", "--plan", "gold@0"], &["`0` is not a version"]),
+    (&["tenant", "change-plan", "acme", "gold", "--yes", "--undo", "1"], &["cannot be used with"]),
+    (&["tenant", "trial", "end", "acme"], &["--convert"]),
+    (&["tenant", "override", "set", "acme", "--service", "a", "--reason", "r"], &["--grant"]),
+    (&["tenant", "override", "set", "acme", "--limit", "a", "--maximum", "-1", "--reason", "r"], &["-1"]),
+    (&["tenant", "delete", "acme"], &["no terminal to ask on", "--yes"]),
+    (&["catalog", "disable", "reporting", "--reason", "r"], &["no terminal to ask on", "--yes"]),
+    (&["apply"], &["--file <FILES>"]),
+    (&["apply", "-f", "/nonexistent.yaml"], &["/nonexistent.yaml"]),
+    (&["apply", "-f", "examples/quickstart", "--control-addr", "127.0.0.1:1"], &["cannot reach the control plane"]),
+    (&["dev", "--data-listen", "0.0.0.0:0"], &["--data-listen", "0.0.0.0:0", "loopback"]),
+    (&["dev", "--control-listen", "[::]:0"], &["--control-listen", "loopback"]),
+    (&["dev", "--apply", "/nonexistent.yaml"], &["/nonexistent.yaml"]),
+    (&["dev", "--log", "tessera=loud"], &["`tessera=loud` is not a log filter"]),
+    (&["dev", "--log-format", "xml"], &["`xml` is not a log format", "text and json"]),
+    (&["dev", "--settings", "/nonexistent.toml"], &["/nonexistent.toml"]),
+];
+
+#[test]
+fn each_is_answered_in_words_that_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().to_str().unwrap();
+    let mut failures = Vec::new();
+    for (arguments, expected) in TABLE {
+        let said = tessera(arguments, &[("HOME", home)]);
+        if said.code != Some(1) || !said.out.is_empty() {
+            failures.push(format!("{arguments:?}: {said:?}"));
+        }
+        for part in *expected {
+            if !said.err.contains(part) {
+                failures.push(format!("{arguments:?}\n  said:     {}\n  expected: {part}", said.err));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn settings_from_the_environment_are_checked() {
+    for (name, value, expected) in [
+        ("TESSERA_SERVER__AT_LEAST_WAIT_MS", "0", "at_least_wait_ms"),
+        ("TESSERA_SERVER__AT_LEST_WAIT_MS", "5", "at_lest_wait_ms"),
+        ("TESSERA_LOADER__SWEEP_INTERVAL_MS", "1001", "sweep_interval_ms"),
+        ("TESSERA_LISTENER__CONNECTIONS_MAX", "0", "connections_max"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let said = tessera(&["dev", "--data", data.to_str().unwrap()], &[(name, value)]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains(expected), "{name}={value}: {said:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    let help = tessera(&["--help"], &[]);
+    assert_eq!(help.code, Some(0), "{help:?}");
+    for command in [
+        "dev",
+        "check",
+        "explain",
+        "list",
+        "watch",
+        "catalog",
+        "plan",
+        "add-on",
+        "tenant",
+        "apply",
+        "export",
+        "import",
+        "migrate",
+        "digest",
+        "audit",
+        "completions",
+        "version",
+    ] {
+        assert!(help.out.contains(&format!("\n  {command} ")), "{command} is not in the help:\n{}", help.out);
+        let own = tessera(&[command, "--help"], &[]);
+        assert_eq!(own.code, Some(0), "{command}: {own:?}");
+    }
+    let version = tessera(&["version"], &[]);
+    assert_eq!((version.code, version.out.as_str()), (Some(0), concat!("tessera ", env!("CARGO_PKG_VERSION"), "\n")));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = tessera(&["completions", shell], &[]);
+        assert!(script.code == Some(0) && script.out.contains("change-plan"), "{shell}: {script:?}");
+    }
+}
