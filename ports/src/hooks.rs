@@ -29,6 +29,7 @@ pub enum Guard {
     OutOfRangeRehydrates,
     SeqGate,
     HydrationThroughSeqGate,
+    HydrationInOneEpoch,
     Parking,
     ParkingLatestAndScheduled,
     ParkedNewestWins,
