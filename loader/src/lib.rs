@@ -3,7 +3,8 @@
 //! - [`handler`]: a command's way from a caller to its stream and back, for every aggregate alike;
 //! - [`streams`], [`world`]: strong reads;
 //! - [`publisher`], [`sweeper`], [`heartbeat`]: how committed states reach the feed whatever dies on the way;
-//! - [`due`]: records what time alone has done.
+//! - [`due`]: records what time alone has done;
+//! - [`service`]: puts it all together; [`process`] runs it as a process of its own.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo, clippy::unreachable)]
 
 pub mod aggregate;
@@ -15,6 +16,7 @@ mod grpc;
 pub mod handler;
 pub mod heartbeat;
 pub mod metric_definitions;
+pub mod process;
 pub mod publisher;
 pub mod refusal;
 pub mod service;

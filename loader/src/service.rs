@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tessera_core::catalog::Catalog;
 use tessera_core::digest::{StateDigest, state_checksum};
@@ -184,6 +185,8 @@ fn routes(gate: &Gate, handle: &Handle, world: &Arc<WorldReader>) -> Result<(Hea
         };
     }
     let (health, health_server) = tonic_health::server::health_reporter();
+    // Before anything listens: the reporter begins with "serving". Nobody else holds its lock yet.
+    report(&health, ServingStatus::NotServing).now_or_never();
     let mut routes = Routes::builder();
     routes
         .add_service(limited!(PlanServiceServer, PlanSvc(offers())))
@@ -195,6 +198,12 @@ fn routes(gate: &Gate, handle: &Handle, world: &Arc<WorldReader>) -> Result<(Hea
         .add_service(reflection().build_v1().map_err(|error| BuildError::Reflection(error.to_string()))?)
         .add_service(reflection().build_v1alpha().map_err(|error| BuildError::Reflection(error.to_string()))?);
     Ok((health, routes.routes()))
+}
+
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for service in SERVICES.into_iter().chain([""]) {
+        health.set_service_status(service, status).await;
+    }
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -252,7 +261,12 @@ impl Handle {
         if self.shutdown.is_draining() {
             return Err(vec!["the loader is draining".to_owned()]);
         }
-        if self.reached.load(Ordering::Relaxed) { Ok(()) } else { Err(vec!["the store has not answered yet".to_owned()]) }
+        if self.started() { Ok(()) } else { Err(vec!["the store has not answered yet".to_owned()]) }
+    }
+
+    /// Whether the store has answered once.
+    pub fn started(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
     }
 
     /// Handles commands of the catalog.
@@ -277,12 +291,7 @@ impl Handle {
 
     /// Says "serving" once the store has answered, and "not serving" from the first moment of draining.
     async fn report_health(&self, health: &HealthReporter) {
-        let set = async |status| {
-            for service in SERVICES.into_iter().chain([""]) {
-                health.set_service_status(service, status).await;
-            }
-        };
-        set(ServingStatus::NotServing).await;
+        let set = async |status| report(health, status).await;
         let reached = async {
             while self.store.identity().await.is_err() {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;

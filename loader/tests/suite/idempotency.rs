@@ -5,7 +5,6 @@ use std::time::Duration;
 use tessera_core::aggregate::{Aggregate as _, Settled};
 use tessera_core::tenant::{Action, TenantState};
 use tessera_loader::refusal::Refusal;
-use tessera_ports::hooks::{self, Guard};
 use tessera_ports::memory::AppendFault;
 use tessera_proto::storage;
 use tokio::time::Instant;
@@ -79,7 +78,7 @@ async fn a_stale_etag_is_refused_and_a_current_one_is_not() {
 }
 
 /// The first attempt is under way when its caller's time is over; then the plan is archived, and the caller asks again.
-async fn late_then_refused(bench: &Bench) -> Result<(), Refusal> {
+pub(crate) async fn late_then_refused(bench: &Bench) -> Result<(), Refusal> {
     let loader = bench.furnished().await;
     bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
     for _ in 0..1_000 {
@@ -107,14 +106,6 @@ async fn a_retrys_rejection_is_appended() {
     // Every later replay hears the same, whatever would be decided now.
     let other = bench.loader().handle();
     assert_eq!(reason(other.tenants().handle(create("acme", "r1")).await), "PLAN_ARCHIVED");
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_the_appended_rejection_a_rejected_command_is_stored_later() {
-    let bench = Bench::new();
-    let _removed = hooks::remove(&[Guard::RetrySettlesRejection]);
-    assert_eq!(reason(late_then_refused(&bench).await), "PLAN_ARCHIVED");
-    assert_eq!(bench.store.inner.faults().release_late(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,29 +167,4 @@ async fn a_state_that_grows_too_large_is_refused() {
     let other = bench.loader().handle();
     assert_eq!(reason(other.tenants().handle(rename("acme", "x", "r3")).await), "STATE_TOO_LARGE");
     assert!(other.tenants().handle(ask("acme", Action::Resume(std::collections::BTreeSet::default()), "r4")).await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_a_lookup_or_a_digest_a_command_is_applied_twice_or_for_another() {
-    for guard in
-        [Guard::RequestLookupFirst, Guard::RequestDigest, Guard::ReplayFoldsToFirstResult, Guard::RequestLookupBeforeDecide]
-    {
-        let bench = Bench::new();
-        let loader = bench.furnished().await;
-        loader.tenants().handle(create("acme", "r1")).await.unwrap();
-        loader.tenants().handle(rename("acme", "first", "r2")).await.unwrap();
-        loader.tenants().handle(rename("acme", "second", "r3")).await.unwrap();
-        let _removed = hooks::remove(&[guard]);
-        match guard {
-            Guard::RequestLookupBeforeDecide => {
-                assert_eq!(reason(loader.tenants().handle(create("acme", "r1")).await), "TENANT_EXISTS");
-            }
-            Guard::RequestDigest => assert!(loader.tenants().handle(rename("acme", "other", "r2")).await.is_ok()),
-            Guard::ReplayFoldsToFirstResult => {
-                let replayed = loader.tenants().handle(rename("acme", "first", "r2")).await.unwrap();
-                assert_eq!(title(&replayed), "second");
-            }
-            _ => assert_eq!(reason(loader.tenants().handle(create("acme", "r1")).await), "TENANT_EXISTS"),
-        }
-    }
 }

@@ -4,6 +4,8 @@ mod audit;
 mod bench;
 mod edge;
 mod grouping;
+#[cfg(feature = "test-hooks")]
+mod guards;
 mod idempotency;
 mod import;
 mod metrics;

@@ -8,14 +8,13 @@ use tessera_loader::heartbeat::Pulse;
 use tessera_loader::sweeper::{Interrupted, Sweeper};
 use tessera_ports::change_feed::FeedMessage;
 use tessera_ports::hint_store::Hint;
-use tessera_ports::hooks::{self, Guard};
 use tessera_ports::memory::{AppendFault, Operation};
 use tessera_ports::{Clock as _, HintStore as _};
 
-use crate::bench::{Bench, create, furnish, new_year, rename, stream, wait_for};
+use crate::bench::{Bench, create, furnish, new_year, stream, wait_for};
 
 /// The greatest published seq of a tenant.
-fn published(bench: &Bench, tenant: &StreamId) -> u64 {
+pub(crate) fn published(bench: &Bench, tenant: &StreamId) -> u64 {
     let seqs = bench.feed.records().into_iter().flatten().filter_map(|record| match record {
         FeedMessage::Change(change) if change.stream == *tenant => Some(change.seq),
         _ => None,
@@ -31,7 +30,7 @@ async fn hints(bench: &Bench) -> Vec<Hint> {
     bench.store.inner.list(1_000).await.unwrap()
 }
 
-fn sweeper(bench: &Bench, page: usize) -> Sweeper {
+pub(crate) fn sweeper(bench: &Bench, page: usize) -> Sweeper {
     Sweeper::new(
         Arc::new(bench.store.clone()),
         Arc::new(bench.store.inner.clone()),
@@ -65,27 +64,6 @@ async fn a_loader_that_dies_after_its_commit_is_followed_by_a_sweeper() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_hints_or_with_hints_erased_a_change_is_never_published() {
-    for guard in [Guard::HintBeforeAppend, Guard::HintErasedAfterPublish] {
-        let bench = Bench::new();
-        let loader = bench.loader().handle();
-        furnish(&loader).await;
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
-        let _removed = hooks::remove(&[guard]);
-        let mut asked = create("acme", "r1");
-        asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
-        for _ in 0..100 {
-            bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
-        }
-        assert!(loader.tenants().handle(asked).await.is_err());
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
-        assert_eq!(bench.store.inner.faults().release_late(), 1);
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
-        assert_eq!(published(&bench, &stream("acme")), 0, "{guard:?} is not a guard");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_hint_outlives_an_attempt_that_is_late() {
     let bench = Bench::new();
     let loader = bench.loader().handle();
@@ -105,29 +83,6 @@ async fn a_hint_outlives_an_attempt_that_is_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_attempt_has_its_own_hint() {
-    for (guards, seq) in [(&[][..], 2), (&[Guard::HintPerAttempt][..], 1)] {
-        let bench = Bench::new();
-        let loader = bench.loader().handle();
-        furnish(&loader).await;
-        loader.tenants().handle(create("acme", "r1")).await.unwrap();
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
-        let _removed = hooks::remove(guards);
-        for _ in 0..1_000 {
-            bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
-        }
-        let mut asked = rename("acme", "late", "r2");
-        asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
-        assert!(loader.tenants().handle(asked).await.is_err());
-        // A hint that does not name the attempt's head is taken for done before the attempt arrives.
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
-        bench.store.inner.faults().release_late();
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
-        assert_eq!(published(&bench, &stream("acme")), seq, "removed {guards:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_hint_of_nothing_is_erased_after_an_hour() {
     let bench = Bench::new();
     let request_id = tessera_core::ids::RequestId::parse("r1").unwrap();
@@ -138,19 +93,6 @@ async fn a_hint_of_nothing_is_erased_after_an_hour() {
     assert_eq!(hints(&bench).await, [hint]);
     sweeper(&bench, 100).pass(1, new_year().saturating_add(hour + Duration::from_nanos(1))).await.unwrap();
     assert_eq!(hints(&bench).await, []);
-}
-
-#[tokio::test(start_paused = true)]
-async fn publishing_before_the_commit_shows_what_never_was() {
-    for (guards, seq) in [(&[][..], 0), (&[Guard::PublishAfterCommit][..], 1)] {
-        let bench = Bench::new();
-        let loader = bench.furnished().await;
-        let _removed = hooks::remove(guards);
-        bench.store.inner.faults().disk_full(true);
-        assert!(loader.tenants().handle(create("acme", "r1")).await.is_err());
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(published(&bench, &stream("acme")), seq, "removed {guards:?}");
-    }
 }
 
 #[tokio::test(start_paused = true)]
