@@ -75,7 +75,7 @@ pub fn of_write(epoch: Epoch, stream: &StreamId, seq: Seq) -> Vec<u8> {
 }
 
 impl Revision {
-    /// Reads what [`write`] wrote.
+    /// Reads what [`write()`] wrote.
     pub fn parse(bytes: &[u8]) -> Result<Self, RevisionError> {
         let (format, rest) = bytes.split_first().ok_or(RevisionError::Empty)?;
         if *format != FORMAT || bytes.len() > LEN_MAX {
