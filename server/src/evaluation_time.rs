@@ -43,7 +43,7 @@ mod tests {
         let manual = Arc::new(ManualClock::new(start));
         let clock = EvaluationClock::new(Arc::clone(&manual) as Arc<dyn Clock>);
         assert_eq!(clock.now(), start);
-        manual.set(start.saturating_sub(Duration::from_secs(60)));
+        manual.set(start.saturating_sub(Duration::from_mins(1)));
         assert_eq!(clock.now(), start);
         manual.set(start.saturating_add(Duration::from_nanos(1)));
         assert_eq!(clock.now(), start.saturating_add(Duration::from_nanos(1)));

@@ -38,7 +38,7 @@ struct Arguments {
     /// Print the chosen addresses as one line of JSON as soon as they are taken
     #[arg(long)]
     print_addresses: bool,
-    /// What to log, in the syntax of RUST_LOG
+    /// What to log, in the syntax of `RUST_LOG`
     #[arg(long, value_name = "FILTER", env = "TESSERA_LOG", default_value = "info", hide_env_values = true)]
     log: String,
     /// Form of log lines: text or json

@@ -174,6 +174,6 @@ pub(crate) async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
             ticks.tick().await;
         }
     };
-    let in_time = tokio::time::timeout(Duration::from_secs(3_600), waiting).await;
+    let in_time = tokio::time::timeout(Duration::from_hours(1), waiting).await;
     in_time.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }

@@ -27,7 +27,7 @@ async fn without_the_scan_it_would_not_be_found() {
     let mut bench = Bench::with(without_scan()).await;
     let created = bench.universe.create("acme", latest("gold"));
     bench.lose(&created);
-    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!(bench.reason("acme", "view").await, v1::Reason::TenantUnknown);
 }
 

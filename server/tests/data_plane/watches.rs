@@ -144,7 +144,7 @@ async fn time_alone_changes_documents_too() {
     let mut bench = bench().await;
     let silver = bench.universe.publish("silver", &[("reports", &["export"])], &[]);
     bench.commit(&silver).await;
-    let at = start().saturating_add(Duration::from_secs(3_600));
+    let at = start().saturating_add(Duration::from_hours(1));
     let change = ScheduledChange { id: 1, at, choice: latest("silver") };
     let scheduled = bench.universe.tenant_event("acme", Event::PlanChangeScheduled(change));
     bench.commit(&scheduled).await;
