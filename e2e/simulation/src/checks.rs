@@ -82,11 +82,18 @@ pub async fn check_readiness(cluster: &Cluster, journal: &Journal, server: &Serv
             Err(_) => continue,
         };
         let id = StreamId::Tenant(TenantId::parse(tenant).expect("a good id"));
+        // A stream that holds nothing but a settled command is of a tenant that never existed; no answer names it.
+        let exists = |state: &[u8]| storage::decode_state::<TenantState>(state).is_ok_and(|(state, _)| state.0.is_some());
         let published = server.published_before.iter().filter(|change| change.epoch == epoch && change.stream == id);
+        let published = published.filter(|change| exists(&change.state));
         let published = published.map(|change| change.seq).max().unwrap_or(0);
         let has = seqs.get(&(StreamKind::Tenant as u8, id.hash())).copied().unwrap_or(0);
         if has < published && cluster.store.current(&id).is_some() {
-            journal.violated(format!("g: ready without {id}@{published}, has {has}"));
+            let generation = server.process.generation;
+            journal.violated(format!(
+                "g: process {generation} is ready in epoch {epoch} without {id}@{published}, has {has}; the store has {:?}",
+                cluster.store.current(&id).map(|(head, _)| head.seq)
+            ));
         }
     }
 }
