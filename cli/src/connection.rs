@@ -45,7 +45,7 @@ pub struct Where {
     /// Health and digest pages [default: 127.0.0.1:7402]
     #[arg(long, global = true, value_name = "ADDR", env = "TESSERA_HTTP_ADDR", hide_env_values = true)]
     pub http_addr: Option<String>,
-    /// File with data_addr, control_addr, http_addr [default: tessera/config.toml in the user's configuration folder]
+    /// File with `data_addr`, `control_addr`, `http_addr` [default: tessera/config.toml in the user's configuration folder]
     #[arg(long, global = true, value_name = "FILE", env = "TESSERA_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// How long to wait for one answer, such as 10s or 500ms
@@ -69,6 +69,7 @@ fn parse_timeout(text: &str) -> Result<Timeout, String> {
 /// What a configuration file may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the names are what users write")]
 struct File {
     data_addr: Option<String>,
     control_addr: Option<String>,
@@ -181,7 +182,6 @@ impl Planes {
     }
 
     /// A fresh request id.
-    #[expect(clippy::unused_self, reason = "request ids go with the planes they are sent to")]
     pub fn request_id(&self) -> String {
         SystemIds.request_id().to_string()
     }

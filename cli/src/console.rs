@@ -1,5 +1,6 @@
 //! The terminal: what is printed where, in which form, with or without colour; questions.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ pub enum Format {
 }
 
 /// Where answers go.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Console {
     /// The form of answers.
     pub format: Format,
@@ -26,7 +27,6 @@ pub struct Console {
 
 impl Console {
     /// Prints text to standard output. Somebody who stops reading (`| head`) is no error.
-    #[expect(clippy::unused_self, reason = "everything that is printed goes through a console")]
     pub fn print(&self, text: &str) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -54,19 +54,16 @@ impl Console {
     }
 
     /// Says something to people that is no answer; goes to standard error.
-    #[expect(clippy::unused_self, reason = "everything that is said goes through a console")]
     pub fn note(&self, text: &str) {
         eprintln!("{text}");
     }
 
     /// Whether standard output is a terminal that wants colour.
-    #[expect(clippy::unused_self, reason = "asked of the console that prints")]
     pub fn colours(&self) -> bool {
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
     }
 
     /// Asks whether to go on. Without a terminal there is nobody to ask, and `--yes` is needed.
-    #[expect(clippy::unused_self, reason = "asked through the console")]
     pub fn confirm(&self, yes: bool, question: &str) -> anyhow::Result<()> {
         if yes {
             return Ok(());
@@ -120,5 +117,9 @@ pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [St
 pub fn facts(facts: &[(&str, String)]) -> String {
     let width = facts.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = facts.iter().filter(|(_, value)| !value.is_empty());
-    lines.map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    let mut text = String::new();
+    for (name, value) in lines {
+        writeln!(text, "{name:<width$}  {value}").unwrap_or_default();
+    }
+    text
 }

@@ -35,6 +35,12 @@ pub fn length(text: &str) -> Result<ProtoDuration, String> {
     parse_duration(text).map(to_duration)
 }
 
+/// Reads the length of a trial; empty is as long as the plan says.
+pub fn trial(text: &str) -> Result<v1::Trial, String> {
+    let length = if text.is_empty() { None } else { Some(length(text)?) };
+    Ok(v1::Trial { length })
+}
+
 /// Reads `key=value`.
 pub fn label(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').ok_or_else(|| format!("`{text}` is not a label; allowed is key=value"))?;

@@ -1,5 +1,7 @@
 //! What is there, and what has to be done about it.
 
+use std::fmt::Write as _;
+
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tessera_core::catalog::{LimitDocument, ServiceDocument};
@@ -55,7 +57,7 @@ async fn compare_service(planes: &Planes, wanted: &ServiceDocument) -> Compared 
         before.push_str("# archived\n");
     }
     for feature in archived {
-        before.push_str(&format!("# archived: {feature}\n"));
+        writeln!(before, "# archived: {feature}").unwrap_or_default();
     }
     Ok((Some(before), if equal { Action::Nothing } else { Action::Upsert }))
 }

@@ -1,5 +1,7 @@
 //! `audit`: who did what, and whether the log is what was written.
 
+use std::fmt::Write as _;
+
 use clap::{Args, Subcommand};
 use prost_types::Timestamp;
 use tessera_proto::v1;
@@ -142,7 +144,7 @@ async fn verify(planes: &Planes, console: &Console, stream: Option<v1::Stream>) 
         let mut text = format!("{} events of {} streams are verified\n", whole.events, whole.streams);
         for problem in &whole.problems {
             let stream = problem.stream.as_ref().map(show_stream).unwrap_or_default();
-            text.push_str(&format!("{stream}, event {}: {}\n", problem.seq, problem.description));
+            writeln!(text, "{stream}, event {}: {}", problem.seq, problem.description).unwrap_or_default();
         }
         text
     })?;

@@ -56,15 +56,11 @@ pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::
 
 /// `tessera digest`.
 pub async fn digest(addresses: &Addresses, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
-    let digest = match arguments.data {
-        Some(folder) => {
-            let backends = open(&folder)?;
-            tessera_loader::service::store_digest(&*backends.store).await?
-        }
-        None => {
-            let body = pages::get(&addresses.http, "/digest/store").await?;
-            serde_json::from_str(&body).with_context(|| format!("the page at `{}` has no digest: {body}", addresses.http))?
-        }
+    let digest = if let Some(folder) = arguments.data {
+        tessera_loader::service::store_digest(&*open(&folder)?.store).await?
+    } else {
+        let body = pages::get(&addresses.http, "/digest/store").await?;
+        serde_json::from_str(&body).with_context(|| format!("the page at `{}` has no digest: {body}", addresses.http))?
     };
     console.answer(&digest, || show(&digest))
 }

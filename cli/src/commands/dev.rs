@@ -61,7 +61,7 @@ pub struct DevArguments {
     /// Settings in TOML, with the sections [server], [loader] and [listener]
     #[arg(long, value_name = "FILE", env = "TESSERA_SETTINGS", hide_env_values = true)]
     settings: Option<PathBuf>,
-    /// What to log, in the syntax of RUST_LOG
+    /// What to log, in the syntax of `RUST_LOG`
     #[arg(long, value_name = "FILTER", env = "TESSERA_LOG", default_value = "warn,tessera=info", hide_env_values = true)]
     log: String,
     /// Form of log lines: text or json
@@ -91,7 +91,9 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     listener::permit(arguments.data_listen).context("--data-listen")?;
     listener::permit(arguments.control_listen).context("--control-listen")?;
     let documents = if arguments.apply.is_empty() { Vec::new() } else { files::read_all(&arguments.apply, |_| true)? };
-    let environment = std::env::vars().collect();
+    // A variable that is not text is nobody's setting.
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = variables.collect();
     let sources = Sources { file: arguments.settings.as_deref(), environment, flags: Vec::new() };
     let settings: Settings = settings::load(sources).context("settings")?;
     settings.listener.validate().context("settings of the listeners")?;

@@ -5,6 +5,7 @@
 //! imported.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -34,9 +35,9 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments)
     let mut out = Out::open(arguments.out)?;
     for service in catalog::services(planes, true).await? {
         let archived = service.features.iter().filter(|feature| feature.archived).map(|feature| feature.feature_id.as_str());
-        let mut comment: String = archived.map(|id| format!("# archived: {id}\n")).collect();
-        if service.archived {
-            comment.insert_str(0, "# archived\n");
+        let mut comment = if service.archived { "# archived\n".to_owned() } else { String::new() };
+        for id in archived {
+            writeln!(comment, "# archived: {id}").unwrap_or_default();
         }
         out.write(&comment, &Document::Service(wire::service_document(&service)?).to_yaml())?;
     }

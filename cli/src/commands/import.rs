@@ -1,5 +1,6 @@
 //! `tenant import` and `import`: many tenants over one stream, with a bar, resumable under one import id.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -236,9 +237,9 @@ async fn stream(
         }
         Ok::<(), tonic::Status>(())
     };
-    let (fed, answered) = tokio::join!(feed, answers);
-    fed.map_err(Broken::Rows)?;
-    answered.map_err(Broken::Call)
+    let (rows, call) = tokio::join!(feed, answers);
+    rows.map_err(Broken::Rows)?;
+    call.map_err(Broken::Call)
 }
 
 fn report(console: &Console, progress: &Progress) -> anyhow::Result<()> {
@@ -252,7 +253,7 @@ fn report(console: &Console, progress: &Progress) -> anyhow::Result<()> {
         let mut text = format!("{changed} created or changed, {} unchanged, {} refused\n", progress.unchanged, progress.failed);
         for error in &progress.shown {
             let said = error.status.as_ref().map_or("no reason given", |status| status.message.as_str());
-            text.push_str(&format!("  tenant {} `{}`: {said}\n", error.row, error.tenant_id));
+            writeln!(text, "  tenant {} `{}`: {said}", error.row, error.tenant_id).unwrap_or_default();
         }
         text
     })?;

@@ -95,7 +95,9 @@ macro_rules! send {
         let change: Change = $change;
         $console.confirm(change.yes, &$question)?;
         let request_id = change.request_id($planes);
-        let request = v1::$Request { $($field: $value,)* request_id: request_id.clone(), ..Default::default() };
+        let mut request = v1::$Request::default();
+        $(request.$field = $value;)*
+        request.request_id.clone_from(&request_id);
         let mut client = $planes.tenants();
         let answer = $planes.change(&request_id, request, async |request| client.$method(request).await).await?;
         $console.answer(&json::of($Response, &answer)?, || show::tenant(answer.tenant.as_ref()))
@@ -114,7 +116,6 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
                 Some(tenant) => format!("create tenant `{tenant}` on `{}`?", arguments.plan.id),
                 None => format!("create a tenant on `{}`?", arguments.plan.id),
             };
-            let trial = arguments.trial.map(|length| v1::Trial { length });
             send!(
                 planes,
                 console,
@@ -129,7 +130,7 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
                     plan_id: arguments.plan.id,
                     plan_version: arguments.plan.version,
                     starts: arguments.starts,
-                    trial: trial,
+                    trial: arguments.trial,
                     pending: arguments.pending,
                 }
             )
@@ -192,7 +193,7 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
                 question,
                 start_trial,
                 "StartTrialResponse",
-                StartTrialRequest { tenant_id: tenant, trial: Some(v1::Trial { length: length }) }
+                StartTrialRequest { tenant_id: tenant, trial: Some(v1::Trial { length }) }
             )
         }
         TenantCommand::Trial(TrialCommand::End { tenant, convert, change, .. }) => {

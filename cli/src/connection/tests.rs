@@ -7,14 +7,8 @@ use tessera_proto::status::Failure;
 use super::*;
 
 fn planes() -> Planes {
-    Where { config: None, ..Where::default() }.planes_without_file()
-}
-
-impl Where {
-    fn planes_without_file(&self) -> Planes {
-        let addresses = Addresses { data: "127.0.0.1:1".into(), control: "127.0.0.1:2".into(), http: String::new() };
-        Planes::new(addresses, Duration::from_secs(1)).unwrap()
-    }
+    let addresses = Addresses { data: "127.0.0.1:1".into(), control: "127.0.0.1:2".into(), http: String::new() };
+    Planes::new(addresses, Duration::from_secs(1)).unwrap()
 }
 
 /// What each attempt carried in `tessera-retry`, and the answer.

@@ -59,7 +59,7 @@ pub fn service_document(service: &v1::Service) -> anyhow::Result<ServiceDocument
         features: service.features.iter().map(feature).collect(),
         ..Default::default()
     };
-    convert::catalog::service_document(&request).map_err(received)
+    convert::catalog::service_document(&request).map_err(|failure| received(&failure))
 }
 
 /// What a registered limit says, as a document.
@@ -72,17 +72,17 @@ pub fn limit_document(limit: &v1::Limit) -> anyhow::Result<LimitDocument> {
         period: limit.period,
         ..Default::default()
     };
-    convert::catalog::limit_document(&request).map_err(received)
+    convert::catalog::limit_document(&request).map_err(|failure| received(&failure))
 }
 
 /// What a plan's draft or version says.
 pub fn plan_document(document: Option<&v1::PlanDocument>) -> anyhow::Result<tessera_core::plan::Document> {
-    offer::plan_document(document).map_err(received)
+    offer::plan_document(document).map_err(|failure| received(&failure))
 }
 
 /// What an add-on's draft or version says.
 pub fn add_on_document(document: Option<&v1::AddOnDocument>) -> anyhow::Result<tessera_core::plan::Document> {
-    offer::add_on_document(document).map_err(received)
+    offer::add_on_document(document).map_err(|failure| received(&failure))
 }
 
 /// A whole tenant on the wire.
@@ -178,9 +178,9 @@ pub fn tenant_document(tenant: v1::Tenant) -> anyhow::Result<(TenantId, TenantDo
 
 /// A whole tenant off the wire.
 pub fn read_tenant(message: &v1::TenantDocument) -> anyhow::Result<(TenantId, TenantDocument)> {
-    convert::tenant::document("document", "", Some(message), Timestamp::MIN).map_err(received)
+    convert::tenant::document("document", "", Some(message), Timestamp::MIN).map_err(|failure| received(&failure))
 }
 
-fn received(failure: Failure) -> anyhow::Error {
+fn received(failure: &Failure) -> anyhow::Error {
     anyhow::anyhow!("the answer cannot be understood: {}", failure.message())
 }

@@ -122,8 +122,8 @@ fn apply_shows_what_differs_and_does_only_that() {
 fn many_tenants_are_imported_and_exported() {
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::ready(&folder.path().join("data"));
-    let many: String = (0..3_000).map(|n| format!("---\ntenant: many-{n}\nplan: bronze\n")).collect();
-    let file = write(folder.path(), "many.yaml", &many);
+    let many: Vec<String> = (0..3_000).map(|n| format!("---\ntenant: many-{n}\nplan: bronze\n")).collect();
+    let file = write(folder.path(), "many.yaml", &many.concat());
     let first = dev.good(&["tenant", "import", &file, "--import-id", "i-1", "--yes"]);
     assert_eq!(first, "3000 created or changed, 0 unchanged, 0 refused\n");
     let again = dev.json(&["tenant", "import", &file, "--yes"]);

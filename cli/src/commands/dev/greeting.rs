@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use tessera_core::ids::LimitId;
+
 use crate::connection::Addresses;
 use crate::document::{Document, Located};
 
@@ -16,7 +18,7 @@ struct Example<'a> {
 
 /// The text, for what is going to be applied.
 pub(super) fn compose(addresses: &Addresses, data: &Path, documents: &[Located]) -> String {
-    let program = std::env::args().next().unwrap_or_else(|| "tessera".to_owned());
+    let program = std::env::args_os().next().map_or_else(|| "tessera".to_owned(), |name| name.to_string_lossy().into_owned());
     let example = documents.iter().find_map(|located| example(&located.document, documents));
     write(&program, addresses, data, example.as_ref())
 }
@@ -34,7 +36,7 @@ fn example<'a>(document: &'a Document, documents: &'a [Located]) -> Option<Examp
         tenant: tenant.as_str(),
         service: service.as_str(),
         feature: grant.features.first()?.as_str(),
-        limit: limit.map(|limit| limit.as_str()),
+        limit: limit.map(LimitId::as_str),
     })
 }
 

@@ -136,9 +136,16 @@ pub struct CreateArguments {
     /// Not running before [default: from the beginning]
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub starts: Option<Timestamp>,
-    /// Begin with a trial, of the plan's length or of this one, such as 14d
-    #[arg(long, value_name = "LENGTH", value_parser = values::length, num_args = 0..=1, require_equals = true)]
-    pub trial: Option<Option<Duration>>,
+    /// Begin with a trial, as long as the plan says or so long, such as --trial=14d
+    #[arg(
+        long,
+        value_name = "LENGTH",
+        value_parser = values::trial,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub trial: Option<v1::Trial>,
     /// Not to be served before it is activated
     #[arg(long)]
     pub pending: bool,

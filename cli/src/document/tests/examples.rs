@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use tessera_core::ids::LimitId;
+use tessera_core::ids::{FeatureId, LimitId};
 use tessera_core::plan::Document as Offer;
 use tessera_core::value::{Familiarity, LimitValue};
 
@@ -72,7 +72,7 @@ fn the_plans_have_the_numbers_they_are_known_for() {
         assert_eq!(limit(&offer, "max_users"), Some(users), "{id}");
         assert_eq!(limit(&offer, "max_schools"), Some(schools), "{id}");
         assert_eq!(limit(&offer, "max_products"), Some(products), "{id}");
-        let granted: BTreeSet<&str> = offer.services["school-supply"].features.iter().map(|id| id.as_str()).collect();
+        let granted: BTreeSet<&str> = offer.services["school-supply"].features.iter().map(FeatureId::as_str).collect();
         assert_eq!(granted, features.into_iter().collect(), "{id}");
     }
     assert!(documents.iter().any(|document| document.id() == "starter"));
