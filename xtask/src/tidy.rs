@@ -23,6 +23,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut findings = Vec::new();
     for file in &files {
         findings.extend(sources::check(file));
+        findings.extend(sources::sleep_in_tests(file, &files));
         findings.extend(manifests::check(file));
     }
     findings.extend(edges::check(&files, &Workspace::load()?)?);

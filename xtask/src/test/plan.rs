@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 
 /// The crate of the black-box suites: each of its test targets is a step of its own.
 const BLACK_BOX: &str = "tessera-e2e";
+/// The crate that drives the shipped loader and server over faulty ports.
+const SIMULATION: &str = "tessera-simulation";
 
 /// Lints the checked-in descriptor set, which holds the imports too: nothing is fetched.
 const BUF_LINT: [&str; 7] =
@@ -69,10 +71,10 @@ fn suite_of(package: &str, target: &str) -> Suite {
     if package == BLACK_BOX {
         return Suite::BlackBox;
     }
-    if target.starts_with("conformance") {
-        return Suite::Conformance;
+    if package == SIMULATION {
+        return Suite::Simulation;
     }
-    if target.starts_with("simulation") { Suite::Simulation } else { Suite::Crate }
+    if target.starts_with("conformance") { Suite::Conformance } else { Suite::Crate }
 }
 
 fn named(targets: &[(String, String)], suite: Suite) -> Vec<String> {
@@ -126,7 +128,7 @@ mod tests {
     fn suites_are_told_apart_by_their_targets() {
         assert_eq!(suite_of("tessera-e2e", "conformance"), Suite::BlackBox);
         assert_eq!(suite_of("tessera-sqlite", "conformance"), Suite::Conformance);
-        assert_eq!(suite_of("tessera-loader", "simulation"), Suite::Simulation);
+        assert_eq!(suite_of("tessera-simulation", "guards"), Suite::Simulation);
         assert_eq!(suite_of("tessera-loader", "commands"), Suite::Crate);
     }
 

@@ -9,7 +9,6 @@ pub(crate) fn check(file: &SourceFile) -> Vec<Finding> {
         findings.extend(header(file));
         findings.extend(name(file));
         findings.extend(forbidden_everywhere(file));
-        findings.extend(sleep_in_tests(file));
         findings.extend(backends_named_in_main_only(file));
     }
     findings
@@ -76,13 +75,17 @@ fn has_word(line: &str, word: &str) -> bool {
 
 /// Tests wait for conditions. In time that stands still until everybody waits, a pause only says how long work takes.
 /// Test code: files under `tests/` or `e2e/`, files of tests, and all below `#[cfg(test)] mod`.
-fn sleep_in_tests(file: &SourceFile) -> Vec<Finding> {
+pub(crate) fn sleep_in_tests(file: &SourceFile, files: &[SourceFile]) -> Vec<Finding> {
+    if !file.is_rust() {
+        return Vec::new();
+    }
     let is_test_file = file.path.contains("/tests/")
         || file.path.starts_with("e2e/")
         || file.file_name() == "tests.rs"
         || file.file_name().ends_with("_tests.rs");
-    let async_tests: Vec<&str> = file.text.lines().map(str::trim).filter(|line| line.starts_with("#[tokio::test")).collect();
-    let time_is_paused = !async_tests.is_empty() && async_tests.iter().all(|line| line.contains("start_paused = true"));
+    let suite_is_paused = has_paused_tests(suite(&file.path), files);
+    // Of the test above; before the first one stands what tests share.
+    let mut test_is_paused = suite_is_paused;
     let mut in_tests = is_test_file;
     let mut after_attribute = false;
     let mut findings = Vec::new();
@@ -90,13 +93,34 @@ fn sleep_in_tests(file: &SourceFile) -> Vec<Finding> {
         let code = line.trim();
         in_tests = in_tests || (after_attribute && code.starts_with("mod ") && code.ends_with('{'));
         after_attribute = code == "#[cfg(test)]" || (after_attribute && code.starts_with("#["));
+        if code.starts_with("#[tokio::test") {
+            test_is_paused = code.contains("start_paused = true");
+        }
         let pauses = has_word(code, concat!("sle", "ep("));
-        let in_paused_time = time_is_paused && code.contains(concat!("tokio::time::sle", "ep("));
+        let in_paused_time = test_is_paused && code.contains(concat!("tokio::time::sle", "ep("));
         if in_tests && !code.starts_with("//") && pauses && !in_paused_time {
             findings.push(file.finding_at(number, "a test waits for a condition, never for time to pass"));
         }
     }
     findings
+}
+
+/// What is built into one test program with the file: everything below a folder of `tests/`, all of the simulation, or the
+/// file alone.
+fn suite(path: &str) -> &str {
+    const SIMULATION: &str = "e2e/simulation/";
+    if path.starts_with(SIMULATION) {
+        return SIMULATION;
+    }
+    let folder = path.find("/tests/").map(|at| at + "/tests/".len());
+    let end = folder.and_then(|start| path.get(start..)?.find('/').map(|length| start + length + 1));
+    end.and_then(|end| path.get(..end)).unwrap_or(path)
+}
+
+/// Whether a suite has tests in paused time.
+fn has_paused_tests(suite: &str, files: &[SourceFile]) -> bool {
+    let mut of_suite = files.iter().filter(|file| file.path.starts_with(suite));
+    of_suite.any(|file| file.text.contains("start_paused = true") || file.text.contains("start_paused(true)"))
 }
 
 /// In the two processes only `main.rs` may name concrete backends.
@@ -134,6 +158,12 @@ mod tests {
         assert_found(&check(&SourceFile::for_test(path, text)), expected);
     }
 
+    #[track_caller]
+    fn check_pauses(path: &str, text: &str, expected: &[&str]) {
+        let file = SourceFile::for_test(path, text);
+        assert_found(&sleep_in_tests(&file, std::slice::from_ref(&file)), expected);
+    }
+
     #[test]
     fn a_tidy_file_has_no_findings() {
         check_finds("core/src/ids.rs", "//! Ids.\n\nfn f() {}\n", &[]);
@@ -168,12 +198,24 @@ mod tests {
     #[test]
     fn tests_do_not_sleep_and_shells_may() {
         let call = concat!("thread::sle", "ep(second)");
-        check_finds("a/tests/b.rs", &format!("//! B.\n{call};\n"), &["waits for a condition"]);
-        check_finds("a/src/b.rs", &format!("//! B.\n{call};\n"), &[]);
+        check_pauses("a/tests/b.rs", &format!("//! B.\n{call};\n"), &["waits for a condition"]);
+        check_pauses("a/src/b.rs", &format!("//! B.\n{call};\n"), &[]);
+        check_pauses("a/src/b.rs", &format!("//! B.\n#[cfg(test)]\nmod tests {{\n{call};\n}}\n"), &["a/src/b.rs:4"]);
         let call = concat!("tokio::time::sle", "ep(second)");
-        check_finds("a/tests/b.rs", &format!("//! B.\n#[tokio::test(start_paused = true)]\n{call};\n"), &[]);
-        check_finds("a/tests/b.rs", &format!("//! B.\n#[tokio::test]\n{call};\n"), &["a/tests/b.rs:3"]);
-        check_finds("a/src/b.rs", &format!("//! B.\n#[cfg(test)]\nmod tests {{\n{call};\n}}\n"), &["a/src/b.rs:4"]);
+        check_pauses("a/tests/b.rs", &format!("//! B.\n#[tokio::test(start_paused = true)]\n{call};\n"), &[]);
+        check_pauses("a/tests/b.rs", &format!("//! B.\n#[tokio::test]\n{call};\n"), &["a/tests/b.rs:3"]);
+    }
+
+    #[test]
+    fn what_tests_share_follows_their_suite() {
+        let file = |path: &str, text: &str| SourceFile::for_test(path, text);
+        let bench = file("a/tests/suite/bench.rs", concat!("//! B.\ntokio::time::sle", "ep(second);\n"));
+        let paused = file("a/tests/suite/main.rs", "//! M.\n#[tokio::test(start_paused = true)]\n");
+        let other = file("a/tests/other/main.rs", "//! O.\n#[tokio::test]\n");
+        assert_found(&sleep_in_tests(&bench, &[bench.clone(), paused, other]), &[]);
+        let files = [bench.clone(), file("a/tests/suite/main.rs", "//! M.\n#[tokio::test]\n")];
+        assert_found(&sleep_in_tests(&bench, &files), &["a/tests/suite/bench.rs:2"]);
+        assert_eq!(suite("e2e/simulation/src/run.rs"), suite("e2e/simulation/tests/simulation.rs"));
     }
 
     #[test]
