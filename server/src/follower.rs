@@ -27,7 +27,7 @@ use tessera_ports::change_feed::{ChangeFeed, FeedBatch, FeedError, Position};
 use tessera_ports::event_store::{EventStore, ReadError, ScanPage, ScanRange, StreamRead};
 use tessera_ports::hooks::{self, Guard};
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::debug;
 
 use crate::Config;
 use crate::matrix::writer::Applied;
@@ -74,6 +74,27 @@ struct Page {
     result: Result<ScanPage, ReadError>,
 }
 
+/// Why a hydration begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The process starts.
+    Start,
+    /// A position is not in the feed.
+    OutOfRange,
+    /// Somebody spoke of a newer epoch: nothing to do unless the store is in it.
+    Epoch,
+}
+
+impl Cause {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::OutOfRange => "out_of_range",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
 type Errand = BoxFuture<'static, Event>;
 
 /// The follower, before it runs.
@@ -87,8 +108,8 @@ pub(crate) struct Follower {
     errands: FuturesUnordered<Errand>,
     live: Option<Session>,
     beside: Option<Session>,
-    /// The hydration whose beginning is being read, and why it was begun.
-    beginning: Option<Generation>,
+    /// The hydration whose beginning is being read, and why.
+    beginning: Option<(Generation, Cause)>,
     generations: u64,
     seed: u64,
 }
@@ -122,7 +143,7 @@ impl Follower {
 
     /// Follows for ever.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        self.begin("start");
+        self.begin(Cause::Start);
         self.later(OBSERVE_PAUSE, Event::Observe);
         let mut readers_are_gone = false;
         loop {
@@ -139,6 +160,10 @@ impl Follower {
             };
             if let Some(event) = event {
                 self.handle(event);
+            }
+            // However much there is to do, readers are heard.
+            if let Ok(stream) = self.wishes.try_recv() {
+                self.fetch_now(stream);
             }
             // Errands of an in-memory backend may always be ready: others want the thread, too.
             tokio::task::yield_now().await;
@@ -210,9 +235,9 @@ impl Follower {
     /// Somebody speaks of a newer epoch: look whether the store is in it, and hydrate beside if so.
     fn newer_epoch(&mut self, epoch: Epoch) {
         let known = [&self.live, &self.beside].into_iter().flatten().map(Session::epoch).max().unwrap_or(0);
-        if epoch > known && self.beginning.is_none() && hooks::holds(Guard::EpochInEverything) {
-            warn!(known, epoch, "a newer epoch was seen");
-            self.begin("epoch");
+        if epoch > known && hooks::holds(Guard::EpochInEverything) {
+            debug!(known, epoch, "a newer epoch was seen");
+            self.begin(Cause::Epoch);
         }
     }
 

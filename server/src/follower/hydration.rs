@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_core::stream::{Epoch, StreamKind};
+use tessera_ports::Change;
 use tessera_ports::change_feed::{ChangeFeed, Position, Topic};
 use tessera_ports::event_store::{EventStore, ReadError, ScanRange, StoreIdentity};
 use tessera_ports::hooks::{self, Guard};
 use tracing::{debug, info, warn};
 
 use super::session::{Generation, Lap, Session};
-use super::{Event, Follower, Page, RETRY_PAUSE};
+use super::{Cause, Event, Follower, Page, RETRY_PAUSE};
 use crate::matrix::writer::Writer;
 use crate::metric_definitions::{Metrics, Source};
+
+/// Pause before a store that is not in the expected epoch is looked at again.
+const LOOK_AGAIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a hydration stands.
 #[derive(Debug)]
@@ -41,13 +45,14 @@ enum Stage {
     Reaching(Vec<Position>),
     /// They are, and parked rows are waited for.
     Parked,
+    /// The store has moved to a newer epoch meanwhile: what was scanned is not the whole of anything.
+    Void,
 }
 
 /// What was read before a hydration begins.
 #[derive(Debug)]
 pub(super) struct Beginning {
     generation: Generation,
-    cause: &'static str,
     identity: StoreIdentity,
     tenants: u64,
     topic: Topic,
@@ -73,22 +78,34 @@ impl NotYet {
 }
 
 impl Follower {
-    /// Begins a hydration, unless one is just beginning.
-    pub(super) fn begin(&mut self, cause: &'static str) {
-        if self.beginning.is_some() {
-            return;
+    /// Begins a hydration. One that is just beginning serves this cause, too.
+    pub(super) fn begin(&mut self, cause: Cause) {
+        match &mut self.beginning {
+            Some((_, Cause::Epoch)) => self.beginning = self.beginning.map(|(generation, _)| (generation, cause)),
+            Some(_) => {}
+            None => self.begin_after(Duration::ZERO, cause),
         }
+    }
+
+    fn begin_after(&mut self, pause: Duration, cause: Cause) {
         let generation = self.next_generation();
-        self.beginning = Some(generation);
+        self.beginning = Some((generation, cause));
         let (store, feed, metrics) = (Arc::clone(&self.store), Arc::clone(&self.feed), self.shared.metrics.clone());
         self.errand(async move {
+            let mut pause = pause;
             loop {
-                match beginning(generation, cause, &*store, &*feed).await {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                match beginning(generation, &*store, &*feed).await {
                     Ok(beginning) => return Event::Begun(Box::new(beginning)),
                     Err(error) => {
-                        error.count(&metrics);
+                        match error {
+                            NotYet::Store(_) => metrics.store_errors.increment(1),
+                            NotYet::Feed(_) => metrics.feed_errors.increment(1),
+                        }
                         debug!(%error, "hydration cannot begin yet");
-                        tokio::time::sleep(RETRY_PAUSE).await;
+                        pause = RETRY_PAUSE;
                     }
                 }
             }
@@ -97,44 +114,50 @@ impl Follower {
 
     /// Everything is known: into which matrix, and on.
     pub(super) fn begun(&mut self, beginning: Beginning) {
-        if self.beginning != Some(beginning.generation) {
+        let Some((generation, cause)) = self.beginning.filter(|(generation, _)| *generation == beginning.generation) else {
+            return;
+        };
+        self.beginning = None;
+        let epoch = beginning.identity.epoch;
+        let live = self.live.as_ref().map(Session::epoch);
+        if live.is_some_and(|live| epoch < live) {
+            warn!(live, epoch, "the store is in an older epoch than what is served: an old copy? Looking again");
+            return self.begin_after(LOOK_AGAIN_PAUSE, cause);
+        }
+        if live == Some(epoch) && cause == Cause::Epoch {
+            let is_void = [&self.live, &self.beside].into_iter().flatten().any(Session::is_void);
+            if is_void {
+                self.begin_after(LOOK_AGAIN_PAUSE, cause);
+            }
             return;
         }
-        self.beginning = None;
-        let (generation, cause, epoch) = (beginning.generation, beginning.cause, beginning.identity.epoch);
-        let live = self.live.as_ref().map(Session::epoch);
-        match live {
-            Some(live) if epoch < live => {
-                warn!(live, epoch, "the store is in an older epoch than what is served: an old copy? Looking again");
-                return self.begin_later(cause);
-            }
-            Some(live) if epoch == live && cause == "epoch" => {
-                debug!(epoch, "the store is not in a newer epoch");
-                return;
-            }
-            _ => {}
+        info!(epoch, cause = cause.name(), store = beginning.identity.store, tenants = beginning.tenants, "hydrating");
+        Metrics::hydration(cause.name());
+        self.open_session(beginning, live);
+        if hooks::holds(Guard::PositionsBeforeScan) {
+            self.tail_all(generation);
         }
-        info!(epoch, cause, store = beginning.identity.store, tenants = beginning.tenants, "hydrating");
-        Metrics::hydration(cause);
-        let again = live == Some(epoch) && hooks::holds(Guard::HydrationThroughSeqGate);
+        self.next_kind(generation);
+    }
+
+    /// Into the live matrix again when it is of that epoch, beside it when it is served, in its place when it is not.
+    fn open_session(&mut self, beginning: Beginning, live: Option<Epoch>) {
+        let generation = beginning.generation;
+        let same_matrix = live == Some(beginning.identity.epoch) && hooks::holds(Guard::HydrationThroughSeqGate);
         match self.live.take() {
-            Some(session) if again => {
+            Some(session) if same_matrix => {
                 self.live = Some(session.again(beginning));
                 self.ask_again(generation);
             }
-            None => self.live = Some(self.new_session(beginning)),
-            live => {
-                self.live = live;
+            served @ Some(_) if self.shared.is_ready() => {
+                self.live = served;
                 self.beside = Some(self.new_session(beginning));
                 if !hooks::holds(Guard::NewEpochSwappedWhole) {
                     self.swap();
                 }
             }
+            _ => self.live = Some(self.new_session(beginning)),
         }
-        if hooks::holds(Guard::PositionsBeforeScan) {
-            self.tail_all(generation);
-        }
-        self.next_kind(generation);
     }
 
     /// What parked rows wait for was asked for by errands of the generation before.
@@ -144,20 +167,6 @@ impl Follower {
         for stream in missing {
             self.due_later(generation, stream);
         }
-    }
-
-    fn begin_later(&mut self, cause: &'static str) {
-        let generation = self.next_generation();
-        self.beginning = Some(generation);
-        let (store, feed) = (Arc::clone(&self.store), Arc::clone(&self.feed));
-        self.errand(async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                if let Ok(beginning) = beginning(generation, cause, &*store, &*feed).await {
-                    return Event::Begun(Box::new(beginning));
-                }
-            }
-        });
     }
 
     fn new_session(&self, beginning: Beginning) -> Session {
@@ -262,6 +271,9 @@ impl Follower {
         };
         self.shared.metrics.scan_rows.increment(u64::try_from(read.changes.len()).unwrap_or(u64::MAX));
         self.apply(generation, &read.changes, Source::Hydration);
+        if self.void_by(generation, &read.changes) {
+            return;
+        }
         if let Some(rest) = read.rest {
             return self.read_page(generation, rest, Duration::ZERO);
         }
@@ -273,6 +285,19 @@ impl Follower {
 
     /// `epoch` is the store's once the scan was over. If it is a newer one, the scan has read two stores and found all of neither:
     /// this hydration never ends, and the matrix of the newer epoch is made beside.
+    /// Whether the hydration cannot be completed, since the store is in a newer epoch than its matrix.
+    fn void_by(&mut self, generation: Generation, changes: &[Change]) -> bool {
+        let Some(session) = self.session(generation) else { return true };
+        let epoch = session.epoch();
+        if hooks::holds(Guard::EpochInEverything)
+            && changes.iter().any(|change| change.epoch > epoch)
+            && let Some(hydration) = session.hydration.as_mut()
+        {
+            hydration.stage = Stage::Void;
+        }
+        session.is_void()
+    }
+
     pub(super) fn ends_after(&mut self, generation: Generation, epoch: Epoch, ends: Vec<Position>) {
         let scanned = self.session(generation).map(|session| session.epoch());
         if scanned != Some(epoch) && hooks::holds(Guard::HydrationInOneEpoch) {
@@ -357,6 +382,11 @@ impl Hydration {
 }
 
 impl Session {
+    /// Whether it waits for a newer epoch in vain of itself.
+    fn is_void(&self) -> bool {
+        self.hydration.as_ref().is_some_and(|hydration| hydration.stage == Stage::Void)
+    }
+
     /// The same matrix, hydrated again.
     fn again(self, beginning: Beginning) -> Self {
         Self {
@@ -380,15 +410,10 @@ async fn after_scan(store: &dyn EventStore, feed: &dyn ChangeFeed) -> Result<(Ep
 }
 
 /// The ends come last: whatever is committed later is in the scan or behind them.
-async fn beginning(
-    generation: Generation,
-    cause: &'static str,
-    store: &dyn EventStore,
-    feed: &dyn ChangeFeed,
-) -> Result<Beginning, NotYet> {
+async fn beginning(generation: Generation, store: &dyn EventStore, feed: &dyn ChangeFeed) -> Result<Beginning, NotYet> {
     let identity = store.identity().await?;
     let tenants = store.count(StreamKind::Tenant).await?;
     let topic = feed.topic().await?;
     let ends = feed.ends().await?;
-    Ok(Beginning { generation, cause, identity, tenants, topic, ends })
+    Ok(Beginning { generation, identity, tenants, topic, ends })
 }

@@ -8,7 +8,7 @@ use tessera_ports::hooks::{self, Guard};
 use tracing::{debug, warn};
 
 use super::session::Generation;
-use super::{Event, Follower, RETRY_PAUSE};
+use super::{Cause, Event, Follower, RETRY_PAUSE};
 use crate::metric_definitions::Source;
 
 impl Follower {
@@ -58,7 +58,7 @@ impl Follower {
     /// What lies between our position and the feed's beginning is lost to us: only a hydration finds it.
     fn out_of_range(&mut self, generation: Generation, partition: u32) {
         if hooks::holds(Guard::OutOfRangeRehydrates) {
-            return self.begin("out_of_range");
+            return self.begin(Cause::OutOfRange);
         }
         // Without the guard: jump to the end.
         let feed = Arc::clone(&self.feed);

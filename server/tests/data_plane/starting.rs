@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use crate::bench::{Bench, check, refused, without_scan};
-use crate::universe::{Universe, latest, store};
+use crate::universe::{Universe, latest, start, store};
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_answered_before_the_data_is_there() {
@@ -116,7 +116,7 @@ async fn a_restored_store_is_hydrated_beside_and_swapped_in_whole() {
     bench.universe = before;
     bench.universe.epoch = 2;
     // The heartbeat names the new store; nothing was written since.
-    let heartbeat = tessera_ports::change_feed::Heartbeat { epoch: 2, store: "second".to_owned(), at: crate::universe::start() };
+    let heartbeat = tessera_ports::change_feed::Heartbeat { epoch: 2, store: "second".to_owned(), at: start() };
     tessera_ports::ChangePublisher::beat(&bench.feed, &heartbeat).await.unwrap();
     bench.settled().await;
     assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan);
@@ -133,10 +133,46 @@ async fn a_restored_store_is_hydrated_beside_and_swapped_in_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_of_an_epoch_that_the_store_is_not_in_changes_nothing() {
     let mut bench = Bench::with(without_scan()).await;
-    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: crate::universe::start() };
+    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: start() };
     tessera_ports::ChangePublisher::beat(&bench.feed, &lie).await.unwrap();
     let created = bench.universe.create("acme", latest("gold"));
     bench.commit(&created).await;
     bench.settled().await;
     assert_eq!(bench.handle.digest()["epoch"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_during_hydration_never_leaves_a_part_of_either_life() {
+    for seed in 0..30 {
+        let mut bench = Bench::not_loaded(without_scan());
+        for n in 0..60 {
+            let created = bench.universe.create(&format!("t{n}"), latest("gold"));
+            store(&bench.store, &created);
+        }
+        let backup = bench.store.back_up(&StreamKind::ALL);
+        bench.store.faults().seed(seed, StoreChances { delay_max: Duration::from_millis(20), ..StoreChances::default() });
+        tokio::time::sleep(Duration::from_millis(10 + 5 * seed)).await;
+        bench.store.restore(&backup, "second");
+        bench.universe.epoch = 2;
+        bench.handle.loaded().await;
+        for n in 0..60 {
+            assert_eq!(bench.reason(&format!("t{n}"), "view").await, v1::Reason::GrantedByPlan, "seed {seed}, t{n}");
+        }
+        let heartbeat = tessera_ports::change_feed::Heartbeat { epoch: 2, store: "second".to_owned(), at: start() };
+        tessera_ports::ChangePublisher::beat(&bench.feed, &heartbeat).await.unwrap();
+        bench.settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_closed_even_while_a_rumour_of_an_epoch_is_looked_into() {
+    let mut bench = Bench::with(without_scan()).await;
+    let created = bench.universe.create("acme", latest("gold"));
+    store(&bench.store, &created);
+    bench.store.faults().seed(1, StoreChances { delay_max: Duration::from_millis(200), ..StoreChances::default() });
+    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: start() };
+    tessera_ports::ChangePublisher::beat(&bench.feed, &lie).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    bench.feed.faults().new_topic("another");
+    bench.settled().await;
 }
