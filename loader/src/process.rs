@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,11 +13,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tessera_ports::{ChangePublisher, EventStore, HintStore, IdSource};
 use tessera_runtime::clock::{SystemClock, SystemIds};
-use tessera_runtime::http::{self, Pages};
-use tessera_runtime::lifecycle::{Signals, Tasks};
+use tessera_runtime::http::Pages;
+use tessera_runtime::lifecycle::Tasks;
 use tessera_runtime::listener::{self, ListenerConfig};
-use tessera_runtime::settings::{self, Sources};
-use tessera_runtime::telemetry::{LogFormat, Metrics, init_logs};
+use tessera_runtime::process::{self, ProcessArguments};
+use tessera_runtime::telemetry::Metrics;
 
 use crate::{Config, Dependencies, Handle, build};
 
@@ -26,24 +25,11 @@ use crate::{Config, Dependencies, Handle, build};
 #[derive(Debug, Parser)]
 #[command(name = "tessera-loader", version, about = "The control plane of Tessera")]
 struct Arguments {
-    /// Settings in TOML, with the sections [loader], [listener] and [backends]
-    #[arg(long, value_name = "FILE", env = "TESSERA_SETTINGS", hide_env_values = true)]
-    settings: Option<PathBuf>,
     /// Where the control plane listens; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7401")]
     control_listen: SocketAddr,
-    /// Where metrics, health and digest pages are
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7402")]
-    http_listen: SocketAddr,
-    /// Print the chosen addresses as one line of JSON as soon as they are taken
-    #[arg(long)]
-    print_addresses: bool,
-    /// What to log, in the syntax of `RUST_LOG`
-    #[arg(long, value_name = "FILTER", env = "TESSERA_LOG", default_value = "info", hide_env_values = true)]
-    log: String,
-    /// Form of log lines: text or json
-    #[arg(long, value_name = "FORMAT", env = "TESSERA_LOG_FORMAT", default_value = "text", hide_env_values = true)]
-    log_format: LogFormat,
+    #[command(flatten)]
+    process: ProcessArguments,
 }
 
 /// Everything that can be set. `B` is what the backends are opened by.
@@ -80,44 +66,23 @@ pub fn run<B: DeserializeOwned>(
     arguments: impl IntoIterator<Item = OsString>,
     open: impl FnOnce(&B, &dyn IdSource) -> anyhow::Result<Opened>,
 ) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are no errors. A closed standard error is nobody's business here.
-            drop(error.print());
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
-    serve(&arguments, open).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
+    process::run(arguments, |arguments: &Arguments| {
+        listener::permit(arguments.control_listen).context("--control-listen")?;
+        let settings: Settings<B> = arguments.process.settings()?;
+        settings.listener.validate().context("settings of the listener")?;
+        let metrics = arguments.process.observe()?;
+        let opened = open(&settings.backends, &SystemIds).context("open the backends")?;
+        arguments.process.block_on(serve(arguments, settings.loader, settings.listener, opened, metrics))
     })
 }
 
-fn serve<B: DeserializeOwned>(
-    arguments: &Arguments,
-    open: impl FnOnce(&B, &dyn IdSource) -> anyhow::Result<Opened>,
-) -> anyhow::Result<ExitCode> {
-    listener::permit(arguments.control_listen).context("--control-listen")?;
-    let environment = std::env::vars().collect();
-    let sources = Sources { file: arguments.settings.as_deref(), environment, flags: Vec::new() };
-    let settings: Settings<B> = settings::load(sources).context("settings")?;
-    settings.listener.validate().context("settings of the listener")?;
-    init_logs(arguments.log_format, &arguments.log)?;
-    let metrics = Metrics::install()?;
-    let opened = open(&settings.backends, &SystemIds).context("open the backends")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(serve_until_stopped(arguments, settings.loader, settings.listener, opened, metrics))
-}
-
-async fn serve_until_stopped(
+async fn serve(
     arguments: &Arguments,
     config: Config,
-    listener_config: ListenerConfig,
+    listener: ListenerConfig,
     opened: Opened,
     metrics: Metrics,
 ) -> anyhow::Result<ExitCode> {
-    let signals = Signals::of_process().context("listen to signals")?;
     let tasks = Tasks::new();
     tasks.die_when("loader.backends", opened.fatal);
     let dependencies = Dependencies {
@@ -128,19 +93,10 @@ async fn serve_until_stopped(
         ids: Arc::new(SystemIds),
     };
     let loader = build(config, dependencies, &tasks)?;
-    let control = listener::bind(arguments.control_listen).await.context("--control-listen")?;
-    let pages = listener::bind_anywhere(arguments.http_listen).await.context("--http-listen")?;
-    if arguments.print_addresses {
-        let (control, http) = (control.local_addr()?.to_string(), pages.local_addr()?.to_string());
-        println!("{}", serde_json::json!({ "control": control, "http": http }));
-    }
+    let bound = arguments.process.bind("control", arguments.control_listen).await?;
     let routes = loader.routes();
-    let handle = loader.start(&tasks);
-    let shutdown = tasks.shutdown();
-    tasks.spawn("control.listener", async move { listener::serve(control, routes, &listener_config, shutdown).await });
-    tasks.spawn_behind("http.listener", http::serve(pages, shown(&metrics, handle), tasks.shutdown()));
-    tasks.spawn_behind("metrics.upkeep", metrics.upkeep());
-    Ok(tasks.run_until_stopped(signals).await.into())
+    let pages = shown(&metrics, loader.start(&tasks));
+    Ok(bound.serve(tasks, routes, listener, pages, metrics).await)
 }
 
 fn shown(metrics: &Metrics, handle: Handle) -> Pages {

@@ -5,11 +5,13 @@
 //! - [`listener`]: gRPC listeners that drain;
 //! - [`http`]: the pages for machines that watch: metrics, health, digest;
 //! - [`telemetry`]: logs and metrics;
+//! - [`process`]: the command line, start and end of a process of one plane;
 //! - [`settings`]: file, environment and flags merged into one typed value.
 
 pub mod clock;
 pub mod http;
 pub mod lifecycle;
 pub mod listener;
+pub mod process;
 pub mod settings;
 pub mod telemetry;
