@@ -125,11 +125,11 @@ impl Follower {
             return self.begin_after(LOOK_AGAIN_PAUSE, cause);
         }
         if live == Some(epoch) && cause == Cause::Epoch {
-            let is_void = [&self.live, &self.beside].into_iter().flatten().any(Session::is_void);
-            if is_void {
-                self.begin_after(LOOK_AGAIN_PAUSE, cause);
+            // A hydration that another epoch came into has to be made anew, even if that epoch is gone again.
+            self.beside.take_if(|beside| beside.is_void());
+            if !self.live.as_ref().is_some_and(Session::is_void) {
+                return;
             }
-            return;
         }
         info!(epoch, cause = cause.name(), store = beginning.identity.store, tenants = beginning.tenants, "hydrating");
         Metrics::hydration(cause.name());
@@ -290,6 +290,7 @@ impl Follower {
         let Some(session) = self.session(generation) else { return true };
         let epoch = session.epoch();
         if hooks::holds(Guard::EpochInEverything)
+            && hooks::holds(Guard::HydrationInOneEpoch)
             && changes.iter().any(|change| change.epoch > epoch)
             && let Some(hydration) = session.hydration.as_mut()
         {
@@ -299,12 +300,13 @@ impl Follower {
     }
 
     pub(super) fn ends_after(&mut self, generation: Generation, epoch: Epoch, ends: Vec<Position>) {
-        let scanned = self.session(generation).map(|session| session.epoch());
-        if scanned != Some(epoch) && hooks::holds(Guard::HydrationInOneEpoch) {
-            return self.newer_epoch(epoch);
-        }
         let Some(session) = self.session(generation) else { return };
+        let scanned = session.epoch();
         let Some(hydration) = session.hydration.as_mut() else { return };
+        if scanned != epoch && hooks::holds(Guard::HydrationInOneEpoch) {
+            hydration.stage = Stage::Void;
+            return self.begin(Cause::Epoch);
+        }
         if !hooks::holds(Guard::PositionsBeforeScan) {
             session.positions.clone_from(&ends);
         }

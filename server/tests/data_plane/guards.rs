@@ -283,6 +283,30 @@ async fn ready_before_the_ends_is_ready_without_what_was_published() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hydration_over_two_epochs_is_the_whole_of_neither() {
+    matters(Guard::HydrationInOneEpoch, async || {
+        let mut always = true;
+        for seed in 0..20 {
+            let (mut universe, memory) = stored((0..60).map(|n| format!("t{n}")));
+            let backup = memory.back_up(&StreamKind::ALL);
+            memory.faults().seed(seed, StoreChances { delay_max: Duration::from_millis(20), ..StoreChances::default() });
+            universe.epoch = 2;
+            let bench = Bench::over(without_scan(), universe, memory, MemoryFeed::new("topic", 1));
+            pass(Duration::from_millis(60 + 5 * seed)).await;
+            bench.store.restore(&backup, "second");
+            // It takes longer to learn of the new epoch than to scan to the end.
+            bench.store.faults().fail_next(Operation::Count, 3);
+            bench.handle.loaded().await;
+            for n in 0..60 {
+                always &= bench.reason(&format!("t{n}"), "view").await == v1::Reason::GrantedByPlan;
+            }
+        }
+        always
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn hydrating_again_past_the_gate_makes_answers_go_back() {
     matters(Guard::HydrationThroughSeqGate, async || {
         let mut bench = with_acme().await;

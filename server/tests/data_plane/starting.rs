@@ -154,6 +154,8 @@ async fn a_restore_during_hydration_never_leaves_a_part_of_either_life() {
         tokio::time::sleep(Duration::from_millis(10 + 5 * seed)).await;
         bench.store.restore(&backup, "second");
         bench.universe.epoch = 2;
+        // The scan goes on for longer than it takes to learn of the new epoch, and for less.
+        bench.store.faults().fail_next(Operation::Identity, u32::try_from(seed % 3).unwrap());
         bench.handle.loaded().await;
         for n in 0..60 {
             assert_eq!(bench.reason(&format!("t{n}"), "view").await, v1::Reason::GrantedByPlan, "seed {seed}, t{n}");
