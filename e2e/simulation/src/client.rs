@@ -317,6 +317,8 @@ pub async fn set_up(cluster: &Cluster) -> Result<(), Status> {
 enum Outcome {
     Done(Said),
     Refused(String),
+    /// This call applied nothing, says the loader; of earlier ones it says nothing.
+    Nothing,
     Unknown,
 }
 
@@ -353,13 +355,18 @@ impl Client {
         let mut outcome = Outcome::Unknown;
         for attempt in 0..TRIES {
             outcome = self.call(command, id, attempt > 0).await;
+            if matches!(outcome, Outcome::Nothing) {
+                // Some callers leave it at that: what they were told must then hold for ever.
+                let leaves = attempt == 0 && self.random.chance(500);
+                outcome = if leaves { Outcome::Refused("nothing was applied".to_owned()) } else { Outcome::Unknown };
+            }
             if !matches!(outcome, Outcome::Unknown) {
                 break;
             }
         }
         let stream = command.stream();
         match outcome {
-            Outcome::Unknown => *self.journal.unknown.borrow_mut() += 1,
+            Outcome::Unknown | Outcome::Nothing => *self.journal.unknown.borrow_mut() += 1,
             Outcome::Refused(reason) => {
                 let refused = Refused { stream, epoch: before, reason };
                 if self.cluster.epoch() == before {
