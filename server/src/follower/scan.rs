@@ -23,6 +23,8 @@ impl Follower {
         let (store, metrics) = (Arc::clone(&self.store), self.shared.metrics.clone());
         let pause = Duration::from_millis(self.config.scan_pause_max_ms);
         self.errand(async move {
+            // A store without ranges would be asked without end.
+            tokio::time::sleep(pause).await;
             let mut ranges = Vec::new();
             for kind in StreamKind::ALL {
                 loop {
