@@ -162,7 +162,6 @@ fn check_answer(
     // A stream that the answer does not name must not be asked of, but the tenant itself always must.
     let is_met = |key: &(u8, u64), seq: Seq| seqs.get(key).map_or(*key != tenant_key, |has| *has >= seq);
     match &question.demand {
-        Demand::Nothing => {}
         Demand::AtLeast(bytes) => {
             let demanded = Revision::parse(bytes).map_err(|error| error.to_string())?;
             if revision.epoch < demanded.epoch {
@@ -186,7 +185,7 @@ fn check_answer(
                 }
             }
         }
-        Demand::Everything => {}
+        Demand::Nothing | Demand::Everything => {}
     }
     for (key, (epoch, seq)) in floors {
         let concerns = *key == tenant_key || seqs.contains_key(key);

@@ -137,6 +137,7 @@ impl Command {
     }
 
     /// Sends it to a loader.
+    #[expect(clippy::too_many_lines, reason = "a table: one command, one call")]
     pub async fn send(&self, routes: &Routes, id: &str, retry: bool, timeout: Duration) -> Result<Said, Status> {
         let request_id = id.to_owned();
         let mut catalog = CatalogServiceClient::new(routes.clone());
@@ -404,6 +405,7 @@ impl Client {
             Ok(Err(status)) => {
                 let reason = status.get_details_error_info().map(|info| info.reason);
                 match (status.code(), reason) {
+                    (Code::Unavailable | Code::ResourceExhausted, Some(_)) => Outcome::Nothing,
                     (Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled, _) => {
                         Outcome::Unknown
                     }

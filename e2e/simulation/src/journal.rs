@@ -30,6 +30,9 @@ pub struct Refused {
     pub reason: String,
 }
 
+/// By process, kind of stream and hash of the stream.
+type Floors = BTreeMap<(u64, u8, u64), (Epoch, Seq)>;
+
 /// Everything that was told, and the first thing that should not have been.
 #[derive(Debug, Default)]
 pub struct Journal {
@@ -42,7 +45,7 @@ pub struct Journal {
     /// Answers to checks.
     pub answers: RefCell<u64>,
     /// Per process and stream the newest (epoch, seq) it has answered from.
-    floors: RefCell<BTreeMap<(u64, u8, u64), (Epoch, Seq)>>,
+    floors: RefCell<Floors>,
     violation: RefCell<Option<String>>,
 }
 
@@ -55,11 +58,6 @@ impl Journal {
     /// The first violation.
     pub fn violation(&self) -> Option<String> {
         self.violation.borrow().clone()
-    }
-
-    /// What the process had answered from by now.
-    pub fn floor(&self, generation: u64, kind: u8, hash: u64) -> Option<(Epoch, Seq)> {
-        self.floors.borrow().get(&(generation, kind, hash)).copied()
     }
 
     /// All floors of a process, to compare a later answer with.

@@ -29,7 +29,7 @@ fn no_seed_violates_a_property() {
                     if seed >= start + seeds || violations.lock().expect("no panic").len() >= 5 {
                         return;
                     }
-                    let mode = if seed % 2 == 0 { Mode::Scan } else { Mode::NoScan };
+                    let mode = if seed.is_multiple_of(2) { Mode::Scan } else { Mode::NoScan };
                     match simulate(seed, mode) {
                         Ok(tally) => total.lock().expect("no panic").add(tally),
                         Err(violation) => violations.lock().expect("no panic").push(violation.to_string()),
