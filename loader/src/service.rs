@@ -1,15 +1,12 @@
 //! Putting the loader together: from ports and settings to services, background work and a handle.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tessera_core::catalog::Catalog;
-use tessera_core::digest::{StateDigest, state_checksum};
 use tessera_core::plan::PlanState;
-use tessera_core::stream::StreamKind;
 use tessera_core::tenant::TenantState;
 use tessera_ports::event_store::ReadError;
 use tessera_ports::{ChangePublisher, Clock, EventStore, HintStore, IdSource};
@@ -31,7 +28,6 @@ use crate::grpc::audit_svc::AuditSvc;
 use crate::grpc::catalog_svc::CatalogSvc;
 use crate::grpc::gate::Gate;
 use crate::grpc::offers::Offers;
-use crate::grpc::page::chunk_max;
 use crate::grpc::plan_svc::PlanSvc;
 use crate::grpc::tenant_svc::TenantSvc;
 use crate::handler::{Desk, Handler};
@@ -286,7 +282,7 @@ impl Handle {
 
     /// The digest of the store: epoch, counts by kind, digest of all current states.
     pub async fn digest(&self) -> Result<Value, ReadError> {
-        store_digest(&*self.store).await
+        tessera_runtime::digest::of_store(&*self.store).await
     }
 
     /// Says "serving" once the store has answered, and "not serving" from the first moment of draining.
@@ -307,25 +303,4 @@ impl Handle {
         }
         set(ServingStatus::NotServing).await;
     }
-}
-
-/// The digest of a store, by a scan of all current states: equal to a server's when nothing is under way.
-pub async fn store_digest(store: &dyn EventStore) -> Result<Value, ReadError> {
-    let identity = store.identity().await?;
-    let mut digest = StateDigest::default();
-    for kind in StreamKind::ALL {
-        for range in store.scan_ranges(kind).await? {
-            let mut rest = Some(range);
-            while let Some(range) = rest {
-                let page = store.scan(&range, chunk_max(kind)).await?;
-                for change in &page.changes {
-                    let key = change.stream.key().as_bytes();
-                    digest.add(kind, key, change.seq, state_checksum(&change.state));
-                }
-                rest = page.rest;
-            }
-        }
-    }
-    let counts: BTreeMap<&str, u64> = StreamKind::ALL.into_iter().map(|kind| (kind.name(), digest.count(kind))).collect();
-    Ok(json!({ "epoch": identity.epoch, "streams": counts, "digest": digest.to_string() }))
 }

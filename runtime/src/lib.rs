@@ -1,5 +1,6 @@
 //! A process of Tessera: what every binary needs round its services, and nothing of what the services do.
 //!
+//! - [`digest`]: of a matrix and of its store, to be compared;
 //! - [`lifecycle`]: tasks, signals, draining, the exit code; the only place where tasks are spawned;
 //! - [`clock`]: the real clock and fresh ids behind the ports;
 //! - [`listener`]: gRPC listeners that drain;
@@ -9,6 +10,7 @@
 //! - [`settings`]: file, environment and flags merged into one typed value.
 
 pub mod clock;
+pub mod digest;
 pub mod http;
 pub mod lifecycle;
 pub mod listener;

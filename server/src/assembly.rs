@@ -147,7 +147,7 @@ impl Handle {
     /// Epoch, counts by kind and digest of everything applied; names nothing. Equal to the store's when nothing is under way.
     pub fn digest(&self) -> Value {
         let matrix = self.shared.matrix();
-        crate::digest::shown(matrix.epoch(), &matrix.digest())
+        tessera_runtime::digest::shown(matrix.epoch(), &matrix.digest())
     }
 
     /// Says "serving" once the data is loaded, and "not serving" from the first moment of draining.

@@ -15,7 +15,6 @@ mod assembly;
 pub mod config;
 mod consistency;
 mod decide;
-pub mod digest;
 mod evaluation_time;
 mod follower;
 mod hub;

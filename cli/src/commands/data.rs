@@ -57,7 +57,7 @@ pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::
 /// `tessera digest`.
 pub async fn digest(addresses: &Addresses, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
     let digest = if let Some(folder) = arguments.data {
-        tessera_loader::service::store_digest(&*open(&folder)?.store).await?
+        tessera_runtime::digest::of_store(&*open(&folder)?.store).await?
     } else {
         let body = pages::get(&addresses.http, "/digest/store").await?;
         serde_json::from_str(&body).with_context(|| format!("the page at `{}` has no digest: {body}", addresses.http))?

@@ -346,7 +346,7 @@ fn check_stream<A: Stored>(cluster: &Cluster, stream: &StreamId) -> Result<Vec<(
 
 /// (d) Whether every server's matrix is what the store has.
 pub async fn all_equal(cluster: &Cluster) -> Result<(), String> {
-    let store = tessera_loader::service::store_digest(&cluster.store).await.map_err(|error| error.to_string())?;
+    let store = tessera_runtime::digest::of_store(&cluster.store).await.map_err(|error| error.to_string())?;
     let mut different = BTreeSet::new();
     for place in 0..PROCESSES {
         let server = cluster.server(place).handle;

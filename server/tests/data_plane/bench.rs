@@ -105,7 +105,7 @@ impl Bench {
 
     /// The digest of the store.
     pub(crate) async fn stored_digest(&self) -> serde_json::Value {
-        tessera_server::digest::of_store(&self.store).await.unwrap()
+        tessera_runtime::digest::of_store(&self.store).await.unwrap()
     }
 }
 
