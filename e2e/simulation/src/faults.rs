@@ -49,12 +49,8 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
             25..35 => cluster.crash_loader(random.index(PROCESSES)),
             35..45 => cluster.crash_server(random.index(PROCESSES)),
             45..52 => {
-                let partition = u32::try_from(random.below(u64::from(PARTITIONS))).unwrap_or(0);
-                if let Ok(ends) = cluster.feed.ends().await
-                    && let Some(end) = ends.get(partition as usize)
-                {
-                    cluster.feed.faults().truncate(partition, end.saturating_sub(random.below(7)));
-                }
+                let keep = random.below(7);
+                cut(&cluster, u32::try_from(random.below(u64::from(PARTITIONS))).unwrap_or(0), keep).await;
             }
             52..54 => {
                 topics += 1;
@@ -75,7 +71,30 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
                     cluster.restore(&backup, "simulated-2");
                 }
             }
+            // An outage: readers fall behind, and sometimes what they have not read is gone when it is over.
+            72..78 => {
+                let reads = 4 + u32::try_from(random.below(12)).unwrap_or(0);
+                cluster.feed.faults().fail_reads(reads);
+                if random.chance(500) {
+                    tokio::time::sleep(random.duration(Duration::from_millis(600))).await;
+                    for partition in 0..PARTITIONS {
+                        cut(&cluster, partition, 0).await;
+                    }
+                }
+            }
             _ => {}
         }
+    }
+}
+
+/// Cuts a partition short, but for its last records.
+async fn cut(cluster: &Cluster, partition: u32, keep: u64) {
+    let ends = loop {
+        if let Ok(ends) = cluster.feed.ends().await {
+            break ends;
+        }
+    };
+    if let Some(end) = ends.get(partition as usize) {
+        cluster.feed.faults().truncate(partition, end.saturating_sub(keep));
     }
 }

@@ -7,10 +7,10 @@
 //! *Not failures*: the disk of the store, its promise that a quorum sees what a quorum has learned, and the clock. *Not under the
 //! seed's control*: which of several tasks that are ready at the same instant tokio polls first is fixed but not chosen.
 //!
-//! - [`cluster`]: processes that can crash;
-//! - [`client`]: callers, and what they were told;
-//! - [`faults`]: what goes wrong beside them;
-//! - [`checks`]: the properties; [`run`]: one seed.
+//! - `cluster`: processes that can crash;
+//! - `client`: callers, and what they were told;
+//! - `faults`: what goes wrong beside them;
+//! - `checks`: the properties; `run`: one seed.
 //!
 //! The properties, named as in docs/GUARDS.md: (a) every acknowledged command is in its stream exactly once; (a2) what was answered
 //! "rejected" never shows up later; (a3) the state is the fold of the events and the chain is whole; (b) no answer is older than
