@@ -25,7 +25,6 @@ const SEEN: &[(Guard, Mode, u64)] = &[
     (Guard::UnknownIsNeverDone, Mode::Scan, 1),
     (Guard::PublishAfterCommit, Mode::Scan, 1),
     (Guard::HintBeforeAppend, Mode::NoScan, 24),
-    (Guard::HintErasedAfterPublish, Mode::NoScan, 45),
     (Guard::PositionsBeforeScan, Mode::NoScan, 1),
     (Guard::SeqGate, Mode::Scan, 1),
     (Guard::Parking, Mode::Scan, 1),
