@@ -3,6 +3,7 @@
 //! - [`gate`]: what every call goes through: draining, deadline, request id, metadata;
 //! - [`mutation`]: what mutation requests have in common;
 //! - [`page`]: page sizes, page tokens, pages of a scan;
+//! - [`undecoded`]: requests that never became messages;
 //! - one `*_svc.rs` per service.
 
 pub(crate) mod add_on_svc;
@@ -17,3 +18,4 @@ pub(crate) mod offers;
 pub(crate) mod page;
 pub(crate) mod plan_svc;
 pub(crate) mod tenant_svc;
+pub(crate) mod undecoded;

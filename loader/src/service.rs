@@ -30,6 +30,7 @@ use crate::grpc::gate::Gate;
 use crate::grpc::offers::Offers;
 use crate::grpc::plan_svc::PlanSvc;
 use crate::grpc::tenant_svc::TenantSvc;
+use crate::grpc::undecoded::{REQUEST_LEN_MAX, Undecoded};
 use crate::handler::{Desk, Handler};
 use crate::heartbeat::Pulse;
 use crate::metric_definitions;
@@ -38,8 +39,6 @@ use crate::streams::Streams;
 use crate::sweeper::Sweeper;
 use crate::world::WorldReader;
 
-/// Longest request.
-const REQUEST_LEN_MAX: usize = 2 * 1024 * 1024;
 /// Longest answer.
 const ANSWER_LEN_MAX: usize = 4 * 1024 * 1024;
 /// The services that are served here, by their full names.
@@ -177,7 +176,9 @@ fn routes(gate: &Gate, handle: &Handle, world: &Arc<WorldReader>) -> Result<(Hea
     let audit = AuditSvc::new(gate.clone(), handle.catalog.clone(), handle.offers.clone(), handle.tenants.clone());
     macro_rules! limited {
         ($server:ident, $service:expr) => {
-            $server::new($service).max_decoding_message_size(REQUEST_LEN_MAX).max_encoding_message_size(ANSWER_LEN_MAX)
+            Undecoded(
+                $server::new($service).max_decoding_message_size(REQUEST_LEN_MAX).max_encoding_message_size(ANSWER_LEN_MAX),
+            )
         };
     }
     let (health, health_server) = tonic_health::server::health_reporter();
@@ -204,7 +205,7 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     let builder = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tessera_proto::FILE_DESCRIPTOR_SET)
+        .register_file_descriptor_set(tessera_proto::public_file_descriptor_set())
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name("grpc.health.v1.Health");
     SERVICES.iter().fold(builder, |builder, name| builder.with_service_name(*name))

@@ -81,9 +81,14 @@ pub fn next_due(tenant: &Tenant, after: Timestamp) -> Option<Timestamp> {
     unrecorded(tenant).map(|(at, _)| at.max(after)).min()
 }
 
-/// The tenant as it stands at `now`, with everything due applied: plan changes made, expired overrides gone.
+/// The tenant as it stands at `now`, with everything due applied: plan changes made, expired overrides gone. What time did to it
+/// updated it at the instant of the edge, not when somebody looks.
 pub fn at(tenant: &Tenant, now: Timestamp) -> Cow<'_, Tenant> {
-    with(tenant, &due(tenant, now), now)
+    let stands = with(tenant, &due(tenant, now), now);
+    let Cow::Owned(mut stands) = stands else { return stands };
+    let last_edge = unrecorded(tenant).map(|(at, _)| at).filter(|at| *at <= now).max();
+    stands.updated_at = last_edge.map_or(tenant.updated_at, |at| at.max(tenant.updated_at));
+    Cow::Owned(stands)
 }
 
 /// The tenant after the records `due` at `now`.

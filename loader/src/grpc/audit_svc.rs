@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use tessera_core::aggregate::Actor;
 use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
 use tessera_core::stream::{StreamId, StreamKind};
@@ -57,11 +58,19 @@ struct Filter {
 
 impl Filter {
     fn read(fields: &mut Fields, request: &v1::ListAuditEventsRequest) -> Self {
-        Self {
-            actor: request.actor.clone(),
-            from: time::timestamp(fields, "start_time", request.start_time.as_ref()),
-            until: time::timestamp(fields, "end_time", request.end_time.as_ref()),
+        if !request.actor.is_empty() {
+            fields.check("actor", Actor::parse("an actor", &request.actor));
         }
+        let from = time::timestamp(fields, "start_time", request.start_time.as_ref());
+        let until = time::timestamp(fields, "end_time", request.end_time.as_ref());
+        if let (Some(from), Some(until)) = (from, until)
+            && until < from
+        {
+            let (given, start) = (until.seconds(), from.seconds());
+            let allowed = format_args!("`{given}` s is before `start_time`, {start} s; allowed is the same time or a later one");
+            fields.fault("end_time", allowed);
+        }
+        Self { actor: request.actor.clone(), from, until }
     }
 
     fn shows(&self, link: &EventLink) -> bool {
@@ -74,7 +83,12 @@ impl Filter {
 fn streams(asked: Option<&v1::Stream>) -> Result<Streams, Failure> {
     let Some(asked) = asked else { return Ok(Streams::All(StreamKind::ALL.to_vec())) };
     let kind = match v1::StreamKind::try_from(asked.kind) {
-        Ok(v1::StreamKind::Catalog) => return Ok(Streams::One(StreamId::Catalog)),
+        Ok(v1::StreamKind::Catalog) if asked.id.is_empty() => return Ok(Streams::One(StreamId::Catalog)),
+        Ok(v1::StreamKind::Catalog) => {
+            let given: String = asked.id.chars().take(64).flat_map(char::escape_default).collect();
+            let description = format!("`{given}` is not allowed: there is one catalog, and it has no id; allowed is none");
+            return Err(Failure::invalid_field("stream.id", description));
+        }
         Ok(v1::StreamKind::Plan) => StreamKind::Plan,
         Ok(v1::StreamKind::AddOn) => StreamKind::AddOn,
         Ok(v1::StreamKind::Tenant) => StreamKind::Tenant,

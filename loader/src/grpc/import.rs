@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use tessera_core::aggregate::Actor;
-use tessera_core::ids::RequestId;
+use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::tenant::{Action, StateMode, TenantState};
 use tessera_proto::convert::tenant as convert;
 use tessera_proto::status::Failure;
@@ -24,6 +24,7 @@ use tonic::metadata::MetadataMap;
 
 use super::gate::{Gate, actor, is_retry, time_left};
 use super::tenant_svc::command;
+use super::undecoded;
 use crate::digest;
 use crate::handler::{Caller, Handler, Request};
 use crate::metric_definitions as metrics;
@@ -81,7 +82,7 @@ impl Import {
                     Ok(rows) => Arc::new(rows).run(inbound),
                     Err(failure) => refused(failure.into()),
                 },
-                Some(Err(status)) => refused(status),
+                Some(Err(status)) => refused(undecoded::in_our_words(status)),
                 None => refused(Failure::invalid_field("item", "the stream is empty; the first message is `start`").into()),
             }
         };
@@ -137,7 +138,7 @@ impl Rows {
 
     async fn row(&self, row: v1::ImportRow) -> RowDone {
         let number = row.row;
-        let tenant_id = row.tenant.as_ref().map(|tenant| tenant.tenant_id.clone()).unwrap_or_default();
+        let tenant_id = row.tenant.as_ref().map(|tenant| shown_id(&tenant.tenant_id)).unwrap_or_default();
         match self.state(row).await {
             Ok(changed) => {
                 metrics::import_row(if changed { "changed" } else { "unchanged" });
@@ -186,9 +187,17 @@ impl Rows {
     }
 }
 
+/// A row's tenant in an answer: the id, or of what is none as much as may be repeated, escaped.
+fn shown_id(given: &str) -> String {
+    if TenantId::check(given).is_ok() {
+        return given.to_owned();
+    }
+    given.chars().take(64).flat_map(char::escape_default).collect()
+}
+
 /// The next row, whose number must be above all before it.
 fn rising(message: Result<v1::ImportTenantsRequest, Status>, last: &mut i64) -> Result<v1::ImportRow, Status> {
-    let Some(Item::Row(row)) = message?.item else {
+    let Some(Item::Row(row)) = message.map_err(undecoded::in_our_words)?.item else {
         return Err(Failure::invalid_field("item", "it is not a row; allowed are rows after the one `start`").into());
     };
     if row.row <= *last {

@@ -1,10 +1,11 @@
 //! `tessera.v1.TenantService`: tenants and what was made an exception for them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use tessera_core::aggregate::Actor;
-use tessera_core::ids::{RequestId, ServiceId, TenantId};
+use tessera_core::ids::{PlanId, RequestId, ServiceId, TenantId};
 use tessera_core::rejection::Rejection;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_core::tenant::{Action, Command, StateMode, Tenant, TenantState, schedule};
@@ -63,6 +64,11 @@ impl TenantSvc {
         let StreamId::Tenant(id) = stream else { return None };
         let now = self.gate.clock.now();
         let stands = schedule::at(tenant, now);
+        // A pinned version needs no looking up.
+        let effective = effective.or(match stands.subscription.choice.version {
+            VersionChoice::Pinned(version) => Some(version),
+            VersionChoice::Latest => None,
+        });
         Some(convert::to_tenant(id, &stands, stands.status(now), effective, etag::of_stream(epoch, seq)))
     }
 
@@ -83,6 +89,29 @@ impl TenantSvc {
         }
     }
 
+    /// Fills in the versions that those of a page follow, each plan read once.
+    async fn fill_effective_versions(&self, tenants: &mut [v1::Tenant]) -> Result<(), Failure> {
+        let mut latest: BTreeMap<String, i32> = BTreeMap::new();
+        for subscription in tenants.iter_mut().filter_map(|tenant| tenant.subscription.as_mut()) {
+            if subscription.effective_version != 0 {
+                continue;
+            }
+            let known = latest.get(&subscription.plan_id).copied();
+            let version = match known {
+                Some(version) => version,
+                None => {
+                    let plan = offer::plan_id(&subscription.plan_id)?;
+                    let plan = self.world.offer(&StreamId::Plan(plan)).await?;
+                    let version = plan.value.and_then(|plan| plan.latest()).map_or(0, offer::to_version);
+                    latest.insert(subscription.plan_id.clone(), version);
+                    version
+                }
+            };
+            subscription.effective_version = version;
+        }
+        Ok(())
+    }
+
     /// Whether a listing shows a tenant.
     fn is_shown(&self, tenant: &Tenant, filter: &v1::ListTenantsRequest) -> bool {
         let now = self.gate.clock.now();
@@ -96,14 +125,32 @@ impl TenantSvc {
     }
 }
 
-/// Which fields an update names: title, labels.
-fn masked(fields: &mut Fields, m: &v1::UpdateTenantRequest) -> (bool, bool) {
-    let Some(mask) = &m.update_mask else { return (!m.title.is_empty(), !m.labels.is_empty()) };
-    for path in mask.paths.iter().filter(|path| !matches!(path.as_str(), "title" | "labels")) {
-        let given = path.escape_default();
-        fields.fault("update_mask", format_args!("`{given}` is not a field to update; allowed are title and labels"));
+/// Refuses a filter that no tenant can ever meet.
+fn check_filter(filter: &v1::ListTenantsRequest) -> Result<(), Failure> {
+    let mut fields = Fields::new();
+    if !filter.plan_id.is_empty() {
+        fields.check("plan_id", PlanId::check(&filter.plan_id));
     }
-    let has = |name: &str| mask.paths.iter().any(|path| path == name);
+    if v1::TenantStatus::try_from(filter.status).is_err() {
+        let given = filter.status;
+        let allowed = "ACTIVE, PENDING, SUSPENDED and DELETED, or none for any";
+        fields.fault("status", format_args!("`{given}` is not a status; allowed are {allowed}"));
+    }
+    convert::labels(&mut fields, "labels", &filter.labels);
+    fields.finish(Some(()))
+}
+
+/// Which fields an update names: title, labels. A mask that names none is as none; `*` names all.
+fn masked(fields: &mut Fields, m: &v1::UpdateTenantRequest) -> (bool, bool) {
+    let paths = m.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    if paths.is_empty() {
+        return (!m.title.is_empty(), !m.labels.is_empty());
+    }
+    for path in paths.iter().filter(|path| !matches!(path.as_str(), "title" | "labels" | "*")) {
+        let given: String = path.chars().take(64).flat_map(char::escape_default).collect();
+        fields.fault("update_mask", format_args!("`{given}` is not a field to update; allowed are title and labels, or *"));
+    }
+    let has = |name: &str| paths.iter().any(|path| path == name || path == "*");
     (has("title"), has("labels"))
 }
 
@@ -191,6 +238,7 @@ impl TenantService for TenantSvc {
         let mut filter = request.into_inner();
         let size = page::listing_size(std::mem::take(&mut filter.page_size))?;
         let token = std::mem::take(&mut filter.page_token);
+        check_filter(&filter)?;
         let listing = page::listing_of("list_tenants", &filter);
         let bounds = (size, self.gate.config.scan_per_page);
         let store = self.handler.streams().store();
@@ -199,7 +247,8 @@ impl TenantService for TenantSvc {
             let shown = state.0.as_ref().filter(|tenant| self.is_shown(tenant, &filter));
             Ok(shown.and_then(|tenant| self.resource(&change.stream, tenant, None, (change.epoch, change.seq))))
         });
-        let (tenants, next_page_token) = page.await?;
+        let (mut tenants, next_page_token) = page.await?;
+        self.fill_effective_versions(&mut tenants).await?;
         Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token }))
     }
 

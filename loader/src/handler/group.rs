@@ -3,7 +3,13 @@
 //! - *committed*: everybody is answered;
 //! - *conflict*: read again, look up again, decide again;
 //! - *unknown*: a strong read. Found: done. The head moved: the attempt is dead, decide again. It did not move: the attempt may
-//!   still be written, so the **same bytes** are sent again and nothing is decided, for as long as somebody waits.
+//!   still be written, so the **same bytes** are sent again and nothing is decided, for as long as everybody in them waits.
+//!
+//! No attempt starts after the deadline of anybody whose command is in it. When a caller leaves whose command is in bytes that
+//! may still be written, those bytes are not sent again. The others are then decided once more as the retry of a caller would
+//! be, at this loader or another: on the head that the bytes in flight expect, with whatever is decided written down,
+//! rejections and no-ops too, and nobody answered before it is. So of both attempts one at most is ever stored, and the next
+//! read finds by the request ids which.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -73,7 +79,10 @@ impl<'a, A: Handled> Group<'a, A> {
         if let Some(attempt) = self.unknown.take() {
             let unmoved = read.epoch == attempt.append.epoch && read.head == attempt.append.expected;
             if unmoved && hooks::holds(Guard::UnknownSendsSameBytes) {
-                return self.send(attempt, true).await;
+                if self.everybody_waits(&attempt) {
+                    return self.send(attempt, true).await;
+                }
+                return self.decide_without_the_late(attempt, &read).await;
             }
             // It may have been committed, and this read shows what it made: publish that.
             self.publish(&read);
@@ -104,6 +113,51 @@ impl<'a, A: Handled> Group<'a, A> {
                 self.send(attempt, false).await
             }
         }
+    }
+
+    /// Whether nobody's time is over whose command is in the bytes of that attempt.
+    fn everybody_waits(&self, attempt: &Attempt<A>) -> bool {
+        let waits = |row: &RequestRow| {
+            let mut members = self.members.iter();
+            members.any(|member| member.request.caller.request_id == row.id && member.is_alive())
+        };
+        attempt.append.requests.iter().all(waits)
+    }
+
+    /// The bytes of `unknown` may still be written, and hold commands of callers whose time is over: an attempt without those.
+    async fn decide_without_the_late(&mut self, unknown: Box<Attempt<A>>, read: &Snapshot<A>) -> Next {
+        self.members.retain(Pending::is_alive);
+        let was_sent = |member: &Pending<A>| unknown.writes(&member.request.caller.request_id);
+        for member in self.members.iter_mut().filter(|member| was_sent(member)) {
+            member.request.caller.retry = true;
+        }
+        let refusal = match decide_group(self.desk, self.stream, read, &mut self.members).await {
+            Ok(Plan::Append(attempt)) => {
+                let before = self.members.len();
+                self.members.retain_mut(|member| !attempt.writes(&member.request.caller.request_id) || member.begin());
+                if self.members.len() == before {
+                    return self.send(attempt, true).await;
+                }
+                self.members.retain(|member| was_sent(member) || member.resolve());
+                self.unknown = Some(unknown);
+                return Next::AtOnce;
+            }
+            Ok(Plan::Answer) => {
+                for mut member in self.members.drain(..) {
+                    match member.decided.take().map(Decided::into_result) {
+                        // What could not be written down says nothing of the bytes in flight.
+                        Some(Err(refusal)) if was_sent(&member) => member.give_up(refusal),
+                        Some(result) => member.answer(result),
+                        None => member.give_up(Refusal::StoreUnavailable("the command was not decided".to_owned())),
+                    }
+                }
+                return Next::Finished;
+            }
+            Ok(Plan::ReadAgain) => Refusal::StoreUnavailable("the store began another epoch meanwhile".to_owned()),
+            Err(refusal) => refusal,
+        };
+        self.unknown = Some(unknown);
+        self.stuck(&refusal)
     }
 
     /// The strong read that everything else rests on: head, state and request ids of one moment.
@@ -169,8 +223,8 @@ impl<'a, A: Handled> Group<'a, A> {
         if !hooks::holds(Guard::PublishAfterCommit) {
             self.publish(&attempt.after);
         }
-        // Writing the hint took time: no attempt starts when nobody waits any more.
-        if !self.members.iter().any(Pending::is_alive) {
+        // Deciding and writing the hint took time: no attempt starts after the deadline of anybody who is in it.
+        if !self.everybody_waits(&attempt) {
             self.unknown = again.then_some(attempt);
             self.unmark(again);
             return Next::AtOnce;
