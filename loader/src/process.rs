@@ -96,7 +96,7 @@ async fn serve(
     let bound = arguments.process.bind("control", arguments.control_listen).await?;
     let routes = loader.routes();
     let pages = shown(&metrics, loader.start(&tasks));
-    Ok(bound.serve(tasks, routes, listener, pages, metrics).await)
+    Ok(bound.serve(tasks, routes, listener, None, pages, metrics).await)
 }
 
 fn shown(metrics: &Metrics, handle: Handle) -> Pages {

@@ -3,17 +3,24 @@
 //! Nothing listens beyond loopback here, since there is no identity yet. TLS and authentication will come between
 //! `incoming` and the routes.
 
+mod cores;
 mod incoming;
 
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::{Stream, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::lifecycle::Shutdown;
+use cores::Cores;
+use incoming::{Connection, accepted};
 
 /// How a gRPC listener behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +87,10 @@ pub enum Error {
 }
 
 impl ListenerConfig {
+    fn first_bytes_timeout(&self) -> Duration {
+        Duration::from_secs(self.first_bytes_timeout_s)
+    }
+
     /// Checks every field against its bounds.
     pub fn validate(&self) -> Result<(), Error> {
         let connections = u64::try_from(self.connections_max).unwrap_or(u64::MAX);
@@ -117,16 +128,49 @@ pub async fn bind_anywhere(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })
 }
 
-/// Serves `routes` until `shutdown`: on soft, connections are told to go and unary calls finish (services end their own
-/// streams); on hard, everything is dropped.
+/// Serves `routes` on the runtime of the caller until `shutdown`: on soft, connections are told to go and unary calls finish
+/// (services end their own streams); on hard, everything is dropped.
 pub async fn serve(listener: TcpListener, routes: Routes, config: &ListenerConfig, shutdown: Shutdown) -> anyhow::Result<()> {
-    let incoming = incoming::connections(listener, config.connections_max, Duration::from_secs(config.first_bytes_timeout_s));
-    let drain_delay = Duration::from_secs(config.drain_delay_s);
-    let soft = shutdown.soft.clone();
-    let drained = async move {
-        soft.cancelled().await;
-        tokio::time::sleep(drain_delay).await;
-    };
+    let first_bytes = config.first_bytes_timeout();
+    let connections = accepted(listener, config.connections_max).map(move |one| Connection::begin(one, first_bytes, None));
+    serve_connections(connections, routes, config, shutdown).await
+}
+
+/// As [`serve`], but on `threads` threads with a runtime of their own each: a connection is served by the thread that has the
+/// fewest, from its first byte to its last.
+///
+/// A runtime of one thread costs a small call two thirds of what one of several threads does, since nothing is handed from thread
+/// to thread. Whatever `routes` spawn runs there, too, and ends with the listener: what must outlive it belongs elsewhere.
+pub async fn serve_on_threads(
+    listener: TcpListener,
+    routes: Routes,
+    config: &ListenerConfig,
+    threads: NonZeroUsize,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let mut cores = Cores::start(threads, routes, config, &shutdown)?;
+    {
+        let mut drained = pin!(drained(config, &shutdown));
+        let mut accepted = pin!(accepted(listener, config.connections_max));
+        loop {
+            tokio::select! {
+                Some(socket) = accepted.next() => cores.give(socket),
+                () = &mut drained => break,
+                ended = cores.first_ended() => return ended,
+            }
+        }
+        // Here the address is given back.
+    }
+    cores.all_ended().await
+}
+
+/// Serves connections that belong to this runtime.
+async fn serve_connections(
+    connections: impl Stream<Item = io::Result<Connection>>,
+    routes: Routes,
+    config: &ListenerConfig,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let serving = Server::builder()
         .initial_connection_window_size(config.connection_window_bytes)
         .initial_stream_window_size(config.stream_window_bytes)
@@ -134,10 +178,19 @@ pub async fn serve(listener: TcpListener, routes: Routes, config: &ListenerConfi
         .http2_keepalive_interval(Some(Duration::from_secs(config.keepalive_interval_s)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, drained);
+        .serve_with_incoming_shutdown(connections, drained(config, &shutdown));
     tokio::select! {
         served = serving => Ok(served?),
         () = shutdown.hard.cancelled() => Ok(()),
+    }
+}
+
+/// Completes when no new connections and calls are to be taken any more.
+fn drained(config: &ListenerConfig, shutdown: &Shutdown) -> impl Future<Output = ()> + Send + use<> {
+    let (soft, delay) = (shutdown.soft.clone(), Duration::from_secs(config.drain_delay_s));
+    async move {
+        soft.cancelled().await;
+        tokio::time::sleep(delay).await;
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -102,11 +103,25 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Serves until a signal has drained it or a task has died.
-    pub async fn serve(self, tasks: Tasks, routes: Routes, config: ListenerConfig, pages: Pages, metrics: Metrics) -> ExitCode {
+    /// Serves until a signal has drained it or a task has died: calls on that many threads of their own, or, with `None`, on the
+    /// runtime of the process, where a command goes on when its caller has left.
+    pub async fn serve(
+        self,
+        tasks: Tasks,
+        routes: Routes,
+        config: ListenerConfig,
+        threads: Option<NonZeroUsize>,
+        pages: Pages,
+        metrics: Metrics,
+    ) -> ExitCode {
         let Self { signals, calls, pages: page_listener } = self;
         let shutdown = tasks.shutdown();
-        tasks.spawn("calls.listener", async move { listener::serve(calls, routes, &config, shutdown).await });
+        tasks.spawn("calls.listener", async move {
+            match threads {
+                Some(threads) => listener::serve_on_threads(calls, routes, &config, threads, shutdown).await,
+                None => listener::serve(calls, routes, &config, shutdown).await,
+            }
+        });
         tasks.spawn_behind("http.listener", http::serve(page_listener, pages, tasks.shutdown()));
         tasks.spawn_behind("metrics.upkeep", metrics.upkeep());
         tasks.run_until_stopped(signals).await.into()

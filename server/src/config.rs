@@ -1,5 +1,6 @@
 //! Settings of the data plane, each with its unit, its bounds and its reason.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Threads that serve calls, each with a runtime of its own. 0 to 1,024; default 0, one per core.
+    pub threads: usize,
     /// Longest wait for a revision, in ms; a caller's own deadline may be shorter. 1 to 10,000; default 200.
     pub at_least_wait_ms: u64,
     /// After so long, in ms, a stream that parked rows wait for is read from the store. 1 to 60,000; default 1,000.
@@ -53,6 +56,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            threads: 0,
             at_least_wait_ms: 200,
             parked_fetch_after_ms: 1_000,
             ready_parked_wait_ms: 10_000,
@@ -91,6 +95,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), OutOfBounds> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let bounds = [
+            ("threads", count(self.threads), 0, 1_024),
             ("at_least_wait_ms", self.at_least_wait_ms, 1, 10_000),
             ("parked_fetch_after_ms", self.parked_fetch_after_ms, 1, 60_000),
             ("ready_parked_wait_ms", self.ready_parked_wait_ms, 0, 60_000),
@@ -116,6 +121,12 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// How many threads are to serve calls.
+    pub fn serving_threads(&self) -> NonZeroUsize {
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        NonZeroUsize::new(self.threads).unwrap_or_else(cores)
     }
 
     pub(crate) fn at_least_wait(&self) -> Duration {

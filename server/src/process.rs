@@ -83,12 +83,13 @@ async fn serve(
 ) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new();
     tasks.die_when("server.backends", opened.fatal);
+    let threads = config.serving_threads();
     let dependencies = Dependencies { store: opened.store, feed: opened.feed, clock: Arc::new(SystemClock) };
     let server = build(config, dependencies, &tasks)?;
     let bound = arguments.process.bind("data", arguments.data_listen).await?;
     let routes = server.routes();
     let pages = shown(&metrics, server.start(&tasks));
-    Ok(bound.serve(tasks, routes, listener, pages, metrics).await)
+    Ok(bound.serve(tasks, routes, listener, Some(threads), pages, metrics).await)
 }
 
 fn shown(metrics: &Metrics, handle: Handle) -> Pages {

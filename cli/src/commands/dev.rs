@@ -107,6 +107,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     tasks.die_when("dev.store", backends.fatal.clone().wait());
 
     let clock = Arc::new(SystemClock);
+    let threads = settings.server.serving_threads();
     let server = tessera_server::build(
         settings.server,
         tessera_server::Dependencies {
@@ -134,7 +135,9 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let (data_routes, control_routes) = (server.routes(), loader.routes());
     let (server, loader) = (server.start(&tasks), loader.start(&tasks));
     let (config, shutdown) = (settings.listener.clone(), tasks.shutdown());
-    tasks.spawn("data.listener", async move { listener::serve(listeners.data, data_routes, &config, shutdown).await });
+    tasks.spawn("data.listener", async move {
+        listener::serve_on_threads(listeners.data, data_routes, &config, threads, shutdown).await
+    });
     let (config, shutdown) = (settings.listener, tasks.shutdown());
     tasks.spawn("control.listener", async move { listener::serve(listeners.control, control_routes, &config, shutdown).await });
     let applied = Arc::new(AtomicBool::new(false));

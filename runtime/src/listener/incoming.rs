@@ -1,4 +1,5 @@
-//! Accepting connections: no more than allowed at a time, and none that stays silent from its beginning.
+//! Accepting connections: no more than allowed at a time, and none that stays silent from its beginning. A socket is accepted by
+//! one runtime and served, perhaps, by another.
 
 use std::io;
 use std::pin::Pin;
@@ -14,34 +15,36 @@ use tokio::time::Sleep;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
+use super::cores::Load;
+
 /// Pause after a failed accept: the usual cause, no free file descriptors, does not go away by asking at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepted connections, at most `connections_max` alive at a time.
-pub(super) fn connections(
-    listener: TcpListener,
-    connections_max: usize,
-    first_bytes: Duration,
-) -> impl Stream<Item = io::Result<Connection>> {
+/// A socket that was accepted and belongs to no runtime yet.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    stream: std::net::TcpStream,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Accepted sockets, at most `connections_max` alive at a time.
+pub(super) fn accepted(listener: TcpListener, connections_max: usize) -> impl Stream<Item = Accepted> {
     let permits = Arc::new(Semaphore::new(connections_max));
     futures::stream::unfold((listener, permits), move |(listener, permits)| async move {
         // The semaphore is never closed.
         let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
         let stream = accept(&listener).await;
-        let first_bytes = Some(Box::pin(tokio::time::sleep(first_bytes)));
-        Some((Ok(Connection { stream, first_bytes, _permit: permit }), (listener, permits)))
+        Some((Accepted { stream, permit }, (listener, permits)))
     })
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> std::net::TcpStream {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    warn!(%error, "cannot set TCP_NODELAY");
-                }
-                return stream;
-            }
+        match listener.accept().await.and_then(|(stream, _)| {
+            stream.set_nodelay(true)?;
+            stream.into_std()
+        }) {
+            Ok(stream) => return stream,
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -57,6 +60,16 @@ pub(super) struct Connection {
     /// Runs until the first bytes have come.
     first_bytes: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
+    _load: Option<Load>,
+}
+
+impl Connection {
+    /// Hands the socket to the runtime that calls this, where it is served. `load` counts it meanwhile.
+    pub(super) fn begin(accepted: Accepted, first_bytes: Duration, load: Option<Load>) -> io::Result<Self> {
+        let stream = TcpStream::from_std(accepted.stream)?;
+        let first_bytes = Some(Box::pin(tokio::time::sleep(first_bytes)));
+        Ok(Self { stream, first_bytes, _permit: accepted.permit, _load: load })
+    }
 }
 
 impl Connected for Connection {

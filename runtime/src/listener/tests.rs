@@ -1,5 +1,8 @@
 //! Draining over real sockets, with the health service standing for any unary service and any stream.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::{mpsc, watch};
 use tonic_health::pb::health_client::HealthClient;
@@ -45,7 +48,10 @@ struct Running {
     client: HealthClient<tonic::transport::Channel>,
 }
 
-async fn running(config: ListenerConfig) -> Running {
+/// Both ways to serve: on the runtime of the caller, and on threads of its own.
+const BOTH: [Option<NonZeroUsize>; 2] = [None, NonZeroUsize::new(2)];
+
+async fn running(config: ListenerConfig, threads: Option<NonZeroUsize>) -> Running {
     let tasks = Tasks::new();
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -53,7 +59,12 @@ async fn running(config: ListenerConfig) -> Running {
     let (go, go_receiver) = watch::channel(false);
     let routes = Routes::new(HealthServer::new(Slow { reached: reached_sender, go: go_receiver }));
     let shutdown = tasks.shutdown();
-    tasks.spawn("listener", async move { serve(listener, routes, &config, shutdown).await });
+    tasks.spawn("listener", async move {
+        match threads {
+            None => serve(listener, routes, &config, shutdown).await,
+            Some(threads) => serve_on_threads(listener, routes, &config, threads, shutdown).await,
+        }
+    });
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
     let client = HealthClient::new(endpoint.connect().await.unwrap());
     Running { tasks, address, reached, go, client }
@@ -61,7 +72,13 @@ async fn running(config: ListenerConfig) -> Running {
 
 #[tokio::test]
 async fn a_unary_call_under_way_is_answered_and_new_connections_are_refused() {
-    let Running { tasks, address, mut reached, go, mut client } = running(ListenerConfig::default()).await;
+    for threads in BOTH {
+        answered_while_draining(running(ListenerConfig::default(), threads).await).await;
+    }
+}
+
+async fn answered_while_draining(running: Running) {
+    let Running { tasks, address, mut reached, go, mut client } = running;
     let call = async move { client.check(HealthCheckRequest::default()).await };
     let (sender, receiver) = mpsc::channel(2);
     let stopping = async {
@@ -83,7 +100,13 @@ async fn a_unary_call_under_way_is_answered_and_new_connections_are_refused() {
 
 #[tokio::test]
 async fn a_second_signal_drops_the_call() {
-    let Running { tasks, mut reached, mut client, go: _go, .. } = running(ListenerConfig::default()).await;
+    for threads in BOTH {
+        dropped_by_a_second_signal(running(ListenerConfig::default(), threads).await).await;
+    }
+}
+
+async fn dropped_by_a_second_signal(running: Running) {
+    let Running { tasks, mut reached, mut client, go: _go, .. } = running;
     let (sender, receiver) = mpsc::channel(2);
     let stopping = async {
         reached.recv().await.unwrap();
@@ -101,11 +124,61 @@ async fn a_second_signal_drops_the_call() {
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let config = ListenerConfig { first_bytes_timeout_s: 1, ..ListenerConfig::default() };
-    let running = running(config).await;
-    let mut stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
-    let mut rest = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
-    assert!(closed.is_ok(), "still open after 20 s");
+    for threads in BOTH {
+        let running = running(config.clone(), threads).await;
+        let mut stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+        assert!(closed.is_ok(), "still open after 20 s");
+    }
+}
+
+/// Answers, and tells which thread it was asked on.
+#[derive(Debug)]
+struct Whereabouts(std::sync::Mutex<BTreeMap<String, usize>>);
+
+#[tonic::async_trait]
+impl Health for Whereabouts {
+    async fn check(
+        &self,
+        _request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        *self.0.lock().unwrap().entry(thread).or_default() += 1;
+        Ok(tonic::Response::new(HealthCheckResponse { status: 1 }))
+    }
+
+    type WatchStream = futures::stream::Pending<Result<HealthCheckResponse, tonic::Status>>;
+
+    async fn watch(
+        &self,
+        _request: tonic::Request<HealthCheckRequest>,
+    ) -> Result<tonic::Response<Self::WatchStream>, tonic::Status> {
+        Ok(tonic::Response::new(futures::stream::pending()))
+    }
+}
+
+#[tokio::test]
+async fn connections_go_to_the_thread_with_the_fewest() {
+    let tasks = Tasks::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let whereabouts = Arc::new(Whereabouts(std::sync::Mutex::default()));
+    let (routes, shutdown) = (Routes::new(HealthServer::from_arc(Arc::clone(&whereabouts))), tasks.shutdown());
+    let threads = NonZeroUsize::new(3).unwrap();
+    tasks.spawn(
+        "listener",
+        async move { serve_on_threads(listener, routes, &ListenerConfig::default(), threads, shutdown).await },
+    );
+    // One after the other, each open while the next one comes.
+    let mut clients = Vec::new();
+    for _ in 0..9 {
+        let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+        client.check(HealthCheckRequest::default()).await.unwrap();
+        clients.push(client);
+    }
+    let seen = whereabouts.0.lock().unwrap().clone();
+    assert_eq!(seen, ["calls-0", "calls-1", "calls-2"].map(|thread| (thread.to_owned(), 3)).into());
 }
 
 #[tokio::test]
