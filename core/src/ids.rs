@@ -6,6 +6,8 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use crate::shown::shown;
+
 /// Longest service, feature, plan, add-on or limit id, in bytes.
 pub const NAME_LEN_MAX: usize = 63;
 /// Longest tenant id, in bytes.
@@ -20,7 +22,7 @@ pub const TENANT_GRAMMAR: &str = "1 to 128 bytes of ASCII letters, digits and . 
 /// What request ids allow, in words for error messages.
 pub const REQUEST_ID_GRAMMAR: &str = "1 to 64 printable ASCII characters";
 
-/// Why a text is not an id. It repeats at most 64 characters of the text, escaped, so that it is safe in logs and answers.
+/// Why a text is not an id. It repeats the text as [`shown()`] does, so that it is safe in logs and answers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{shown}` is not a {kind} id: {problem}; allowed are {allowed}")]
 pub struct IdError {
@@ -32,8 +34,7 @@ pub struct IdError {
 
 impl IdError {
     fn new(kind: &'static str, text: &str, problem: Problem, allowed: &'static str) -> Self {
-        let shown = text.chars().take(64).flat_map(char::escape_default).collect();
-        Self { kind, shown, problem, allowed }
+        Self { kind, shown: shown(text), problem, allowed }
     }
 
     /// The grammar that was missed, in words.

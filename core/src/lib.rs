@@ -9,7 +9,8 @@
 //! - [`decision`]: what a check asks and is answered;
 //! - [`evaluator`]: the answer, from compiled tables, without an allocation;
 //! - [`mod@reference`]: the answer again, written as the design states it, for tests to compare with;
-//! - [`revision`]: the opaque token that names how new an answer is.
+//! - [`revision`]: the opaque token that names how new an answer is;
+//! - [`shown`]: what somebody sent, as errors repeat it.
 #![deny(
     missing_docs,
     clippy::unwrap_used,
@@ -30,6 +31,7 @@ pub mod plan;
 pub mod reference;
 pub mod rejection;
 pub mod revision;
+pub mod shown;
 pub mod stream;
 pub mod tenant;
 #[cfg(feature = "testing")]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 
 use crate::ids::{AddOnId, FeatureId, LimitId, PlanId, ServiceId};
+use crate::shown::shown;
 
 /// Longest title, in bytes.
 pub const TITLE_LEN_MAX: usize = 200;
@@ -29,8 +30,7 @@ pub struct ValueError {
 
 impl ValueError {
     fn new(what: &'static str, given: &str, allowed: &'static str) -> Self {
-        let given = given.chars().take(64).flat_map(char::escape_default).collect();
-        Self { what, given, allowed }
+        Self { what, given: shown(given), allowed }
     }
 }
 

@@ -11,8 +11,20 @@ mod generated;
 pub mod status;
 pub mod storage;
 
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+
 /// The public API, `tessera.v1`: messages, clients and servers.
 pub use generated::v1;
 
-/// The descriptors of everything served, with google.rpc's error details: what reflection answers from.
+/// The descriptors of everything, the stored form included, with google.rpc's error details.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptor.bin");
+
+/// The descriptors of what is served: what reflection answers from. The stored form is nobody's business but ours. Options
+/// that are extensions (the REST bindings) are left out, as reflection itself does.
+pub fn public_file_descriptor_set() -> FileDescriptorSet {
+    // Generated, and read by the tests: it decodes.
+    let mut set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
+    set.file.retain(|file| !file.package().starts_with("tessera.storage."));
+    set
+}

@@ -14,6 +14,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tessera_core::rejection::{Rejection, RejectionKind, Violation};
 use tessera_core::revision::RevisionError;
+use tessera_core::shown::shown_bytes;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _, pb};
 
@@ -43,6 +44,14 @@ impl Failure {
     /// `INVALID_FIELD` in one field.
     pub fn invalid_field(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self::invalid(vec![Violation { field: field.into(), description: description.into() }])
+    }
+
+    /// `INVALID_REVISION`: what was given in `field` is no revision that can be asked for.
+    pub fn invalid_revision(field: &str, given: &[u8], error: RevisionError) -> Self {
+        let description = format!("`{}` ({} bytes): {error}", shown_bytes(given), given.len());
+        let message = format!("{field}: {description}");
+        let violation = Violation { field: field.to_owned(), description };
+        Self { violations: vec![violation], ..Self::new(Code::InvalidArgument, "INVALID_REVISION", message) }
     }
 
     /// `TOO_LARGE`: a batch, frame or document is over its limit; the message names size and limit.
@@ -130,6 +139,13 @@ impl Failure {
         Self::new(Code::Internal, "INTERNAL", message)
     }
 
+    /// The same in few bytes: code and reason stay, and when to try again; which fields are at fault does not.
+    #[must_use]
+    pub fn brief(self) -> Self {
+        let message = format!("{}: too many errors to tell more", self.reason);
+        Self { message, violations: Vec::new(), metadata: Vec::new(), ..self }
+    }
+
     /// The same about an item of a list: `path`, such as `checks[3].`, comes before every field at fault.
     #[must_use]
     pub fn within(mut self, path: &str) -> Self {
@@ -205,13 +221,6 @@ impl From<Rejection> for Failure {
     }
 }
 
-impl From<RevisionError> for Failure {
-    fn from(error: RevisionError) -> Self {
-        let violation = Violation { field: "consistency.at_least.revision".to_owned(), description: error.to_string() };
-        Self { violations: vec![violation], ..Self::new(Code::InvalidArgument, "INVALID_REVISION", error.to_string()) }
-    }
-}
-
 impl From<Failure> for Status {
     fn from(mut failure: Failure) -> Self {
         bounds::keep(&mut failure);
@@ -253,7 +262,7 @@ mod tests {
             Failure::request_id_reused("r-1"),
             Failure::invalid_field("tenant_id", "`` is empty"),
             Failure::too_large("checks", "10001 checks; allowed are 10000"),
-            Failure::from(RevisionError::OtherTenant),
+            Failure::invalid_revision("consistency.at_least.revision", &[1, 2], RevisionError::OtherTenant),
             Failure::from(Rejection::precondition("PLAN_ARCHIVED", "plan `gold` is archived")),
         ] {
             let status = Status::from(failure.clone());

@@ -246,3 +246,18 @@ fn reflection_shows_our_comments_and_not_those_of_others() {
         assert!(commented == ours || file.package_name() == "google.protobuf", "{}", file.name());
     }
 }
+
+#[test]
+fn reflection_is_shown_the_whole_api_and_nothing_of_the_stored_form() {
+    let shown = DescriptorPool::from_file_descriptor_set(tessera_proto::public_file_descriptor_set());
+    let shown = shown.expect("the public descriptors hold everything that they name");
+    let packages: BTreeSet<_> = shown.files().map(|file| file.package_name().to_owned()).collect();
+    assert_eq!(
+        packages.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["google.api", "google.protobuf", "google.rpc", "tessera.v1"]
+    );
+    for (name, _) in RPCS {
+        service(&shown, name);
+    }
+    assert!(pool().files().any(|file| file.package_name() == "tessera.storage.v1"), "the stored form moved; look again");
+}

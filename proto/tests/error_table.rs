@@ -12,6 +12,10 @@ fn violation() -> Violation {
     Violation { field: "plan_id".to_owned(), description: "`X` is not a plan id; allowed are others".to_owned() }
 }
 
+fn revision(error: RevisionError) -> Failure {
+    Failure::invalid_revision("consistency.at_least.revision", &[9; 30], error)
+}
+
 /// Every row: how it is made, its reason, its code, when to try again.
 fn table() -> Vec<(Failure, &'static str, Code, Option<Duration>)> {
     let later = Some(RETRY_AFTER);
@@ -19,9 +23,9 @@ fn table() -> Vec<(Failure, &'static str, Code, Option<Duration>)> {
     vec![
         (Failure::invalid_field("plan_id", "`X`"), "INVALID_FIELD", Code::InvalidArgument, None),
         (Failure::invalid(vec![violation()]), "INVALID_FIELD", Code::InvalidArgument, None),
-        (RevisionError::Empty.into(), "INVALID_REVISION", Code::InvalidArgument, None),
-        (RevisionError::Malformed.into(), "INVALID_REVISION", Code::InvalidArgument, None),
-        (RevisionError::OtherTenant.into(), "INVALID_REVISION", Code::InvalidArgument, None),
+        (revision(RevisionError::Empty), "INVALID_REVISION", Code::InvalidArgument, None),
+        (revision(RevisionError::Malformed), "INVALID_REVISION", Code::InvalidArgument, None),
+        (revision(RevisionError::OtherTenant), "INVALID_REVISION", Code::InvalidArgument, None),
         (Failure::too_large("checks", "`10001` checks"), "TOO_LARGE", Code::InvalidArgument, None),
         (Rejection::not_found("TENANT_NOT_FOUND", "no").into(), "TENANT_NOT_FOUND", Code::NotFound, None),
         (Rejection::exists("TENANT_EXISTS", "no").into(), "TENANT_EXISTS", Code::AlreadyExists, None),
@@ -66,4 +70,26 @@ fn reasons_codes_and_retries() {
 fn an_unknown_outcome_names_its_request() {
     let status = Status::from(Failure::outcome_unknown("r-1"));
     assert_eq!(status.get_details_error_info().expect("an error info").metadata["request_id"], "r-1");
+}
+
+#[test]
+fn a_bad_revision_is_shown_with_its_field_and_what_is_allowed() {
+    let status = Status::from(revision(RevisionError::Malformed));
+    let violation = &status.get_details_bad_request().expect("violations").field_violations[0];
+    assert_eq!(violation.field, "consistency.at_least.revision");
+    let (hex, allowed) = ("09".repeat(24), "allowed are bytes that an earlier answer returned");
+    assert_eq!(violation.description, format!("`0x{hex}…` (30 bytes): the revision is malformed; {allowed}"));
+    assert_eq!(status.message(), format!("{}: {}", violation.field, violation.description));
+}
+
+#[test]
+fn a_brief_error_keeps_code_reason_and_when_to_try_again() {
+    for (failure, reason, code, retry) in table() {
+        let status = Status::from(failure.brief());
+        assert_eq!(status.get_details_error_info().expect("an error info").reason, reason);
+        assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), retry, "{reason}");
+        assert_eq!(status.code(), code);
+        assert!(status.get_details_bad_request().is_none_or(|bad| bad.field_violations.is_empty()), "{reason}");
+        assert!(status.details().len() + status.message().len() < 300, "{reason}");
+    }
 }

@@ -88,7 +88,7 @@ fn routes(service: Entitlements) -> Result<(HealthReporter, Routes), BuildError>
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(tessera_proto::FILE_DESCRIPTOR_SET)
+        .register_file_descriptor_set(tessera_proto::public_file_descriptor_set())
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name(NAME)
         .with_service_name("grpc.health.v1.Health")

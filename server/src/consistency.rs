@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tessera_core::ids::{AddOnId, PlanId, TenantId};
+use tessera_core::ids::TenantId;
 use tessera_core::revision::{Named, Revision};
-use tessera_core::stream::{Epoch, StreamId, StreamKind, stream_hash};
+use tessera_core::stream::{Epoch, StreamId, StreamKind};
 use tessera_ports::EventStore;
 use tessera_ports::hooks::{self, Guard};
 use tessera_proto::status::Failure;
@@ -71,15 +71,14 @@ impl Demand {
         match consistency.and_then(|consistency| consistency.requirement.as_ref()) {
             None | Some(Requirement::MinimizeLatency(_)) => Ok(Self::MinimizeLatency),
             Some(Requirement::FullyConsistent(_)) => Ok(Self::FullyConsistent),
-            Some(Requirement::AtLeast(at_least)) => Self::at_least(&at_least.revision, tenant),
+            Some(Requirement::AtLeast(at_least)) => Self::at_least("consistency.at_least.revision", &at_least.revision, tenant),
         }
     }
 
-    /// Not older than the revision, which must not be of another tenant.
-    pub(crate) fn at_least(revision: &[u8], tenant: &str) -> Result<Self, Failure> {
-        let revision = Revision::parse(revision)?;
-        revision.check_tenant(tenant)?;
-        Ok(Self::AtLeast(revision))
+    /// Not older than the revision in `field`, which must not be of another tenant.
+    pub(crate) fn at_least(field: &str, given: &[u8], tenant: &str) -> Result<Self, Failure> {
+        let revision = Revision::parse(given).and_then(|revision| revision.check_tenant(tenant).map(|()| revision));
+        revision.map(Self::AtLeast).map_err(|error| Failure::invalid_revision(field, given, error))
     }
 
     /// Whether there is nothing to wait for.
@@ -176,24 +175,14 @@ impl Consistency {
             let known = known.iter().find(|stream| stream.kind() == named.kind && stream.hash() == named.hash);
             let stream = match named.kind {
                 _ if known.is_some() => known.cloned(),
-                StreamKind::Catalog => Some(StreamId::Catalog),
                 StreamKind::Tenant => TenantId::parse(tenant).ok().map(StreamId::Tenant),
-                StreamKind::Plan => plan_of(installed.tables.plans().map(|(id, _)| id), named.hash),
-                StreamKind::AddOn => add_on_of(installed.tables.add_ons().map(|(id, _)| id), named.hash),
+                kind => installed.tables.stream_by_hash(kind, named.hash),
             };
             if let Some(stream) = stream {
                 self.shared.wish_for(stream);
             }
         }
     }
-}
-
-fn plan_of<'a>(mut known: impl Iterator<Item = &'a PlanId>, hash: u64) -> Option<StreamId> {
-    known.find(|id| stream_hash(StreamKind::Plan, id.as_str()) == hash).cloned().map(StreamId::Plan)
-}
-
-fn add_on_of<'a>(mut known: impl Iterator<Item = &'a AddOnId>, hash: u64) -> Option<StreamId> {
-    known.find(|id| stream_hash(StreamKind::AddOn, id.as_str()) == hash).cloned().map(StreamId::AddOn)
 }
 
 /// A little before the deadline, so that the answer still arrives.

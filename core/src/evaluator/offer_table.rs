@@ -164,10 +164,10 @@ impl<I: Borrow<str> + Clone> Offers<I> {
         self.get(self.index_of(id)?).map(|offer| offer.seq)
     }
 
-    /// The least seq of the offers that a revision may mean by `hash`.
-    pub(super) fn seq_by_hash(&self, hash: u64) -> Option<Seq> {
-        let of = |index: &u32| self.get(*index).filter(|offer| offer.hash == hash).map(|offer| offer.seq);
-        self.index.iter_hash(hash).filter_map(of).min()
+    /// Of the offers that a revision may mean by `hash` the one with the least seq.
+    pub(super) fn by_hash(&self, hash: u64) -> Option<&Offer<I>> {
+        let of = |index: &u32| self.get(*index).filter(|offer| offer.hash == hash);
+        self.index.iter_hash(hash).filter_map(of).min_by_key(|offer| offer.seq)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Offer<I>> {

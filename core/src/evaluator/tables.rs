@@ -142,8 +142,18 @@ impl Tables {
     pub fn seq_by_hash(&self, kind: StreamKind, hash: u64) -> Option<Seq> {
         match kind {
             StreamKind::Catalog => (hash == StreamId::Catalog.hash()).then_some(self.catalog.seq).filter(|seq| *seq > 0),
-            StreamKind::Plan => self.plans.seq_by_hash(hash),
-            StreamKind::AddOn => self.add_ons.seq_by_hash(hash),
+            StreamKind::Plan => self.plans.by_hash(hash).map(|offer| offer.seq),
+            StreamKind::AddOn => self.add_ons.by_hash(hash).map(|offer| offer.seq),
+            StreamKind::Tenant => None,
+        }
+    }
+
+    /// The stream that [`Self::seq_by_hash`] speaks of. Costs the same however many plans there are.
+    pub fn stream_by_hash(&self, kind: StreamKind, hash: u64) -> Option<StreamId> {
+        match kind {
+            StreamKind::Catalog => (hash == StreamId::Catalog.hash()).then_some(StreamId::Catalog),
+            StreamKind::Plan => self.plans.by_hash(hash).map(|offer| StreamId::Plan(offer.id.clone())),
+            StreamKind::AddOn => self.add_ons.by_hash(hash).map(|offer| StreamId::AddOn(offer.id.clone())),
             StreamKind::Tenant => None,
         }
     }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tessera_proto::status::Failure;
+use tessera_proto::status::{Failure, RETRY_AFTER};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Permits {
     all: Arc<Semaphore>,
+    at_once_max: usize,
     per_caller_max: usize,
     callers: Mutex<HashMap<Option<IpAddr>, Weak<Semaphore>>>,
 }
@@ -24,20 +25,25 @@ pub(super) struct Permit {
 
 impl Permits {
     pub(super) fn new(at_once_max: usize, per_caller_max: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(at_once_max)), per_caller_max, callers: Mutex::default() }
+        Self { all: Arc::new(Semaphore::new(at_once_max)), at_once_max, per_caller_max, callers: Mutex::default() }
     }
 
-    /// Waits for a permit until then at most.
+    /// Waits for a permit until then at most: `RATE_LIMITED` when the caller's own reads are in the way, `OVERLOADED` when it
+    /// is everybody's.
     pub(super) async fn take(&self, caller: Option<IpAddr>, until: Instant) -> Result<Permit, Failure> {
-        let of_caller = self.of_caller(caller);
-        let both = async {
-            // The caller's own first: one caller's queue does not hold permits that others could use.
-            let of_caller = of_caller.acquire_owned().await.ok()?;
-            let of_all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-            Some(Permit { _of_all: of_all, _of_caller: of_caller })
+        // The caller's own first: one caller's queue does not hold permits that others could use.
+        let own = tokio::time::timeout_at(until, self.of_caller(caller).acquire_owned()).await;
+        let Ok(Ok(of_caller)) = own else {
+            let max = self.per_caller_max;
+            let message = format!("`{max}` fully consistent reads of this caller are under way, the most allowed");
+            return Err(Failure::rate_limited(message, RETRY_AFTER));
         };
-        let permit = tokio::time::timeout_at(until, both).await.ok().flatten();
-        permit.ok_or_else(|| Failure::overloaded("too many fully consistent reads are under way; allowed are fewer at a time"))
+        let shared = tokio::time::timeout_at(until, Arc::clone(&self.all).acquire_owned()).await;
+        let Ok(Ok(of_all)) = shared else {
+            let max = self.at_once_max;
+            return Err(Failure::overloaded(format!("`{max}` fully consistent reads are under way, the most allowed")));
+        };
+        Ok(Permit { _of_all: of_all, _of_caller: of_caller })
     }
 
     fn of_caller(&self, caller: Option<IpAddr>) -> Arc<Semaphore> {
@@ -64,9 +70,13 @@ mod tests {
         let (one, other) = (Some(IpAddr::from([127, 0, 0, 1])), Some(IpAddr::from([127, 0, 0, 2])));
         let soon = || Instant::now() + Duration::from_millis(10);
         let held = (permits.take(one, soon()).await.unwrap(), permits.take(one, soon()).await.unwrap());
-        assert_eq!(permits.take(one, soon()).await.unwrap_err().reason(), "OVERLOADED");
+        let refused = permits.take(one, soon()).await.unwrap_err();
+        assert_eq!(refused.reason(), "RATE_LIMITED");
+        assert_eq!(refused.message(), "`2` fully consistent reads of this caller are under way, the most allowed");
         let last = permits.take(other, soon()).await.unwrap();
-        assert!(permits.take(None, soon()).await.is_err());
+        let refused = permits.take(None, soon()).await.unwrap_err();
+        assert_eq!(refused.reason(), "OVERLOADED");
+        assert_eq!(refused.message(), "`3` fully consistent reads are under way, the most allowed");
         drop(held);
         assert!(permits.take(one, soon()).await.is_ok());
         drop(last);

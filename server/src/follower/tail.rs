@@ -60,9 +60,10 @@ impl Follower {
         if hooks::holds(Guard::OutOfRangeRehydrates) {
             return self.begin(Cause::OutOfRange);
         }
-        // Without the guard: jump to the end.
+        // Without the guard: jump to the end. After a pause, since the end of another topic is as far out of range.
         let feed = Arc::clone(&self.feed);
         self.errand(async move {
+            tokio::time::sleep(RETRY_PAUSE).await;
             let next = feed.ends().await.ok().and_then(|ends| position_of(&ends, partition)).unwrap_or(0);
             Event::Tail(generation, partition, Ok(FeedBatch { messages: Vec::new(), next }))
         });

@@ -1,7 +1,7 @@
 //! Changes that wait for streams they name. The newest seq of a stream wins; whoever waits is found by what it waits for, so that
 //! the arrival of a plan never looks at rows that wait for another.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tessera_core::stream::{Seq, StreamId};
 use tessera_ports::Change;
@@ -10,8 +10,8 @@ use tessera_ports::Change;
 #[derive(Debug, Default)]
 pub(super) struct Parking {
     parked: HashMap<StreamId, Parked>,
-    /// By what is missing and the seq it must reach.
-    waiting: HashMap<StreamId, BTreeMap<Seq, HashSet<StreamId>>>,
+    /// By what is missing and the seq it must reach. Ordered, so that a simulated run repeats itself.
+    waiting: BTreeMap<StreamId, BTreeMap<Seq, BTreeSet<StreamId>>>,
 }
 
 /// A change that waits.

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use tessera_core::decision::Query;
+use tessera_core::revision::Revision;
 use tessera_proto::convert::decision as convert;
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
-use tonic::Request;
+use tessera_proto::v1::consistency::Requirement;
 use tonic_types::pb;
 
 use super::{Entitlements, Parts};
@@ -46,10 +48,10 @@ struct Frame<'a> {
 }
 
 impl Entitlements {
-    pub(super) async fn batch(&self, request: Request<v1::BatchCheckEntitlementRequest>) -> Result<Encoded, Failure> {
+    pub(super) async fn batch(&self, message: v1::BatchCheckEntitlementRequest, caller: Caller) -> Result<Encoded, Failure> {
         let counters = &self.0.shared.metrics.batch;
         counters.request();
-        self.0.batched(&request).await.inspect_err(|failure| counters.error(failure.reason()))
+        self.0.batched(&message, caller).await.inspect_err(|failure| counters.error(failure.reason()))
     }
 
     /// Answers a frame at once, or says that it has to wait.
@@ -77,13 +79,17 @@ impl Entitlements {
 }
 
 impl Parts {
-    async fn batched(&self, request: &Request<v1::BatchCheckEntitlementRequest>) -> Result<Encoded, Failure> {
-        let caller = self.admit(request)?;
-        let message = request.get_ref();
+    async fn batched(&self, message: &v1::BatchCheckEntitlementRequest, caller: Caller) -> Result<Encoded, Failure> {
         batch_size(message)?;
         let wants = Wants { revision: message.with_revisions, detail: message.with_details, explanation: false };
         let counters = &self.shared.metrics.batch;
-        let frame = Frame { checks: &message.checks, consistency: message.consistency.as_ref(), wants, counters };
+        let consistency = message.consistency.as_ref();
+        if let Some(Requirement::AtLeast(at_least)) = requirement(consistency) {
+            // Of whom it is each item asks by itself; but what is no revision is none for any.
+            let given = &at_least.revision;
+            Revision::parse(given).map_err(|error| Failure::invalid_revision("consistency.at_least.revision", given, error))?;
+        }
+        let frame = Frame { checks: &message.checks, consistency, wants, counters };
         let met = if frame.waits() { Some(self.meet(&frame, &caller).await) } else { None };
         let moment = Moment::of(&self.shared);
         let mut out = Vec::with_capacity(frame.expected_bytes());
@@ -103,10 +109,10 @@ impl Parts {
     /// Waits for everything that the items demand, together.
     async fn meet(&self, frame: &Frame<'_>, caller: &Caller) -> Met {
         let until = self.consistency.wait_until(caller);
-        let items = frame.checks.iter().map(async |check| {
+        let items = frame.checks.iter().enumerate().map(async |(position, check)| {
             // A bad question is not waited for.
-            convert::query(check)?;
-            let demand = Demand::of(check.consistency.as_ref().or(frame.consistency), &check.tenant_id)?;
+            question(check, position)?;
+            let demand = frame.demand(check, position)?;
             self.consistency.meet(&check.tenant_id, &demand, caller, until).await
         });
         join_all(items).await
@@ -120,16 +126,16 @@ impl Parts {
         for (position, message) in frame.checks.iter().enumerate() {
             if out.len() > FULL_BYTES {
                 frame.counters.error("TOO_LARGE");
-                encode::result_error(out, tag, brief("TOO_LARGE: the answer is full; ask for fewer at a time"));
+                encode::result_error(out, tag, full());
                 continue;
             }
             let decided = match met.and_then(|met| met.get(position)) {
                 Some(Err(failure)) => Err(failure.clone()),
                 Some(Ok(matrix)) => {
                     held.turn_to(matrix);
-                    convert::query(message)
+                    question(message, position)
                 }
-                None => convert::query(message),
+                None => question(message, position),
             };
             let decided = decided.and_then(|query| {
                 let wants = Wants { explanation: message.explain, ..frame.wants };
@@ -141,7 +147,7 @@ impl Parts {
                 Err(failure) => {
                     frame.counters.error(failure.reason());
                     let before = out.len();
-                    encode::result_error(out, tag, item_status(&failure, position, errors));
+                    encode::result_error(out, tag, item_status(failure, errors));
                     errors += out.len().saturating_sub(before);
                 }
             }
@@ -158,12 +164,18 @@ impl<'a> Frame<'a> {
 
     /// Whether any item demands more than what is there.
     fn waits(&self) -> bool {
-        use v1::consistency::Requirement;
         let demands = |consistency: Option<&v1::Consistency>| {
-            let requirement = consistency.and_then(|consistency| consistency.requirement.as_ref());
-            requirement.is_some_and(|requirement| !matches!(requirement, Requirement::MinimizeLatency(_)))
+            requirement(consistency).is_some_and(|requirement| !matches!(requirement, Requirement::MinimizeLatency(_)))
         };
         demands(self.consistency) || self.checks.iter().any(|check| demands(check.consistency.as_ref()))
+    }
+
+    /// What an item demands: what it says itself, else what all do.
+    fn demand(&self, check: &v1::CheckEntitlementRequest, position: usize) -> Result<Demand, Failure> {
+        if requirement(check.consistency.as_ref()).is_none() {
+            return Demand::of(self.consistency, &check.tenant_id);
+        }
+        Demand::of(check.consistency.as_ref(), &check.tenant_id).map_err(|failure| failure.within(&path(position)))
     }
 
     fn expected_bytes(&self) -> usize {
@@ -202,15 +214,26 @@ fn frame_error(id: u64, failure: &Failure) -> Encoded {
     out.into()
 }
 
-/// The status of an item: whole as long as errors have not taken their share, then brief.
-fn item_status(failure: &Failure, position: usize, errors: usize) -> pb::Status {
-    if errors < ERRORS_BYTES {
-        return failure.clone().within(&format!("checks[{position}].")).to_rpc_status();
-    }
-    let reason = failure.reason();
-    pb::Status { code: failure.code() as i32, message: format!("{reason}: too many errors to tell more"), details: Vec::new() }
+/// What is said of how new an answer must be. Nothing in it is as if it were not there.
+fn requirement(consistency: Option<&v1::Consistency>) -> Option<&Requirement> {
+    consistency.and_then(|consistency| consistency.requirement.as_ref())
 }
 
-fn brief(message: &str) -> pb::Status {
-    pb::Status { code: tonic::Code::InvalidArgument as i32, message: message.to_owned(), details: Vec::new() }
+fn question(check: &v1::CheckEntitlementRequest, position: usize) -> Result<Query<'_>, Failure> {
+    convert::query(check).map_err(|failure| failure.within(&path(position)))
+}
+
+fn path(position: usize) -> String {
+    format!("checks[{position}].")
+}
+
+/// The status of an item: whole as long as errors have not taken their share, then brief.
+fn item_status(failure: Failure, errors: usize) -> pb::Status {
+    let failure = if errors < ERRORS_BYTES { failure } else { failure.brief() };
+    failure.to_rpc_status()
+}
+
+/// The status of an item for which there is no room.
+fn full() -> pb::Status {
+    Failure::too_large("checks", "the answer is full; ask for fewer at a time").brief().to_rpc_status()
 }

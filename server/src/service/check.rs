@@ -4,10 +4,9 @@ use tessera_ports::hooks::{self, Guard};
 use tessera_proto::convert::decision as convert;
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
-use tonic::Request;
 
 use super::Entitlements;
-use crate::consistency::Demand;
+use crate::consistency::{Caller, Demand};
 use crate::decide::{Check, Held, Moment, Wants, decide};
 use crate::matrix::Matrix;
 use crate::wire::codec::Encoded;
@@ -17,16 +16,14 @@ use crate::wire::encode;
 const ANSWER_BYTES: usize = 160;
 
 impl Entitlements {
-    pub(super) async fn check(&self, request: Request<v1::CheckEntitlementRequest>) -> Result<Encoded, Failure> {
+    pub(super) async fn check(&self, message: v1::CheckEntitlementRequest, caller: Caller) -> Result<Encoded, Failure> {
         let counters = &self.0.shared.metrics.unary;
         counters.request();
-        self.checked(&request).await.inspect_err(|failure| counters.error(failure.reason()))
+        self.checked(&message, caller).await.inspect_err(|failure| counters.error(failure.reason()))
     }
 
-    async fn checked(&self, request: &Request<v1::CheckEntitlementRequest>) -> Result<Encoded, Failure> {
+    async fn checked(&self, message: &v1::CheckEntitlementRequest, caller: Caller) -> Result<Encoded, Failure> {
         let parts = &*self.0;
-        let caller = parts.admit(request)?;
-        let message = request.get_ref();
         let query = convert::query(message)?;
         let tenant = message.tenant_id.as_str();
         let wants = Wants { revision: true, detail: true, explanation: message.explain };

@@ -8,10 +8,9 @@ use tessera_proto::convert::decision::to_document;
 use tessera_proto::convert::time::to_timestamp;
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
-use tonic::Request;
 
 use super::Entitlements;
-use crate::consistency::Demand;
+use crate::consistency::{Caller, Demand};
 use crate::decide::{Moment, row_of, write_revision};
 use crate::matrix::Matrix;
 
@@ -25,11 +24,10 @@ pub(super) struct Document {
 impl Entitlements {
     pub(super) async fn list(
         &self,
-        request: Request<v1::ListEntitlementsRequest>,
+        message: v1::ListEntitlementsRequest,
+        caller: Caller,
     ) -> Result<v1::ListEntitlementsResponse, Failure> {
         let parts = &*self.0;
-        let caller = parts.admit(&request)?;
-        let message = request.get_ref();
         let tenant = message.tenant_id.as_str();
         check_tenant("tenant_id", tenant)?;
         let demand = Demand::of(message.consistency.as_ref(), tenant)?;

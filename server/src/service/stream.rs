@@ -9,7 +9,7 @@ use futures::{FutureExt as _, Stream, StreamExt as _};
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::Entitlements;
 use super::server::input_error;
@@ -34,18 +34,15 @@ impl std::fmt::Debug for Checks {
 }
 
 impl Entitlements {
-    pub(super) fn stream(&self, request: Request<Streaming<v1::StreamCheckEntitlementRequest>>) -> Result<Checks, Failure> {
-        let caller = self.0.admit_stream(&request).inspect_err(|failure| {
-            self.0.shared.metrics.stream.error(failure.reason());
-        })?;
-        Ok(Checks {
+    pub(super) fn stream(&self, input: Streaming<v1::StreamCheckEntitlementRequest>, caller: Caller) -> Checks {
+        Checks {
             service: self.clone(),
             caller,
-            input: request.into_inner(),
+            input,
             waiting: None,
             draining: Box::pin(self.0.shutdown.soft.clone().cancelled_owned()),
             ended: false,
-        })
+        }
     }
 }
 

@@ -16,11 +16,13 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use prost::Message as _;
+use tessera_core::ids::TenantId;
+use tessera_core::shown::shown;
 use tessera_core::time::Timestamp;
-use tessera_proto::status::Failure;
+use tessera_proto::status::{Failure, RETRY_AFTER};
 use tessera_proto::v1;
 use tokio::time::Instant;
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::list::{check_tenant, known_row, make};
 use super::server::input_error;
@@ -65,7 +67,7 @@ impl Place {
         parts.shared.metrics.watch_streams.increment(1.0);
         let max = parts.config.watch_streams_max;
         if before >= max {
-            return Err(Failure::overloaded(format!("{before} watches are open; allowed are {max}")));
+            return Err(Failure::overloaded(format!("`{before}` watches are open; allowed are {max}")));
         }
         Ok(place)
     }
@@ -81,16 +83,16 @@ impl Drop for Place {
 impl Entitlements {
     pub(super) fn watch(
         &self,
-        request: Request<Streaming<v1::WatchEntitlementsRequest>>,
+        input: Streaming<v1::WatchEntitlementsRequest>,
+        caller: Caller,
     ) -> Result<impl Stream<Item = Result<Encoded, Status>> + Send + use<>, Failure> {
         let parts = Arc::clone(&self.0);
-        let address = parts.admit_stream(&request)?.address;
         let place = Place::take(&parts, &parts.watches)?;
         let subscriptions = Subscriptions::new(Arc::clone(&parts.shared.hub), parts.shared.metrics.watch_subscriptions.clone());
         let now = Instant::now();
         let watch = Watch {
-            address,
-            input: request.into_inner(),
+            address: caller.address,
+            input,
             input_ended: false,
             subscriptions,
             waits: FuturesUnordered::new(),
@@ -189,15 +191,19 @@ impl Watch {
         };
         Ok(match request.map_err(input_error)?.action {
             None => Some(error("", &Failure::invalid_field("action", "it is not set; allowed are subscribe and unsubscribe"))),
-            Some(Action::Unsubscribe(unsubscribe)) => {
-                self.subscriptions.remove(&TenantKey::new(&unsubscribe.tenant_id));
-                None
+            Some(Action::Unsubscribe(v1::Unsubscribe { tenant_id })) => {
+                self.unsubscribe(&tenant_id).err().map(|failure| error(&tenant_id, &failure))
             }
             Some(Action::Subscribe(subscribe)) => {
-                let tenant = subscribe.tenant_id.clone();
-                self.subscribe(&subscribe).err().map(|failure| error(&tenant, &failure))
+                self.subscribe(&subscribe).err().map(|failure| error(&subscribe.tenant_id, &failure))
             }
         })
+    }
+
+    fn unsubscribe(&mut self, tenant: &str) -> Result<(), Failure> {
+        check_tenant("unsubscribe.tenant_id", tenant)?;
+        self.subscriptions.remove(&TenantKey::new(tenant));
+        Ok(())
     }
 
     fn subscribe(&mut self, subscribe: &v1::Subscribe) -> Result<(), Failure> {
@@ -206,13 +212,19 @@ impl Watch {
         let demand = if subscribe.last_revision.is_empty() {
             Demand::MinimizeLatency
         } else {
-            Demand::at_least(&subscribe.last_revision, tenant)?
+            Demand::at_least("subscribe.last_revision", &subscribe.last_revision, tenant)?
         };
         let (key, max) = (TenantKey::new(tenant), self.parts.config.watch_subscriptions_max);
         if self.subscriptions.len() >= max && !self.subscriptions.has(&key) {
-            return Err(Failure::overloaded(format!("this watch has `{max}` subscriptions, the most allowed; open another")));
+            let message = format!("this watch has `{max}` subscriptions, the most allowed; open another");
+            return Err(Failure::rate_limited(message, RETRY_AFTER));
         }
         let waits = !demand.is_none();
+        // A tenant can be subscribed again and again while the waits of before go on.
+        if waits && self.waits.len() >= max {
+            let message = format!("`{max}` subscriptions of this watch wait for their revision, the most allowed");
+            return Err(Failure::rate_limited(message, RETRY_AFTER));
+        }
         let number = self.subscriptions.add(&key, waits);
         if waits {
             let (parts, caller) = (Arc::clone(&self.parts), Caller { address: self.address, deadline: None });
@@ -298,7 +310,9 @@ fn item(event: v1::watch_entitlements_response::Event) -> Encoded {
     v1::WatchEntitlementsResponse { event: Some(event) }.encode_to_vec().into()
 }
 
+/// What is not a tenant id is repeated as errors repeat it, so that it cannot act on a terminal, and an answer stays short.
 fn error(tenant: &str, failure: &Failure) -> Encoded {
-    let error = v1::WatchError { tenant_id: tenant.to_owned(), status: Some(failure.to_rpc_status()) };
+    let tenant_id = if TenantId::check(tenant).is_ok() { tenant.to_owned() } else { shown(tenant) };
+    let error = v1::WatchError { tenant_id, status: Some(failure.to_rpc_status()) };
     item(v1::watch_entitlements_response::Event::Error(error))
 }

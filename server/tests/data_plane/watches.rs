@@ -228,7 +228,7 @@ async fn watches_and_subscriptions_are_bounded() {
     for tenant in ["a", "b", "c"] {
         first.subscribe(tenant, vec![]);
     }
-    assert_eq!(first.error().await, ("c".to_owned(), Code::ResourceExhausted, "OVERLOADED".to_owned()));
+    assert_eq!(first.error().await, ("c".to_owned(), Code::ResourceExhausted, "RATE_LIMITED".to_owned()));
     let tenants = [first.document().await.tenant_id, first.document().await.tenant_id];
     assert_eq!(tenants, ["a", "b"]);
     first.unsubscribe("a");
