@@ -101,11 +101,12 @@ pub(super) fn trim(connection: &Connection, feed: &mut Feed, rows_max: i64, remo
     Ok(())
 }
 
+/// Two questions, each answered by one end of the table; asked as one they would be answered by going through all of it.
+const FEED_ENDS: &str = "SELECT (SELECT min(position) FROM change), (SELECT max(position) FROM change)";
+
 /// Where the feed begins and ends; of an empty one: after nothing.
 pub(crate) fn feed_rows(connection: &Connection) -> rusqlite::Result<Feed> {
-    // Two questions, each answered by one end of the table; asked as one they would be answered by going through it.
-    let mut select =
-        connection.prepare_cached("SELECT (SELECT min(position) FROM change), (SELECT max(position) FROM change)")?;
+    let mut select = connection.prepare_cached(FEED_ENDS)?;
     let rows = select.query_row([], |row| Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?)))?;
     let (first, last) = rows.unwrap_or((1, 0));
     Ok(Feed { first, last })
@@ -130,4 +131,34 @@ pub(super) fn erase_hint(connection: &Connection, hint: &Hint) -> Result<Done, T
         connection.prepare_cached("DELETE FROM hint WHERE kind = ?1 AND key = ?2 AND request_id = ?3 AND head = ?4")?;
     delete.execute(hint_key(hint))?;
     Ok(Done::Written)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    /// Every read of the feed asks for its ends: that must not cost more the longer the feed is.
+    #[test]
+    fn the_ends_of_the_feed_are_found_without_going_through_it() {
+        const ROWS: i32 = 1_000;
+        let connection = Connection::open_in_memory().expect("a database");
+        connection.pragma_update(None, "foreign_keys", false).expect("a pragma");
+        connection.execute_batch(include_str!("../schema/001.sql")).expect("a schema");
+        assert_eq!(feed_rows(&connection).map(|feed| (feed.first, feed.last)), Ok((1, 0)), "an empty one");
+        for position in 1..=ROWS {
+            connection.execute("INSERT INTO change (position, stream, seq) VALUES (?1 + 10, 1, 1)", [position]).expect("a row");
+        }
+        assert_eq!(feed_rows(&connection).map(|feed| (feed.first, feed.last)), Ok((11, i64::from(ROWS) + 10)));
+
+        let rows_passed = |question: &str| {
+            let mut statement = connection.prepare(question).expect(question);
+            statement.query_row([], |_| Ok(())).expect(question);
+            statement.get_status(StatementStatus::FullscanStep)
+        };
+        assert!(rows_passed(FEED_ENDS) <= 2, "{} rows were passed", rows_passed(FEED_ENDS));
+        let as_one = "SELECT min(position), max(position) FROM change";
+        assert!(rows_passed(as_one) >= ROWS - 1, "one question would do: {} rows were passed", rows_passed(as_one));
+    }
 }
