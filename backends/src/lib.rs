@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tessera_ports::clock::IdSource;
+use tessera_ports::event_store::StoreIdentity;
 use tessera_ports::{ChangeFeed, ChangePublisher, EventStore, HintStore};
 use tessera_sqlite::Sqlite;
 
-pub use tessera_sqlite::{Config as SqliteConfig, Fatal, OpenError};
+pub use tessera_sqlite::{
+    Config as SqliteConfig, Fatal, OpenError, Present, Restore, RestoreError, RestorePlan, Restored, SchemaVersions,
+};
 
 /// Which backends, and how they are run: `kind` names them, the other fields are theirs.
 ///
@@ -56,20 +59,38 @@ pub struct Backends {
     pub fatal: Fatal,
 }
 
+/// As [`open`], of what is there already: nothing is made.
+pub fn open_existing(config: &Config, ids: &dyn IdSource) -> Result<Backends, OpenError> {
+    match config {
+        Config::Sqlite(config) => Ok(backends(Sqlite::open_existing(config, ids)?)),
+    }
+}
+
+/// Brings the schema of a store that is there up to date: which store it is, and its versions. It blocks.
+pub fn migrate(config: &Config, ids: &dyn IdSource) -> Result<(StoreIdentity, SchemaVersions), OpenError> {
+    match config {
+        Config::Sqlite(config) => {
+            let sqlite = Sqlite::open_existing(config, ids)?;
+            Ok((sqlite.which().clone(), sqlite.schema()))
+        }
+    }
+}
+
 /// Opens what `config` names; `ids` gives names to what is new. It blocks, with a big embedded database for some seconds: call
 /// it before there is anything else to do, or on a thread that may wait.
 pub fn open(config: &Config, ids: &dyn IdSource) -> Result<Backends, OpenError> {
     match config {
-        Config::Sqlite(config) => {
-            let sqlite = Arc::new(Sqlite::open(config, ids)?);
-            let fatal = sqlite.fatal();
-            Ok(Backends {
-                store: Arc::clone(&sqlite) as Arc<dyn EventStore>,
-                feed: Arc::clone(&sqlite) as Arc<dyn ChangeFeed>,
-                publisher: Arc::clone(&sqlite) as Arc<dyn ChangePublisher>,
-                hints: sqlite,
-                fatal,
-            })
-        }
+        Config::Sqlite(config) => Ok(backends(Sqlite::open(config, ids)?)),
+    }
+}
+
+fn backends(sqlite: Sqlite) -> Backends {
+    let (fatal, sqlite) = (sqlite.fatal(), Arc::new(sqlite));
+    Backends {
+        store: Arc::clone(&sqlite) as Arc<dyn EventStore>,
+        feed: Arc::clone(&sqlite) as Arc<dyn ChangeFeed>,
+        publisher: Arc::clone(&sqlite) as Arc<dyn ChangePublisher>,
+        hints: sqlite,
+        fatal,
     }
 }

@@ -19,7 +19,8 @@ pub struct Change {
     pub stream: StreamId,
     /// At which seq; 1 or more.
     pub seq: Seq,
-    /// The stored state, as `tessera-proto` encodes it.
+    /// The stored state, as `tessera-proto` encodes it. Empty, which no state is, when a store found that what it has is not
+    /// what was written: whoever decodes it refuses it as any change that is bad, and the others flow.
     pub state: Bytes,
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// Below this, a bug of SQLite can damage a database in WAL mode that has several connections.
@@ -20,10 +21,9 @@ pub(crate) fn check_library() -> Result<(), String> {
     Ok(())
 }
 
-/// The one that writes: write-ahead log, and every commit on the disk before it is answered. Checkpoints are made by the
+/// Makes it the one that writes: write-ahead log, and every commit on the disk before it is answered. Checkpoints are made by the
 /// writer alone, since SQLite keeps errors of automatic ones to itself.
-pub(crate) fn writer(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = open(path)?;
+pub(crate) fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(rusqlite::Error::SqliteFailure(
@@ -36,6 +36,30 @@ pub(crate) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     // Negative: KiB. 32 MiB, since one transaction may write 128 streams that are anywhere.
     connection.pragma_update(None, "cache_size", -32 * 1024)?;
+    Ok(())
+}
+
+/// From now on closing it brings the log into the database.
+pub(crate) fn tidy_up_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop)
+}
+
+/// One that leaves database and log as they are as long as it only reads: not even closing it brings a log that somebody has left
+/// into the database.
+pub(crate) fn looking_on(path: &Path) -> rusqlite::Result<Connection> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    let connection = open(path)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
+    Ok(connection)
+}
+
+/// One for a file that nobody else has: without a log beside it.
+pub(crate) fn alone(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open(path)?;
+    connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
     Ok(connection)
 }
 

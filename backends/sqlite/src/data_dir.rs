@@ -19,7 +19,7 @@ const DATABASE_FILE: &str = "tessera.db";
 #[derive(Debug)]
 pub(crate) struct DataDir {
     pub(crate) path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -46,21 +46,45 @@ impl DataDir {
             Err(error) => return Err(unusable(format!("it cannot be locked: {error}"))),
         }
         leave_word(&mut lock);
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// Whether there is a database in the directory, or something in its place.
+    pub(crate) fn has_database(path: &Path) -> bool {
+        path.join(DATABASE_FILE).exists()
+    }
+
+    /// Where the database is, whether or not it is there.
+    pub(crate) fn database_path(&self) -> PathBuf {
+        self.path.join(DATABASE_FILE)
+    }
+
+    /// Makes everything that was done to the entries of the directory last.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        File::open(&self.path)?.sync_all()
     }
 
     /// The database file, made here if need be so that its mode is right from the first moment; SQLite gives the files it
     /// makes beside it the same mode.
     pub(crate) fn database(&self) -> Result<PathBuf, OpenError> {
-        let path = self.path.join(DATABASE_FILE);
+        let path = self.database_path();
         let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         // The entry itself must survive a power loss before anything in the file is promised.
-        let kept = made.and_then(|_| File::open(&self.path)?.sync_all());
+        let kept = made.and_then(|_| self.sync());
         kept.map_err(|error| OpenError::DataDir {
             path: self.path.clone(),
             reason: format!("`{DATABASE_FILE}` in it: {error}"),
         })?;
         Ok(path)
+    }
+}
+
+impl Drop for DataDir {
+    /// Closing the file would do, were it not for children of this process that have it until they become another program.
+    fn drop(&mut self) {
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the data directory stays locked until this process ends");
+        }
     }
 }
 

@@ -18,6 +18,12 @@ pub enum OpenError {
         /// What the system says.
         reason: String,
     },
+    /// There is no database in it, and none was to be made.
+    #[error("there is no database in data_dir `{path}`; needed is the data directory of `tessera dev`, which makes one")]
+    Absent {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// Another process has it.
     #[error("data_dir `{path}` is in use by another process{}; a data directory belongs to one process at a time", of(*process))]
     InUse {

@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Trouble;
 use crate::open::Sqlite;
-use crate::row::{StreamRow, restored, stored, stream_columns};
+use crate::row::{StreamRow, Told, change_of, restored, stored, stream_columns};
 use crate::writer::{Done, Failure, Feed, Work, feed_rows};
 
 const BEATS: Position = 1 << 16;
@@ -135,13 +135,13 @@ impl ChangeFeed for Sqlite {
 impl Sqlite {
     /// What a reader at this row, who has seen this heartbeat, is given; `None` if its next row is no longer there.
     async fn batch(&self, stand: &Stand, row: i64, beat: u16, limit: usize) -> Result<Option<FeedBatch>, FeedError> {
-        let epoch = self.0.identity.epoch;
-        let rows = self.0.readers.read(move |connection| read_rows(connection, epoch, row, limit)).await;
+        let (epoch, told) = (self.0.identity.epoch, self.0.told.clone());
+        let rows = self.0.readers.read(move |connection| read_rows(connection, epoch, row, limit, &told)).await;
         let rows = rows.map_err(|error| match error {
             ReadError::Unavailable(why) | ReadError::Damaged(why) => FeedError::Unavailable(why),
         })?;
         let Some(rows) = rows else { return Ok(None) };
-        let mut messages: Vec<FeedMessage> = rows.changes.into_iter().map(FeedMessage::Change).collect();
+        let mut messages = rows.messages;
         let mut seen = beat;
         if rows.all && stand.beat != beat && messages.len() < limit {
             messages.extend(stand.heartbeat.clone().map(FeedMessage::Heartbeat));
@@ -153,14 +153,14 @@ impl Sqlite {
 }
 
 struct Rows {
-    changes: Vec<Change>,
+    messages: Vec<FeedMessage>,
     /// The last row read.
     last: i64,
     /// Whether there are no more.
     all: bool,
 }
 
-fn read_rows(connection: &Connection, epoch: Epoch, after: i64, limit: usize) -> Result<Option<Rows>, Trouble> {
+fn read_rows(connection: &Connection, epoch: Epoch, after: i64, limit: usize, told: &Told) -> Result<Option<Rows>, Trouble> {
     if feed_rows(connection)?.first.saturating_sub(1) > after {
         return Ok(None);
     }
@@ -170,20 +170,21 @@ fn read_rows(connection: &Connection, epoch: Epoch, after: i64, limit: usize) ->
         " FROM change c JOIN stream s ON s.number = c.stream WHERE c.position > ?1 ORDER BY c.position"
     ))?;
     let mut rows = select.query([after])?;
-    let mut read = Rows { changes: Vec::new(), last: after, all: true };
+    let mut read = Rows { messages: Vec::new(), last: after, all: true };
     let (mut given, mut bytes) = (HashSet::new(), 0);
     while let Some(row) = rows.next()? {
         // Its state of now has been given already, whatever number of times it has moved.
-        let is_new = !given.contains(&row.get::<_, i64>(1)?);
-        if is_new && (read.changes.len() >= limit || bytes >= BATCH_BYTES_MAX) {
+        let number: i64 = row.get(1)?;
+        let is_new = !given.contains(&number);
+        if is_new && (read.messages.len() >= limit || bytes >= BATCH_BYTES_MAX) {
             read.all = false;
             break;
         }
         if is_new {
-            let stream = StreamRow::read(row, 1)?;
-            bytes += stream.state.len();
-            given.insert(stream.number);
-            read.changes.push(stream.into_change(epoch));
+            given.insert(number);
+            let change = change_of(StreamRow::read_alone(row, 1)?, epoch, told);
+            bytes += change.as_ref().map_or(0, |change| change.state.len());
+            read.messages.push(change.map_or_else(FeedMessage::Bad, FeedMessage::Change));
         }
         read.last = row.get(0)?;
     }

@@ -11,6 +11,7 @@
 //! - `integrity`: what is checked at every start; `checksum`: what finds a flipped byte on every read;
 //! - `writer`: the one thread that writes, many appends to a commit; `readers`: the threads that read beside it;
 //! - `store`, `scan`, `feed`, `hints`: the ports;
+//! - `restore`: a backup becomes the database, in the next epoch;
 //! - `error`: why a database does not open; what an error of SQLite means for whoever waits.
 //!
 //! **Fail-stop.** After an I/O error (a full disk excepted) nothing is known of what the disk holds: nothing more is
@@ -29,6 +30,7 @@ mod hints;
 mod integrity;
 mod open;
 mod readers;
+mod restore;
 mod row;
 mod scan;
 mod schema;
@@ -39,3 +41,5 @@ pub use config::Config;
 pub use error::OpenError;
 pub use fatal::Fatal;
 pub use open::Sqlite;
+pub use restore::{Plan as RestorePlan, Present, Restore, RestoreError, Restored};
+pub use schema::SchemaVersions;

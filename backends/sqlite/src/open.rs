@@ -12,6 +12,8 @@ use crate::error::{OpenError, Trouble};
 use crate::fatal::{Fatal, Stop};
 use crate::feed::Tip;
 use crate::readers::Readers;
+use crate::row::Told;
+use crate::schema::SchemaVersions;
 use crate::writer::{Writer, feed_rows};
 use crate::{connection, integrity, schema};
 
@@ -24,15 +26,27 @@ pub struct Sqlite(pub(crate) Arc<Inner>);
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) identity: StoreIdentity,
+    /// Damaged rows that the log has been told of.
+    pub(crate) told: Told,
     pub(crate) tip: Tip,
     // The readers go before the writer, which has the lock on the directory.
     pub(crate) readers: Readers,
     pub(crate) writer: Writer,
+    schema: SchemaVersions,
     path: PathBuf,
     fatal: Fatal,
 }
 
 impl Sqlite {
+    /// As [`Self::open`], of a database that is there already; a directory without one is left alone.
+    pub fn open_existing(config: &Config, ids: &dyn IdSource) -> Result<Self, OpenError> {
+        config.validate().map_err(OpenError::Config)?;
+        match DataDir::has_database(&config.data_dir) {
+            true => Self::open(config, ids),
+            false => Err(OpenError::Absent { path: config.data_dir.clone() }),
+        }
+    }
+
     /// Opens the database in the directory of `config`, and makes both if they are not there; a new database is named by
     /// `ids`. Takes the directory for this process, brings the schema up to date, and checks what is stored. It blocks: for a
     /// million streams some seconds.
@@ -42,18 +56,22 @@ impl Sqlite {
         let path = data_dir.database()?;
         let failed = |trouble: &Trouble| schema::open_error(&path, trouble);
         connection::check_library().map_err(|reason| OpenError::Sqlite { path: path.clone(), reason })?;
-        let mut writer = connection::writer(&path).map_err(|error| failed(&Trouble::from(&error)))?;
-        let identity = schema::prepare(&mut writer, &path, ids)?;
+        let sqlite = |error: rusqlite::Error| failed(&Trouble::from(&error));
+        let mut writer = connection::looking_on(&path).map_err(sqlite)?;
+        let found = schema::recognize(&writer, &path)?;
+        connection::prepare_writer(&writer).map_err(sqlite)?;
+        let (identity, schema) = schema::prepare(&mut writer, &path, found, ids)?;
         integrity::check_pages(&writer, &path, config.page_check_bytes_max)?;
         integrity::check_ends(&writer, &path)?;
+        connection::tidy_up_on_close(&writer).map_err(sqlite)?;
 
-        let tip = Tip::at(feed_rows(&writer).map_err(|error| failed(&Trouble::from(&error)))?);
+        let tip = Tip::at(feed_rows(&writer).map_err(sqlite)?);
         let (stop, fatal) = Stop::new();
         let readers = Readers::start(&path, config.readers, stop.clone()).map_err(|trouble| failed(&trouble))?;
         let writer = Writer::start(writer, data_dir, tip.clone(), config.change_rows_max, stop);
         let writer = writer.map_err(|error| failed(&Trouble::Io(error.to_string())))?;
         tracing::info!(path = %path.display(), epoch = identity.epoch, database = identity.store, "the database is open");
-        Ok(Self(Arc::new(Inner { identity, tip, readers, writer, path, fatal })))
+        Ok(Self(Arc::new(Inner { identity, schema, tip, readers, writer, path, fatal, told: Told::default() })))
     }
 
     /// Tells when the process must end because the disk cannot be relied on any more.
@@ -64,6 +82,16 @@ impl Sqlite {
     /// Whether the last write found the disk full: writes are refused, reads go on, and the next write that fits ends it.
     pub fn disk_full(&self) -> bool {
         self.0.writer.disk_full()
+    }
+
+    /// Which database this is.
+    pub fn which(&self) -> &StoreIdentity {
+        &self.0.identity
+    }
+
+    /// The version of the schema before it was opened, and now.
+    pub fn schema(&self) -> SchemaVersions {
+        self.0.schema
     }
 
     /// The database file.

@@ -1,5 +1,8 @@
 //! Rows of streams and events, checked against their sums as they are read.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
 use rusqlite::Row;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
@@ -42,25 +45,62 @@ macro_rules! stream_columns {
 }
 pub(crate) use stream_columns;
 
+/// A row of the table `stream` that is not what was written.
+#[derive(Debug)]
+pub(crate) struct DamagedRow {
+    pub(crate) number: i64,
+    /// Whose it says it is, and at which seq, as far as that can be read.
+    whose: Option<(StreamId, Seq)>,
+    why: String,
+}
+
+/// What became of reading a row: the row, or whose is damaged.
+pub(crate) type RowRead = Result<StreamRow, DamagedRow>;
+
 impl StreamRow {
-    /// Reads the columns of [`stream_columns`] from `first` on, and checks them against their sum.
-    pub(crate) fn read(row: &Row<'_>, first: usize) -> Result<Self, Trouble> {
+    /// Reads the columns of [`stream_columns`] from `first` on, and checks them against their sum. A row without a number is
+    /// none; any other damage is the row's alone.
+    pub(crate) fn read_alone(row: &Row<'_>, first: usize) -> rusqlite::Result<RowRead> {
         let number: i64 = row.get(first)?;
-        let kind: i64 = row.get(first + 1)?;
-        let key = row.get_ref(first + 2)?.as_str().map_err(|error| damaged_row(number, &error.to_string()))?;
+        Ok(Self::checked(row, first, number))
+    }
+
+    /// As [`Self::read_alone`], for whoever wants this row or none.
+    pub(crate) fn read(row: &Row<'_>, first: usize) -> Result<Self, Trouble> {
+        Self::read_alone(row, first)?.map_err(|damaged| Trouble::Damaged(damaged.why))
+    }
+
+    fn checked(row: &Row<'_>, first: usize, number: i64) -> RowRead {
+        let of_row = |why: &dyn std::fmt::Display| DamagedRow {
+            number,
+            whose: None,
+            why: format!("row {number} of table `stream`: {why}"),
+        };
+        let kind: i64 = row.get(first + 1).map_err(|error| of_row(&error))?;
+        let key = row.get_ref(first + 2).map_err(|error| of_row(&error))?.as_str().map_err(|error| of_row(&error))?;
         let known_kind = u8::try_from(kind).ok().and_then(StreamKind::from_number);
-        let known_kind = known_kind.ok_or_else(|| damaged_row(number, &format!("kind {kind} does not exist")))?;
-        let id = StreamId::from_parts(known_kind, key).map_err(|error| damaged_row(number, &error.to_string()))?;
-        let whose = format_args!("stream `{id}`");
-        let seq = restored(row.get(first + 3)?)?;
-        let blob = |index| row.get_ref(index)?.as_blob().map_err(|error| Trouble::Damaged(format!("{whose}: {error}")));
-        let head = Head { seq, hash: hash(blob(first + 4)?, &whose)? };
+        let known_kind = known_kind.ok_or_else(|| of_row(&format_args!("kind {kind} does not exist")))?;
+        let id = StreamId::from_parts(known_kind, key).map_err(|error| of_row(&error))?;
+
+        let seq = row.get::<_, i64>(first + 3).ok().and_then(|seq| Seq::try_from(seq).ok());
+        let of_stream =
+            |why: String| DamagedRow { number, whose: Some((id.clone(), seq.unwrap_or(1))), why: format!("stream `{id}`{why}") };
+        let seq = seq.ok_or_else(|| of_stream(": its seq is no counter".to_owned()))?;
+        let blob = |index| {
+            let column = row.get_ref(index).map_err(|error| error.to_string());
+            let blob = column.and_then(|column| column.as_blob().map_err(|error| error.to_string()));
+            blob.map_err(|error| of_stream(format!(": {error}")))
+        };
+        let last_hash = blob(first + 4)?;
+        let last_hash = last_hash.try_into().map_err(|_| of_stream(format!(": a hash of {} bytes", last_hash.len())))?;
+        let head = Head { seq, hash: CellHash(last_hash) };
         let state = blob(first + 5)?;
-        let sum: i64 = row.get(first + 6)?;
+        let sum: i64 = row.get(first + 6).map_err(|error| of_stream(format!(": {error}")))?;
         if checksum::of_stream(kind, key, &head, state) != sum {
-            return Err(Trouble::Damaged(format!("{whose}, seq {seq}: head and state do not match their checksum")));
+            return Err(of_stream(format!(", seq {seq}: head and state do not match their checksum")));
         }
-        Ok(Self { number, state: Bytes::copy_from_slice(state), head, id })
+        let state = Bytes::copy_from_slice(state);
+        Ok(Self { number, id, head, state })
     }
 
     pub(crate) fn into_change(self, epoch: Epoch) -> Change {
@@ -68,8 +108,45 @@ impl StreamRow {
     }
 }
 
-fn damaged_row(number: i64, why: &str) -> Trouble {
-    Trouble::Damaged(format!("row {number} of table `stream`: {why}"))
+impl DamagedRow {
+    /// A change that whoever reads it has to refuse, since no state is empty.
+    fn into_change(self, epoch: Epoch) -> Result<Change, String> {
+        let (stream, seq) = self.whose.ok_or(self.why)?;
+        Ok(Change { epoch, stream, seq: seq.max(1), state: Bytes::new() })
+    }
+}
+
+/// The change of a row. One that is damaged is told to the log, once, and handed on as a change that cannot be used, so that
+/// it stops nobody else: the last good row goes on answering, and who never had one is not taken for unknown. The error: nobody
+/// can say whose the row is, for this reason.
+pub(crate) fn change_of(read: RowRead, epoch: Epoch, told: &Told) -> Result<Change, String> {
+    match read {
+        Ok(stream) => Ok(stream.into_change(epoch)),
+        Err(damaged) => {
+            told.tell(&damaged);
+            damaged.into_change(epoch)
+        }
+    }
+}
+
+/// Rows that were found damaged, so that a scan that never ends does not fill the log with them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told(Arc<Mutex<HashSet<i64>>>);
+
+impl Told {
+    /// Rows that are told of by themselves; of more than that every one is told again.
+    const ROWS_MAX: usize = 10_000;
+
+    fn tell(&self, damaged: &DamagedRow) {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rows.contains(&damaged.number) {
+            return;
+        }
+        if rows.len() < Self::ROWS_MAX {
+            rows.insert(damaged.number);
+        }
+        tracing::error!(damage = damaged.why, "a row of the database is damaged; the others are served");
+    }
 }
 
 /// Reads the columns seq, cell and sum of an event of the stream with that number, and checks them against their sum.

@@ -9,7 +9,7 @@ use tessera_core::stream::{Epoch, StreamKind};
 use tessera_ports::event_store::{ScanPage, ScanRange};
 
 use crate::error::Trouble;
-use crate::row::{StreamRow, restored, stream_columns};
+use crate::row::{StreamRow, Told, change_of, restored, stream_columns};
 
 /// Streams in a range: some milliseconds of reading.
 const RANGE_STREAMS: i64 = 4096;
@@ -44,7 +44,13 @@ pub(crate) fn ranges(connection: &Connection, kind: StreamKind) -> Result<Vec<Sc
     Ok(ranges)
 }
 
-pub(crate) fn page(connection: &Connection, epoch: Epoch, range: &ScanRange, limit: usize) -> Result<ScanPage, Trouble> {
+pub(crate) fn page(
+    connection: &Connection,
+    epoch: Epoch,
+    range: &ScanRange,
+    limit: usize,
+    told: &Told,
+) -> Result<ScanPage, Trouble> {
     let (from, until) = (number(&range.from)?, number(&range.until)?);
     let limit = limit.max(1);
     let mut select = connection.prepare_cached(concat!(
@@ -54,15 +60,17 @@ pub(crate) fn page(connection: &Connection, epoch: Epoch, range: &ScanRange, lim
     ))?;
     let mut rows = select.query((range.kind as u8, from, until))?;
     let mut changes = Vec::with_capacity(limit.min(1024));
-    let mut bytes = 0;
+    let (mut bytes, mut read) = (0, 0);
     while let Some(row) = rows.next()? {
-        if changes.len() >= limit || bytes >= PAGE_BYTES_MAX {
+        if read >= limit || bytes >= PAGE_BYTES_MAX {
             let rest = ScanRange { from: bound(row.get(0)?), ..range.clone() };
             return Ok(ScanPage { changes, rest: Some(rest) });
         }
-        let stream = StreamRow::read(row, 0)?;
-        bytes += stream.state.len();
-        changes.push(stream.into_change(epoch));
+        read += 1;
+        if let Ok(change) = change_of(StreamRow::read_alone(row, 0)?, epoch, told) {
+            bytes += change.state.len();
+            changes.push(change);
+        }
     }
     Ok(ScanPage { changes, rest: None })
 }

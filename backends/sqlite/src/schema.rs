@@ -12,7 +12,7 @@ use tessera_ports::hooks;
 
 use crate::checksum;
 use crate::error::{OpenError, Trouble};
-use crate::row::restored;
+use crate::row::{restored, stored};
 
 const MIGRATIONS: [&str; 1] = [include_str!("schema/001.sql")];
 
@@ -23,20 +23,82 @@ const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 /// What `file` and other programs know a database of Tessera by: "TSRA".
 const APPLICATION_ID: i64 = 0x5453_5241;
 
-/// Brings the schema up to date, and tells who the database is.
-pub(crate) fn prepare(connection: &mut Connection, path: &Path, ids: &dyn IdSource) -> Result<StoreIdentity, OpenError> {
+/// What is to be done about the schema of a database that was just opened; nothing has been written to it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// An empty file: everything is to be made.
+    Nothing,
+    /// A database of Tessera with this version, which this software knows.
+    Version(u32),
+}
+
+/// Versions of a schema: what was found and what it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaVersions {
+    /// Before the database was opened; 0 if it was made then.
+    pub found: u32,
+    /// Since then.
+    pub now: u32,
+}
+
+/// Says what the file is, by reading alone; what belongs to others or is newer is refused.
+pub(crate) fn recognize(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
     let failed = |error: &rusqlite::Error| open_error(path, &Trouble::from(error));
     let found = version(connection).map_err(|error| failed(&error))?;
+    if found == 0 {
+        check_empty(connection, path)?;
+        return Ok(Found::Nothing);
+    }
+    let application: i64 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(|error| failed(&error))?;
+    if application != APPLICATION_ID {
+        let reason = format!("its application id is {application}, that of Tessera's databases {APPLICATION_ID}");
+        return Err(OpenError::Foreign { path: path.to_owned(), reason });
+    }
     if found > VERSION {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known: VERSION });
     }
+    Ok(Found::Version(found))
+}
+
+/// Brings the schema up to date, and tells who the database is; a new one is named by `ids`.
+pub(crate) fn prepare(
+    connection: &mut Connection,
+    path: &Path,
+    found: Found,
+    ids: &dyn IdSource,
+) -> Result<(StoreIdentity, SchemaVersions), OpenError> {
+    let (found, new) = match found {
+        Found::Nothing => (0, Some(ids.unique())),
+        Found::Version(found) => (found, None),
+    };
     if found < VERSION {
-        if found == 0 {
-            check_empty(connection, path)?;
-        }
-        migrate(connection, found, ids).map_err(|error| failed(&error))?;
+        migrate(connection, found, &MIGRATIONS, new).map_err(|error| open_error(path, &Trouble::from(&error)))?;
+    }
+    let identity = identity(connection).map_err(|trouble| open_error(path, &trouble))?;
+    Ok((identity, SchemaVersions { found, now: VERSION }))
+}
+
+/// Brings the schema of a database that exists up to date, and tells who it is.
+pub(crate) fn upgrade(connection: &mut Connection, path: &Path) -> Result<StoreIdentity, OpenError> {
+    let Found::Version(found) = recognize(connection, path)? else {
+        return Err(OpenError::Foreign { path: path.to_owned(), reason: "it is empty".to_owned() });
+    };
+    if found < VERSION {
+        migrate(connection, found, &MIGRATIONS, None).map_err(|error| open_error(path, &Trouble::from(&error)))?;
     }
     identity(connection).map_err(|trouble| open_error(path, &trouble))
+}
+
+/// Begins another life under another name: what belongs to the old one alone, its feed and its hints, goes.
+pub(crate) fn begin_anew(connection: &mut Connection, identity: &StoreIdentity) -> rusqlite::Result<()> {
+    let (epoch, database) = (stored(identity.epoch), &identity.store);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    let sum = checksum::of_meta(epoch, database);
+    transaction.execute("UPDATE meta SET epoch = ?1, database = ?2, sum = ?3", (epoch, database, sum))?;
+    transaction.execute("DELETE FROM change", [])?;
+    transaction.execute("DELETE FROM hint", [])?;
+    transaction.commit()
 }
 
 pub(crate) fn open_error(path: &Path, trouble: &Trouble) -> OpenError {
@@ -67,26 +129,28 @@ fn check_empty(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn migrate(connection: &mut Connection, found: u32, ids: &dyn IdSource) -> rusqlite::Result<()> {
+/// `new` is the name of a database that is made.
+fn migrate(connection: &mut Connection, found: u32, migrations: &[&str], new: Option<String>) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     let known = usize::try_from(found).unwrap_or(usize::MAX);
-    for migration in MIGRATIONS.iter().skip(known) {
+    let version = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
+    for migration in migrations.iter().skip(known) {
         transaction.execute_batch(migration)?;
     }
-    if found == 0 {
-        let (epoch, database) = (1, ids.unique());
+    if let Some(database) = new {
+        let epoch = 1;
         let sum = checksum::of_meta(epoch, &database);
         transaction.execute("INSERT INTO meta (one, epoch, database, sum) VALUES (1, ?1, ?2, ?3)", (epoch, &database, sum))?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", version)?;
     hooks::fail_point("sqlite.schema.created");
     transaction.commit()?;
-    tracing::info!(from = found, to = VERSION, "the schema of the database is up to date");
+    tracing::info!(from = found, to = version, "the schema of the database is up to date");
     Ok(())
 }
 
-fn identity(connection: &Connection) -> Result<StoreIdentity, Trouble> {
+pub(crate) fn identity(connection: &Connection) -> Result<StoreIdentity, Trouble> {
     let row = connection
         .query_row("SELECT epoch, database, sum FROM meta", [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
@@ -97,4 +161,24 @@ fn identity(connection: &Connection) -> Result<StoreIdentity, Trouble> {
         return Err(Trouble::Damaged("the row of table `meta` does not match its checksum".to_owned()));
     }
     Ok(StoreIdentity { epoch: restored(epoch)?, store: database })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only what is missing is applied, and what is there stays.
+    #[test]
+    fn an_older_schema_is_brought_up_to_date() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        migrate(&mut connection, 0, &MIGRATIONS, Some("name".to_owned())).expect("the first version");
+        let next = [MIGRATIONS[0], "ALTER TABLE meta ADD COLUMN later TEXT"];
+        migrate(&mut connection, 1, &next, None).expect("the next version");
+        assert_eq!(version(&connection), Ok(2));
+        assert_eq!(identity(&connection), Ok(StoreIdentity { epoch: 1, store: "name".to_owned() }));
+        let broken = [next[0], next[1], "ALTER TABLE meta ADD COLUMN more TEXT; ALTER TABLE nobody ADD COLUMN more TEXT"];
+        assert!(migrate(&mut connection, 2, &broken, None).is_err());
+        assert_eq!(version(&connection), Ok(2), "whole or not at all");
+        assert!(connection.prepare("SELECT more FROM meta").is_err(), "whole or not at all");
+    }
 }

@@ -60,8 +60,8 @@ impl EventStore for Sqlite {
     }
 
     async fn scan(&self, range: &ScanRange, limit: usize) -> Result<ScanPage, ReadError> {
-        let (range, epoch) = (range.clone(), self.0.identity.epoch);
-        self.0.readers.read(move |connection| scan::page(connection, epoch, &range, limit)).await
+        let (range, epoch, told) = (range.clone(), self.0.identity.epoch, self.0.told.clone());
+        self.0.readers.read(move |connection| scan::page(connection, epoch, &range, limit, &told)).await
     }
 
     async fn count(&self, kind: StreamKind) -> Result<u64, ReadError> {

@@ -1,11 +1,17 @@
 //! Damage behind our back is found at the start or on the first read, and named exactly; nothing is changed.
 
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 use rusqlite::params;
+use tessera_core::catalog::Catalog;
+use tessera_core::plan::PlanState;
 use tessera_core::stream::{StreamId, StreamKind};
+use tessera_core::tenant::TenantState;
+use tessera_ports::change_feed::{ChangeFeed, FeedMessage};
 use tessera_ports::event_store::{EventStore, Head, ReadError};
 use tessera_ports::hint_store::HintStore as _;
+use tessera_proto::storage::decode_state;
 use tessera_sqlite::OpenError;
 
 use crate::setup::{Place, append_of, request, tenant, write};
@@ -24,7 +30,10 @@ async fn written() -> Place {
 
 #[track_caller]
 fn refused(place: &Place) -> String {
-    match place.try_open() {
+    let before = std::fs::read(place.database()).expect("the file");
+    let opened = place.try_open();
+    assert!(std::fs::read(place.database()).expect("the file") == before, "it was changed");
+    match opened {
         Err(OpenError::Damaged { path, damage }) => {
             assert_eq!(path, place.database());
             damage
@@ -111,7 +120,7 @@ async fn older_damage_is_found_on_reading() {
         let stream = tenant("a");
         let answer = match reading {
             "events" => sqlite.events(&stream, 0, 100).await.map(|_| ()),
-            _ => sqlite.read(&stream, &[request("second")], None).await.map(|_| ()),
+            _ => EventStore::read(&sqlite, &stream, &[request("second")], None).await.map(|_| ()),
         };
         match answer {
             Err(ReadError::Damaged(damage)) => {
@@ -120,22 +129,76 @@ async fn older_damage_is_found_on_reading() {
             other => panic!("{statement}: {other:?}"),
         }
         assert_eq!(sqlite.fatal().reason(), None, "damage to one stream does not stop the others");
-        assert!(sqlite.read(&tenant("b"), &[], None).await.is_ok());
+        assert!(EventStore::read(&sqlite, &tenant("b"), &[], None).await.is_ok());
     }
 }
 
-/// A state that is damaged while the database is open is not handed out: not by a read, a scan or the feed.
+/// A state that is damaged while the database is open is not handed out, and stops nobody else: scan and feed say of it that
+/// there is a change which nobody can use, and go on.
 #[tokio::test]
-async fn damage_under_a_running_process_is_not_served() {
-    let place = written().await;
-    let sqlite = place.open();
-    place.raw().execute("UPDATE stream SET state = zeroblob(5) WHERE key = 'a'", []).expect("an update");
-    assert!(matches!(sqlite.read(&tenant("a"), &[], None).await, Err(ReadError::Damaged(_))));
-    let ranges = sqlite.scan_ranges(StreamKind::Tenant).await.expect("ranges");
-    assert!(matches!(sqlite.scan(&ranges[0], 10).await, Err(ReadError::Damaged(_))));
-    let id = sqlite.identity().await.expect("an identity").store;
-    let fed = tessera_ports::change_feed::ChangeFeed::read(&sqlite, &id, 0, 0, 10, std::time::Duration::ZERO).await;
-    assert!(fed.is_err(), "{fed:?}");
+async fn damage_under_a_running_process_is_not_served_and_stops_nobody() {
+    for (statement, whose) in [
+        ("UPDATE stream SET state = zeroblob(5) WHERE key = 'a'", Some(("a", 6))),
+        ("UPDATE stream SET sum = sum + 1 WHERE key = 'a'", Some(("a", 6))),
+        ("UPDATE stream SET hash = zeroblob(31) WHERE key = 'a'", Some(("a", 6))),
+        ("UPDATE stream SET seq = 7 WHERE key = 'a'", Some(("a", 7))),
+        ("UPDATE stream SET seq = 0 WHERE key = 'a'", Some(("a", 1))),
+        ("UPDATE stream SET seq = -1 WHERE key = 'a'", Some(("a", 1))),
+        // Whose it was, nobody can tell any more.
+        ("UPDATE stream SET key = CAST(x'ff' AS TEXT) WHERE key = 'a'", None),
+        ("UPDATE stream SET key = '' WHERE key = 'a'", None),
+    ] {
+        let place = written().await;
+        let sqlite = place.open();
+        assert_eq!(place.raw().execute(statement, []).expect(statement), 1, "{statement}");
+
+        let ranges = sqlite.scan_ranges(StreamKind::Tenant).await.expect("ranges");
+        let page = sqlite.scan(&ranges[0], 10).await.expect(statement);
+        let told: Vec<_> = page.changes.iter().map(|change| (change.stream.key(), change.seq, change.state.len())).collect();
+        let expected: Vec<_> = whose.map(|(key, seq)| (key, seq, 0)).into_iter().chain([("b", 1, 4)]).collect();
+        assert_eq!(told, expected, "{statement}");
+        // Page by page, too: a damaged row takes its place.
+        let first = sqlite.scan(&ranges[0], 1).await.expect(statement);
+        assert_eq!(first.changes.len(), usize::from(whose.is_some()), "{statement}");
+        let second = sqlite.scan(&first.rest.expect("more"), 1).await.expect(statement);
+        assert_eq!(second.changes.first().map(|change| change.stream.key()), Some("b"), "{statement}");
+
+        let id = sqlite.identity().await.expect("an identity").store;
+        let (ends, mut from, mut fed) = (sqlite.ends().await.expect("ends"), 0, Vec::new());
+        while from < ends[0] {
+            let batch = ChangeFeed::read(&sqlite, &id, 0, from, 1, Duration::ZERO).await.expect(statement);
+            assert!(batch.next > from, "{statement}: the feed is stuck at {from}");
+            from = batch.next;
+            fed.extend(batch.messages.into_iter().map(|message| match message {
+                FeedMessage::Change(change) => (change.stream.key().to_owned(), change.seq, change.state.len()),
+                FeedMessage::Bad(why) => (why, 0, 0),
+                FeedMessage::Heartbeat(heartbeat) => panic!("{heartbeat:?}"),
+            }));
+        }
+        let bad = whose.map_or("row 1 of table `stream`", |(key, _)| key);
+        assert!(
+            fed.first().is_some_and(|(told, seq, _)| told.starts_with(bad) && *seq == whose.map_or(0, |(_, seq)| seq)),
+            "{fed:?}"
+        );
+        assert_eq!(fed.last(), Some(&("b".to_owned(), 1, 4)), "{statement}");
+
+        if whose.is_some() {
+            assert!(
+                matches!(EventStore::read(&sqlite, &tenant("a"), &[], None).await, Err(ReadError::Damaged(_))),
+                "{statement}"
+            );
+        }
+        assert_eq!(sqlite.fatal().reason(), None, "{statement}");
+        write(&sqlite, &tenant("b"), 1, "more").await;
+    }
+}
+
+/// What stands for a damaged state can be taken for no state of any kind.
+#[test]
+fn the_change_of_a_damaged_row_is_refused_by_whoever_reads_it() {
+    assert!(decode_state::<Catalog>(&[]).is_err());
+    assert!(decode_state::<PlanState>(&[]).is_err());
+    assert!(decode_state::<TenantState>(&[]).is_err());
 }
 
 /// Whatever byte of the file is flipped: opening it, or reading everything, says so, or everything is as it was written.
@@ -175,7 +238,7 @@ async fn everything(place: &Place) -> Result<Result<Vec<String>, String>, String
         }
         let ids: Vec<_> = ["first", "second", "third", "only"].into_iter().map(request).collect();
         for stream in [tenant("a"), tenant("b"), StreamId::Catalog] {
-            all.push(format!("{:?}", sqlite.read(&stream, &ids, None).await?));
+            all.push(format!("{:?}", EventStore::read(&sqlite, &stream, &ids, None).await?));
             all.push(format!("{:?}", sqlite.events(&stream, 0, 100).await?));
         }
         all.push(format!("{:?}", sqlite.list(10).await?));

@@ -76,12 +76,54 @@ fn files_of_others_are_left_alone() {
     let place = Place::new();
     std::fs::create_dir(place.data_dir()).expect("a directory");
     place.raw().execute_batch("CREATE TABLE theirs (x)").expect("a table");
+    let theirs = std::fs::read(place.database()).expect("a file");
     let error = place.try_open().expect_err("it is not ours");
     assert!(matches!(&error, OpenError::Foreign { reason, .. } if reason.contains("`theirs`")), "{error}");
+    assert!(std::fs::read(place.database()).expect("a file") == theirs, "it was changed");
 
-    std::fs::write(place.database(), "not a database at all, but long enough to be taken for one".repeat(100)).expect("a file");
+    // Somebody else counts the versions of a schema, too.
+    place.raw().pragma_update(None, "user_version", 1).expect("a pragma");
+    let theirs = std::fs::read(place.database()).expect("a file");
+    let error = place.try_open().expect_err("it is not ours").to_string();
+    assert!(error.contains("is not a database of Tessera: its application id is 0"), "{error}");
+    assert!(std::fs::read(place.database()).expect("a file") == theirs, "it was changed");
+
+    let noise = "not a database at all, but long enough to be taken for one".repeat(100);
+    std::fs::write(place.database(), &noise).expect("a file");
     let error = place.try_open().expect_err("it is no database");
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(std::fs::read(place.database()).expect("a file") == noise.as_bytes(), "it was changed");
+}
+
+/// What a killed process leaves in the log belongs to the database: it is not even brought into it before all is known to be well.
+#[tokio::test]
+async fn the_log_of_what_is_refused_stays() {
+    let place = Place::new();
+    let sqlite = place.open();
+    write(&sqlite, &tenant("a"), 1, "x").await;
+    let killed = place.killed();
+    drop(sqlite);
+    let raw = killed.raw();
+    raw.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("a setting");
+    raw.pragma_update(None, "user_version", 7).expect("a pragma");
+    drop(raw);
+    let files = || [killed.database(), killed.data_dir().join("tessera.db-wal")].map(|path| std::fs::read(path).expect("a file"));
+    let before = files();
+    assert!(matches!(killed.try_open(), Err(OpenError::NewerSchema { found: 7, .. })));
+    assert!(files() == before, "it was changed");
+}
+
+#[test]
+fn a_directory_without_a_database_can_be_left_alone() {
+    let place = Place::new();
+    let existing = || tessera_sqlite::Sqlite::open_existing(&place.config(), &crate::setup::Numbered::default());
+    let error = existing().expect_err("there is none").to_string();
+    let expected = format!("there is no database in data_dir `{}`; ", place.data_dir().display());
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(!place.data_dir().exists());
+    let versions = |found| tessera_sqlite::SchemaVersions { found, now: 1 };
+    assert_eq!(place.open().schema(), versions(0));
+    assert_eq!(existing().expect("it opens").schema(), versions(1));
 }
 
 #[test]

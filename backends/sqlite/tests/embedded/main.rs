@@ -4,5 +4,6 @@ mod damage;
 mod directory;
 mod disk;
 mod feeding;
+mod restoring;
 mod setup;
 mod writing;

@@ -52,6 +52,16 @@ impl Place {
         Config::new(self.data_dir())
     }
 
+    /// What would be left of the directory if its process, which is not writing, were killed now.
+    pub(crate) fn killed(&self) -> Self {
+        let killed = Self::new();
+        std::fs::create_dir(killed.data_dir()).expect("a directory");
+        for name in ["tessera.db", "tessera.db-wal"] {
+            std::fs::copy(self.data_dir().join(name), killed.data_dir().join(name)).expect("a copy");
+        }
+        killed
+    }
+
     pub(crate) fn open(&self) -> Sqlite {
         self.try_open().expect("it opens")
     }
