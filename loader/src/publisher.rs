@@ -4,7 +4,7 @@
 //! full queue, an error, the end of the process) still has its hint, and the sweeper publishes it. Where the store feeds
 //! itself all of this rests.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tessera_core::stream::StreamId;
@@ -72,7 +72,8 @@ impl Publisher {
 
     async fn publish(&self, items: Vec<Item>) {
         let mut hints = Vec::new();
-        let mut newest: HashMap<StreamId, Change> = HashMap::new();
+        // Ordered, so that a simulated run repeats itself.
+        let mut newest: BTreeMap<StreamId, Change> = BTreeMap::new();
         for item in items {
             hints.extend(item.hints);
             let stale = newest

@@ -2,6 +2,7 @@
 
 use tessera_core::ids::RequestId;
 use tessera_core::rejection::{Rejection, RejectionKind};
+use tessera_core::shown::shown;
 use tessera_ports::event_store::ReadError;
 use tessera_proto::storage::{READER, StorageError};
 
@@ -48,7 +49,7 @@ pub enum Refusal {
 impl Refusal {
     /// The etag that came along is not the resource's.
     pub fn etag_mismatch(given: &str, current: Option<&str>) -> Rejection {
-        let given: String = given.chars().take(64).flat_map(char::escape_default).collect();
+        let given = shown(given);
         let message = match current {
             Some(current) => format!("etag `{given}` is not the current one; the resource is at `{current}`"),
             None => format!("etag `{given}` names a version of a resource that does not exist"),

@@ -176,9 +176,7 @@ fn routes(gate: &Gate, handle: &Handle, world: &Arc<WorldReader>) -> Result<(Hea
     let audit = AuditSvc::new(gate.clone(), handle.catalog.clone(), handle.offers.clone(), handle.tenants.clone());
     macro_rules! limited {
         ($server:ident, $service:expr) => {
-            Undecoded(
-                $server::new($service).max_decoding_message_size(REQUEST_LEN_MAX).max_encoding_message_size(ANSWER_LEN_MAX),
-            )
+            Undecoded($server::new($service).max_decoding_message_size(REQUEST_LEN_MAX).max_encoding_message_size(ANSWER_LEN_MAX))
         };
     }
     let (health, health_server) = tonic_health::server::health_reporter();

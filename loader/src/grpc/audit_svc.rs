@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use tessera_core::aggregate::Actor;
 use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
+use tessera_core::shown::shown;
 use tessera_core::stream::{StreamId, StreamKind};
 use tessera_core::tenant::TenantState;
 use tessera_core::time::Timestamp;
@@ -85,7 +86,7 @@ fn streams(asked: Option<&v1::Stream>) -> Result<Streams, Failure> {
     let kind = match v1::StreamKind::try_from(asked.kind) {
         Ok(v1::StreamKind::Catalog) if asked.id.is_empty() => return Ok(Streams::One(StreamId::Catalog)),
         Ok(v1::StreamKind::Catalog) => {
-            let given: String = asked.id.chars().take(64).flat_map(char::escape_default).collect();
+            let given = shown(&asked.id);
             let description = format!("`{given}` is not allowed: there is one catalog, and it has no id; allowed is none");
             return Err(Failure::invalid_field("stream.id", description));
         }

@@ -13,6 +13,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use tessera_core::aggregate::Actor;
 use tessera_core::ids::{RequestId, TenantId};
+use tessera_core::shown::shown;
 use tessera_core::tenant::{Action, StateMode, TenantState};
 use tessera_proto::convert::tenant as convert;
 use tessera_proto::status::Failure;
@@ -120,12 +121,16 @@ impl Rows {
     {
         let draining = self.import.gate.shutdown.soft.clone();
         let concurrency = self.import.gate.config.import_concurrency;
-        let mut last = 0;
         let done = inbound
             // No new rows once draining; those under way are finished and answered.
             .take_until(draining.clone().cancelled_owned())
-            .map(move |message| {
-                let row = rising(message, &mut last);
+            // Nor after a message that is no row.
+            .scan(Some(0), |last, message| {
+                let row = last.map(|before| rising(message, before));
+                *last = row.as_ref().and_then(|row| row.as_ref().ok()).map(|row| row.row);
+                std::future::ready(row)
+            })
+            .map(move |row| {
                 let rows = Arc::clone(&self);
                 async move { Ok::<_, Status>(rows.row(row?).await) }
             })
@@ -192,19 +197,18 @@ fn shown_id(given: &str) -> String {
     if TenantId::check(given).is_ok() {
         return given.to_owned();
     }
-    given.chars().take(64).flat_map(char::escape_default).collect()
+    shown(given)
 }
 
-/// The next row, whose number must be above all before it.
-fn rising(message: Result<v1::ImportTenantsRequest, Status>, last: &mut i64) -> Result<v1::ImportRow, Status> {
+/// The next row, whose number must be above the `last` one.
+fn rising(message: Result<v1::ImportTenantsRequest, Status>, last: i64) -> Result<v1::ImportRow, Status> {
     let Some(Item::Row(row)) = message.map_err(undecoded::in_our_words)?.item else {
         return Err(Failure::invalid_field("item", "it is not a row; allowed are rows after the one `start`").into());
     };
-    if row.row <= *last {
+    if row.row <= last {
         let description = format!("`{}` is not allowed after row {last}; allowed are rising numbers from 1", row.row);
         return Err(Failure::invalid_field("row.row", description).into());
     }
-    *last = row.row;
     Ok(row)
 }
 

@@ -61,14 +61,14 @@ impl Found {
         self.state.0.as_ref().ok_or_else(|| Failure::internal("a plan that exists has no state"))
     }
 
-    /// That published version; 0 is the latest.
-    pub(crate) fn version(&self, number: i32) -> Result<(Version, &PublishedVersion), Failure> {
+    /// That published version, asked for in `field`; 0 is the latest.
+    pub(crate) fn version(&self, field: &str, number: i32) -> Result<(Version, &PublishedVersion), Failure> {
         let plan = self.plan()?;
         let wanted = match u32::try_from(number) {
             Ok(0) => plan.latest(),
             Ok(number) => Version::new(number),
             Err(_) => {
-                return Err(Failure::invalid_field("version", format!("`{number}` is negative; allowed are 0 and more")));
+                return Err(Failure::invalid_field(field, format!("`{number}` is negative; allowed are 0 and more")));
             }
         };
         let found = wanted.and_then(|wanted| Some((wanted, plan.version(wanted)?)));
@@ -86,8 +86,8 @@ impl Found {
     /// What differs between two versions; `from` 0 is an empty document, `to` 0 the draft.
     pub(crate) fn difference(&self, from: i32, to: i32) -> Result<PlanDiff, Failure> {
         let empty = Document::default();
-        let from = if from == 0 { &empty } else { &*self.version(from)?.1.document };
-        let to = if to == 0 { &self.plan()?.draft } else { &*self.version(to)?.1.document };
+        let from = if from == 0 { &empty } else { &*self.version("from_version", from)?.1.document };
+        let to = if to == 0 { &self.plan()?.draft } else { &*self.version("to_version", to)?.1.document };
         Ok(diff(from, to))
     }
 }
@@ -203,7 +203,7 @@ macro_rules! offer_service {
                 request: Request<v1::$GetVersionRequest>,
             ) -> Result<Response<v1::$GetVersionResponse>, Status> {
                 let (stream, found) = self.found(request.metadata(), &request.get_ref().$id).await?;
-                let (number, version) = found.version(request.get_ref().version)?;
+                let (number, version) = found.version("version", request.get_ref().version)?;
                 let $version = $parse(stream.key()).ok().map(|id| $to_version(&id, number, version));
                 let revision = revision_at(found.epoch, &stream, found.seq);
                 Ok(Response::new(v1::$GetVersionResponse { $version, revision }))

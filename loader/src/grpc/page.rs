@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
+use tessera_core::shown::shown;
 use tessera_core::stream::StreamKind;
 use tessera_ports::EventStore;
 use tessera_ports::change_feed::Change;
@@ -94,7 +95,7 @@ impl Place {
             return Ok(None);
         }
         let wrong = || {
-            let shown: String = token.chars().take(64).flat_map(char::escape_default).collect();
+            let shown = shown(token);
             let allowed = "allowed is empty, or a `next_page_token` of the same listing with the same filters";
             Failure::invalid_field("page_token", format!("`{shown}` is not a page token; {allowed}"))
         };

@@ -7,6 +7,7 @@ use futures::stream::BoxStream;
 use tessera_core::aggregate::Actor;
 use tessera_core::ids::{PlanId, RequestId, ServiceId, TenantId};
 use tessera_core::rejection::Rejection;
+use tessera_core::shown::shown;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_core::tenant::{Action, Command, StateMode, Tenant, TenantState, schedule};
 use tessera_core::value::{Title, Version, VersionChoice};
@@ -147,7 +148,7 @@ fn masked(fields: &mut Fields, m: &v1::UpdateTenantRequest) -> (bool, bool) {
         return (!m.title.is_empty(), !m.labels.is_empty());
     }
     for path in paths.iter().filter(|path| !matches!(path.as_str(), "title" | "labels" | "*")) {
-        let given: String = path.chars().take(64).flat_map(char::escape_default).collect();
+        let given = shown(path);
         fields.fault("update_mask", format_args!("`{given}` is not a field to update; allowed are title and labels, or *"));
     }
     let has = |name: &str| paths.iter().any(|path| path == name || path == "*");

@@ -3,10 +3,16 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tessera_core::tenant::{self, TenantState};
+use tessera_loader::Handle;
+use tessera_loader::handler::{Done, Request};
 use tessera_loader::refusal::Refusal;
-use tessera_ports::memory::{AppendFault, StoreChances};
+use tessera_ports::event_store::Append;
+use tessera_ports::memory::{AppendFault, Operation, StoreChances};
+use tokio::time::Instant;
 
-use crate::bench::{Bench, create, reason, rename, stream, title, wait_for};
+use crate::bench::{Bench, again, archive, ask, choice, create, reason, rename, stream, title, wait_for};
 
 #[tokio::test(start_paused = true)]
 async fn waiting_commands_share_appends() {
@@ -116,4 +122,158 @@ async fn a_caller_who_leaves_leaves_the_command_to_its_task() {
     let asked = loader.tenants().handle(create("acme", "r1"));
     assert!(Box::pin(asked).as_mut().now_or_never().is_none());
     wait_for("the command", || bench.store.inner.current(&stream("acme")).is_some()).await;
+}
+
+type Reply = BoxFuture<'static, Result<Done<TenantState>, Refusal>>;
+
+/// Has a command handled by a task, whether or not anybody waits.
+fn run(bench: &Bench, loader: &Handle, request: Request<tenant::Command>) -> Reply {
+    let tenants = loader.tenants().clone();
+    bench.tasks.run("test", async move { tenants.handle(request).await }).map(Result::unwrap).boxed()
+}
+
+/// Two commands in one append whose outcome is unknown: `first` waits `first_s` seconds, `second` as long as it takes.
+struct Pair {
+    first: Reply,
+    second: Reply,
+}
+
+impl Pair {
+    /// Sends them, and waits until the append was tried once, with that outcome, and cannot be resolved.
+    async fn sent(bench: &Bench, loader: &Handle, second: Request<tenant::Command>, outcome: AppendFault) -> Self {
+        // Something holds the stream, so that both wait and then go together.
+        bench.store.unreadable.lock().unwrap().insert(stream("acme"));
+        let mut held = rename("acme", "held", "r0");
+        held.caller.deadline = Instant::now() + Duration::from_millis(500);
+        let held = run(bench, loader, held);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut first = rename("acme", "late", "late");
+        first.caller.deadline = Instant::now() + Duration::from_secs(2);
+        let pair = Self { first: run(bench, loader, first), second: run(bench, loader, second) };
+        held.await.unwrap_err();
+        bench.store.inner.faults().next_append(outcome);
+        bench.store.unreadable.lock().unwrap().clear();
+        wait_for("the first attempt", || bench.attempts_of("acme").len() == 1).await;
+        assert_eq!(bench.attempts_of("acme")[0].0.requests.len(), 2, "both are in it");
+        bench.store.unreadable.lock().unwrap().insert(stream("acme"));
+        pair
+    }
+}
+
+impl Bench {
+    fn attempts_of(&self, tenant: &str) -> Vec<(Append, Instant)> {
+        let attempts = self.store.attempts.lock().unwrap();
+        let of_tenant = attempts.iter().filter(|(append, ..)| append.stream == stream(tenant));
+        of_tenant.map(|(append, begun, _)| (append.clone(), *begun)).collect()
+    }
+}
+
+async fn with_acme(bench: &Bench) -> Handle {
+    let loader = bench.furnished().await;
+    loader.tenants().handle(create("acme", "r1")).await.unwrap();
+    bench.store.attempts.lock().unwrap().clear();
+    loader
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_starts_after_the_deadline_of_anybody_in_it() {
+    let bench = Bench::new();
+    let loader = with_acme(&bench).await;
+    let pair = Pair::sent(&bench, &loader, rename("acme", "kept", "kept"), AppendFault::UnknownAppliedLater).await;
+    let refusal = pair.first.await.unwrap_err();
+    assert!(matches!(&refusal, Refusal::OutcomeUnknown(id) if id.as_str() == "late"), "{refusal:?}");
+    let deadline = Instant::now();
+    bench.store.unreadable.lock().unwrap().clear();
+    let done = pair.second.await.unwrap();
+    assert_eq!((title(&done), done.seq, done.replay), ("kept", 2, false));
+    let later = bench.attempts_of("acme").split_off(1);
+    assert!(!later.is_empty());
+    for (append, begun) in later {
+        assert!(begun >= deadline && append.requests.iter().all(|row| row.id.as_str() == "kept"), "{append:?}");
+    }
+    // The bytes with both expected the head that the others moved.
+    assert_eq!(bench.store.inner.faults().release_late(), 0);
+    assert_eq!(bench.stored("acme").1, 2);
+    // Whoever left learns the rest by asking again.
+    let asked_again = loader.tenants().handle(again(rename("acme", "late", "late"))).await.unwrap();
+    assert_eq!((title(&asked_again), asked_again.seq, asked_again.replay), ("late", 3, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_were_written_after_all_are_found_although_one_of_their_callers_has_left() {
+    for outcome in [AppendFault::UnknownApplied, AppendFault::UnknownAppliedLater] {
+        let bench = Bench::new();
+        let loader = with_acme(&bench).await;
+        let pair = Pair::sent(&bench, &loader, rename("acme", "kept", "kept"), outcome).await;
+        pair.first.await.unwrap_err();
+        bench.store.inner.faults().release_late();
+        bench.store.unreadable.lock().unwrap().clear();
+        let done = pair.second.await.unwrap();
+        assert_eq!((title(&done), done.seq), ("kept", 3));
+        assert_eq!((bench.stored("acme").1, bench.attempts_of("acme").len()), (3, 1));
+        let asked_again = loader.tenants().handle(again(rename("acme", "late", "late"))).await.unwrap();
+        assert_eq!((title(&asked_again), asked_again.seq, asked_again.replay), ("late", 2, true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_in_flight_that_win_over_the_new_attempt_are_found() {
+    let bench = Bench::new();
+    let loader = with_acme(&bench).await;
+    let pair = Pair::sent(&bench, &loader, rename("acme", "kept", "kept"), AppendFault::UnknownAppliedLater).await;
+    pair.first.await.unwrap_err();
+    // The read shows the head unmoved; the new attempt is not made, and meanwhile the old one is written.
+    for _ in 0..3 {
+        bench.store.inner.faults().next_append(AppendFault::NotAttempted);
+    }
+    bench.store.unreadable.lock().unwrap().clear();
+    wait_for("the new attempt", || bench.attempts_of("acme").len() > 1).await;
+    assert_eq!(bench.store.inner.faults().release_late(), 1);
+    let done = pair.second.await.unwrap();
+    assert_eq!((title(&done), done.seq), ("kept", 3));
+    assert_eq!(bench.stored("acme").1, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_on_the_way_is_written_down_before_it_is_answered() {
+    let bench = Bench::new();
+    let loader = with_acme(&bench).await;
+    let moving = ask("acme", tenant::Action::ChangePlan { choice: choice("silver"), at: None }, "move");
+    let pair = Pair::sent(&bench, &loader, moving, AppendFault::UnknownAppliedLater).await;
+    pair.first.await.unwrap_err();
+    // While nothing can be resolved the plan is archived: decided again, the command is refused.
+    loader.offers().handle(archive("silver")).await.unwrap();
+    bench.store.unreadable.lock().unwrap().clear();
+    assert_eq!(reason(pair.second.await), "PLAN_ARCHIVED");
+    assert_eq!(bench.store.inner.faults().release_late(), 0, "the refusal moved the head, so it stays true");
+    let state = bench.stored("acme").0.0.unwrap();
+    assert_eq!((state.subscription.choice, state.title.as_str()), (choice("gold"), ""));
+    // And so it is remembered.
+    let again =
+        loader.tenants().handle(again(ask("acme", tenant::Action::ChangePlan { choice: choice("silver"), at: None }, "move")));
+    assert_eq!(reason(again.await), "PLAN_ARCHIVED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_takes_too_long_leaves_the_late_behind() {
+    let bench = Bench::new();
+    let loader = with_acme(&bench).await;
+    bench.store.unreadable.lock().unwrap().insert(stream("acme"));
+    let mut held = rename("acme", "held", "r0");
+    held.caller.deadline = Instant::now() + Duration::from_millis(500);
+    let held = run(&bench, &loader, held);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut late = rename("acme", "late", "late");
+    late.caller.deadline = Instant::now() + Duration::from_secs(2);
+    let (late, kept) = (run(&bench, &loader, late), run(&bench, &loader, rename("acme", "kept", "kept")));
+    held.await.unwrap_err();
+    // Both are decided together, and then no hint can be written until the first has left.
+    bench.store.inner.faults().fail_next(Operation::PutHint, u32::MAX);
+    bench.store.unreadable.lock().unwrap().clear();
+    let refusal = late.await.unwrap_err();
+    assert!(matches!(refusal, Refusal::StoreUnavailable(_)), "nothing of it was ever sent: {refusal:?}");
+    bench.store.inner.faults().calm();
+    assert_eq!(kept.await.unwrap().seq, 2);
+    let attempts = bench.attempts_of("acme");
+    assert!(attempts.iter().all(|(append, _)| append.requests.iter().all(|row| row.id.as_str() == "kept")), "{attempts:?}");
 }

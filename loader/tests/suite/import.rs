@@ -1,4 +1,4 @@
-//! `ImportTenants`: rows in flight, rows that fail, an import run again, an import cut short.
+//! `ImportTenants`: rows in flight, an import run again, an import cut short. Bad rows and bad streams: `bad_input/imports.rs`.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use futures::StreamExt as _;
 use tessera_proto::v1;
 use tessera_proto::v1::import_tenants_request::Item;
 use tonic::{Code, Request, Status};
-use tonic_types::StatusExt as _;
 
 use crate::rig::{Rig, refused};
 
@@ -80,55 +79,18 @@ async fn an_import_cut_short_is_completed_by_the_next_run() {
 }
 
 #[tokio::test]
-async fn rows_that_fail_are_reported_and_the_others_are_done() {
+async fn tenants_that_exist_are_refused_by_an_import_that_only_creates() {
     let mut rig = Rig::furnished().await;
     rig.create("tenant-2").await;
-    let mut messages = vec![start(v1::ImportMode::CreateOnly)];
-    messages.extend([row(1, "gold"), row(2, "gold"), row(3, "nothing"), row(4, "Bad Plan"), row(5, "silver")]);
-    messages.push(v1::ImportTenantsRequest { item: Some(Item::Row(v1::ImportRow { row: 6, tenant: None })) });
-    let (answers, end) = import(&mut rig, messages).await;
+    let messages = std::iter::once(start(v1::ImportMode::CreateOnly)).chain((1..=3).map(|n| row(n, "gold")));
+    let (answers, end) = import(&mut rig, messages.collect()).await;
     assert!(end.is_none(), "{end:?}");
-    let errors: Vec<_> = answers.iter().flat_map(|answer| &answer.errors).collect();
-    let told: Vec<_> = errors
-        .iter()
-        .map(|error| {
-            let status = error.status.clone().unwrap();
-            let details = Status::with_details(Code::from(status.code), "", prost::Message::encode_to_vec(&status).into());
-            (error.row, error.tenant_id.as_str(), details.get_details_error_info().unwrap().reason)
-        })
-        .collect();
-    let expected = [
-        (2, "tenant-2", "TENANT_EXISTS".to_owned()),
-        (3, "tenant-3", "PLAN_NOT_FOUND".to_owned()),
-        (4, "tenant-4", "INVALID_FIELD".to_owned()),
-        (6, "", "INVALID_FIELD".to_owned()),
-    ];
-    assert_eq!(told, expected);
-    assert_eq!(answers.last().unwrap().applied_through_row, 6);
-    assert_eq!((rig.bench.stored("tenant-1").1, rig.bench.stored("tenant-5").1), (1, 1));
-}
-
-#[tokio::test]
-async fn what_is_not_an_import_is_refused() {
-    let mut rig = Rig::furnished().await;
-    let invalid = (Code::InvalidArgument, "INVALID_FIELD".to_owned());
-    for messages in [
-        vec![],
-        vec![row(1, "gold")],
-        vec![start(v1::ImportMode::Unspecified)],
-        vec![start(v1::ImportMode::Upsert), start(v1::ImportMode::Upsert)],
-        vec![start(v1::ImportMode::Upsert), row(0, "gold")],
-        vec![start(v1::ImportMode::Upsert), row(2, "gold"), row(2, "gold")],
-        vec![start(v1::ImportMode::Upsert), v1::ImportTenantsRequest { item: None }],
-    ] {
-        let shown = format!("{messages:?}");
-        let (answers, end) = import(&mut rig, messages).await;
-        let end = end.unwrap_or_else(|| panic!("{shown} ended well"));
-        assert_eq!(refused(Err::<(), _>(end)), invalid, "{shown}");
-        // What came before is done, and said to be.
-        assert!(answers.iter().all(|answer| answer.errors.is_empty()));
-    }
-    assert_eq!(rig.bench.stored("tenant-2").1, 1);
+    let [error] = &*answers.iter().flat_map(|answer| &answer.errors).collect::<Vec<_>>() else { panic!("{answers:?}") };
+    let status = error.status.clone().unwrap();
+    let details = Status::with_details(Code::from(status.code), "", prost::Message::encode_to_vec(&status).into());
+    assert_eq!((error.row, error.tenant_id.as_str()), (2, "tenant-2"));
+    assert_eq!(refused(Err::<(), _>(details)), (Code::AlreadyExists, "TENANT_EXISTS".to_owned()));
+    assert_eq!((answers.last().unwrap().applied_through_row, rig.bench.stored("tenant-3").1), (3, 1));
 }
 
 #[tokio::test]

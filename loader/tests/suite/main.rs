@@ -1,6 +1,7 @@
 //! The loader over the in-memory ports: each rule of the write side, each rpc, each fault.
 
 mod audit;
+mod bad_input;
 mod bench;
 mod edge;
 mod grouping;

@@ -55,7 +55,10 @@ pub fn limit_document(request: &v1::UpsertLimitRequest) -> Result<LimitDocument,
         Ok(v1::Period::Week) => Some(Period::Week),
         Ok(v1::Period::Month) => Some(Period::Month),
         Err(_) => {
-            fields.fault("period", format_args!("`{}` is not a period; allowed are NEVER, HOUR, DAY, WEEK and MONTH", request.period));
+            fields.fault(
+                "period",
+                format_args!("`{}` is not a period; allowed are NEVER, HOUR, DAY, WEEK and MONTH", request.period),
+            );
             None
         }
     };
