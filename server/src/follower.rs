@@ -23,7 +23,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tessera_core::stream::{Epoch, StreamId};
-use tessera_ports::change_feed::{ChangeFeed, FeedBatch, FeedError, Position};
+use tessera_ports::change_feed::{ChangeFeed, FeedBatch, FeedError};
 use tessera_ports::event_store::{EventStore, ReadError, ScanPage, ScanRange, StreamRead};
 use tessera_ports::hooks::{self, Guard};
 use tokio::sync::mpsc;
@@ -49,8 +49,8 @@ enum Event {
     Ranges(Generation, Vec<ScanRange>),
     /// A page of a hydrating scan.
     HydrationPage(Generation, Page),
-    /// The store's epoch and the ends of the feed after the scan.
-    EndsAfter(Generation, Epoch, Vec<Position>),
+    /// The store's epoch and the feed after the scan.
+    EndsAfter(Generation, hydration::AfterScan),
     /// Parked rows have been waited for long enough.
     ParkedLongEnough(Generation),
     /// Records of a partition.
@@ -175,7 +175,7 @@ impl Follower {
             Event::Begun(beginning) => self.begun(*beginning),
             Event::Ranges(generation, ranges) => self.hydration_ranges(generation, ranges),
             Event::HydrationPage(generation, page) => self.hydration_page(generation, page),
-            Event::EndsAfter(generation, epoch, ends) => self.ends_after(generation, epoch, ends),
+            Event::EndsAfter(generation, after) => self.ends_after(generation, after),
             Event::ParkedLongEnough(generation) => self.parked_long_enough(generation),
             Event::Tail(generation, partition, result) => self.tailed(generation, partition, result),
             Event::Lap(generation, ranges) => self.lap_begins(generation, ranges),

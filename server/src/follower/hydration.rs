@@ -59,6 +59,14 @@ pub(super) struct Beginning {
     ends: Vec<Position>,
 }
 
+/// What was read once the scan was over.
+#[derive(Debug)]
+pub(super) struct AfterScan {
+    epoch: Epoch,
+    ends: Vec<Position>,
+    topic: Topic,
+}
+
 /// Why it cannot begin yet.
 #[derive(Debug, thiserror::Error)]
 enum NotYet {
@@ -208,7 +216,7 @@ impl Follower {
         self.errand(async move {
             loop {
                 match after_scan(&*store, &*feed).await {
-                    Ok((epoch, ends)) => return Event::EndsAfter(generation, epoch, ends),
+                    Ok(after) => return Event::EndsAfter(generation, after),
                     Err(error) => {
                         error.count(&metrics);
                         debug!(%error, "cannot note the ends");
@@ -283,8 +291,6 @@ impl Follower {
         }
     }
 
-    /// `epoch` is the store's once the scan was over. If it is a newer one, the scan has read two stores and found all of neither:
-    /// this hydration never ends, and the matrix of the newer epoch is made beside.
     /// Whether the hydration cannot be completed, since the store is in a newer epoch than its matrix.
     fn void_by(&mut self, generation: Generation, changes: &[Change]) -> bool {
         let Some(session) = self.session(generation) else { return true };
@@ -299,13 +305,20 @@ impl Follower {
         session.is_void()
     }
 
-    pub(super) fn ends_after(&mut self, generation: Generation, epoch: Epoch, ends: Vec<Position>) {
+    /// The scan is over. If the store is in a newer epoch by then, the scan has read two stores and found all of neither: this
+    /// hydration never ends, and the matrix of the newer epoch is made beside.
+    pub(super) fn ends_after(&mut self, generation: Generation, AfterScan { epoch, topic, ends }: AfterScan) {
         let Some(session) = self.session(generation) else { return };
         let scanned = session.epoch();
+        let same_topic = session.topic == topic;
         let Some(hydration) = session.hydration.as_mut() else { return };
         if scanned != epoch && hooks::holds(Guard::HydrationInOneEpoch) {
             hydration.stage = Stage::Void;
             return self.begin(Cause::Epoch);
+        }
+        // Positions in one topic say nothing about the ends of another.
+        if !same_topic && hooks::holds(Guard::OutOfRangeRehydrates) {
+            return self.begin(Cause::OutOfRange);
         }
         if !hooks::holds(Guard::PositionsBeforeScan) {
             session.positions.clone_from(&ends);
@@ -405,10 +418,11 @@ impl Session {
     }
 }
 
-/// The epoch that the whole scan was in, if it is still the one it began in; then the ends.
-async fn after_scan(store: &dyn EventStore, feed: &dyn ChangeFeed) -> Result<(Epoch, Vec<Position>), NotYet> {
+/// Epoch, ends and topic, in this order: if the topic is still the one that is read, the ends are its own.
+async fn after_scan(store: &dyn EventStore, feed: &dyn ChangeFeed) -> Result<AfterScan, NotYet> {
     let identity = store.identity().await?;
-    Ok((identity.epoch, feed.ends().await?))
+    let ends = feed.ends().await?;
+    Ok(AfterScan { epoch: identity.epoch, ends, topic: feed.topic().await? })
 }
 
 /// The ends come last: whatever is committed later is in the scan or behind them.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tessera_core::stream::StreamKind;
 use tessera_core::tenant::Event;
-use tessera_ports::memory::{MemoryFeed, MemoryStore, Operation, StoreChances};
+use tessera_ports::change_feed::FeedMessage;
+use tessera_ports::memory::{FeedChances, MemoryFeed, MemoryStore, Operation, StoreChances};
 use tessera_proto::v1;
 use tessera_server::Config;
 use tokio::time::Instant;
@@ -12,23 +13,6 @@ use tonic::Code;
 
 use crate::bench::{Bench, check, refused, without_scan};
 use crate::universe::{Universe, latest, start, store};
-
-#[tokio::test(start_paused = true)]
-async fn nothing_is_answered_before_the_data_is_there() {
-    let mut bench = Bench::not_loaded(Config::default());
-    let not_ready = (Code::Unavailable, "NOT_READY".to_owned());
-    assert_eq!(refused(bench.ask(check("acme", "reports", "view")).await), not_ready);
-    let batch = bench.client.batch_check_entitlement(v1::BatchCheckEntitlementRequest::default()).await;
-    assert_eq!(refused(batch), not_ready);
-    let stream = bench.client.stream_check_entitlement(tokio_stream::empty()).await;
-    assert_eq!(refused(stream), not_ready);
-    let watch = bench.client.watch_entitlements(tokio_stream::empty()).await;
-    assert_eq!(refused(watch), not_ready);
-    assert_eq!(bench.handle.ready().unwrap_err(), ["the data is still being loaded"]);
-    bench.handle.loaded().await;
-    assert_eq!(bench.handle.ready(), Ok(()));
-    assert_eq!(bench.reason("acme", "view").await, v1::Reason::TenantUnknown);
-}
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_store_is_ready_and_knows_nobody() {
@@ -143,7 +127,7 @@ async fn a_heartbeat_of_an_epoch_that_the_store_is_not_in_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restore_during_hydration_never_leaves_a_part_of_either_life() {
-    for seed in 0..30 {
+    for seed in 0..60 {
         let mut bench = Bench::not_loaded(without_scan());
         for n in 0..60 {
             let created = bench.universe.create(&format!("t{n}"), latest("gold"));
@@ -177,4 +161,32 @@ async fn a_gap_is_closed_even_while_a_rumour_of_an_epoch_is_looked_into() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     bench.feed.faults().new_topic("another");
     bench.settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn positions_in_one_topic_do_not_reach_the_ends_of_another() {
+    for seed in 0..12 {
+        let (mut universe, changes) = Universe::usual();
+        let memory = MemoryStore::new("first");
+        let feed = MemoryFeed::new("topic", 1);
+        for change in &changes {
+            store(&memory, change);
+            feed.faults().write(0, FeedMessage::Change(change.clone()));
+        }
+        store(&memory, &universe.create("acme", latest("gold")));
+        memory.faults().fail_next(Operation::Scan, 1);
+        let mut bench = Bench::over(without_scan(), universe, memory, feed);
+        // The first positions are noted, all is scanned soon, but for two seconds the ends after the scan are not noted.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        bench.store.faults().fail_next(Operation::Identity, 10);
+        bench.feed.faults().seed(seed, FeedChances { delay_max: Duration::from_secs(30), ..FeedChances::default() });
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        bench.feed.faults().new_topic("another");
+        let deleted = bench.universe.tenant_event("acme", Event::Deleted);
+        store(&bench.store, &deleted);
+        bench.feed.faults().write(0, FeedMessage::Change(deleted));
+        assert!(bench.handle.ready().is_err());
+        bench.handle.loaded().await;
+        assert_eq!(bench.reason("acme", "view").await, v1::Reason::TenantDeleted, "seed {seed}");
+    }
 }
