@@ -81,6 +81,19 @@ impl MemoryStore {
         lock(&self.inner).streams.by_id.get(stream).map(|stream| stream.states.clone()).unwrap_or_default()
     }
 
+    /// The state that an append left at that seq; `None` where no append ended.
+    pub fn state_at(&self, stream: &StreamId, seq: Seq) -> Option<Bytes> {
+        lock(&self.inner).streams.by_id.get(stream)?.states.get(&seq).cloned()
+    }
+
+    /// The cells after `after`, up to and including `through`, oldest first.
+    pub fn cells_between(&self, stream: &StreamId, after: Seq, through: Seq) -> Vec<Bytes> {
+        let inner = lock(&self.inner);
+        let cells = inner.streams.by_id.get(stream).map(|stream| (1..).zip(&stream.cells));
+        let wanted = cells.into_iter().flatten().filter(|(seq, _)| (after.saturating_add(1)..=through).contains(seq));
+        wanted.map(|(_, cell)| cell.clone()).collect()
+    }
+
     /// A copy of all streams of these kinds as they are now. Copies of different kinds may be of different moments.
     pub fn back_up(&self, kinds: &[StreamKind]) -> Backup {
         lock(&self.inner).streams.back_up(kinds)
