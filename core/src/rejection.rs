@@ -84,7 +84,7 @@ impl Rejection {
 
     /// `INVALID_FIELD`: the request is wrong in these fields (at least one).
     pub fn invalid(violations: Vec<Violation>) -> Self {
-        let message = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect::<Vec<_>>().join("; ");
+        let message = in_words(&violations);
         Self { kind: RejectionKind::InvalidArgument, reason: Cow::Borrowed("INVALID_FIELD"), message, violations }
     }
 
@@ -102,6 +102,11 @@ impl Rejection {
     pub fn precondition(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(RejectionKind::FailedPrecondition, reason, message)
     }
+}
+
+/// The violations in one sentence for people.
+pub fn in_words(violations: &[Violation]) -> String {
+    violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect::<Vec<_>>().join("; ")
 }
 
 impl fmt::Display for Rejection {

@@ -146,11 +146,14 @@ impl Failure {
         Self { message, violations: Vec::new(), metadata: Vec::new(), ..self }
     }
 
-    /// The same about an item of a list: `path`, such as `checks[3].`, comes before every field at fault.
+    /// The same about an item of a list: `path`, such as `checks[3].`, comes before every field at fault, in the message too.
     #[must_use]
     pub fn within(mut self, path: &str) -> Self {
         for violation in &mut self.violations {
             violation.field.insert_str(0, path);
+        }
+        if !self.violations.is_empty() {
+            self.message = tessera_core::rejection::in_words(&self.violations);
         }
         self
     }
@@ -289,6 +292,7 @@ mod tests {
         assert_eq!(violations[0].field, "tenant_id");
         let status = Status::from(Failure::invalid_field("tenant_id", "`` is not a tenant id").within("checks[3]."));
         assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "checks[3].tenant_id");
+        assert_eq!(status.message(), "checks[3].tenant_id: `` is not a tenant id");
         let status = Status::from(Failure::from(Rejection::precondition("NOT_SUSPENDED", "tenant `a` is not suspended")));
         assert_eq!(status.get_details_precondition_failure().unwrap().violations[0].r#type, "NOT_SUSPENDED");
     }

@@ -59,24 +59,28 @@ async fn health_says_serving_from_loaded_until_draining() {
     assert_eq!(next().await, ServingStatus::NotServing);
 }
 
-async fn reflect(channel: &Channel, request: MessageRequest) -> MessageResponse {
+async fn reflect(channel: &Channel, request: MessageRequest) -> Result<MessageResponse, tonic::Status> {
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(request) };
     let mut client = ServerReflectionClient::new(channel.clone());
-    let answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
-    let answers: Vec<ServerReflectionResponse> = answers.map(Result::unwrap).collect().await;
-    answers[0].message_response.clone().unwrap()
+    let answers = client.server_reflection_info(tokio_stream::iter([request])).await?.into_inner();
+    let answers: Vec<ServerReflectionResponse> = answers.collect::<Result<_, _>>().await?;
+    Ok(answers[0].message_response.clone().unwrap())
 }
 
 #[tokio::test]
 async fn reflection_knows_the_service_and_the_error_details() {
     let bench = Bench::usual().await;
     let channel = connect(listen(&bench).await).await;
-    let listed = reflect(&channel, MessageRequest::ListServices(String::new())).await;
+    let listed = reflect(&channel, MessageRequest::ListServices(String::new())).await.unwrap();
     let MessageResponse::ListServicesResponse(services) = listed else { panic!("{listed:?}") };
     let names: Vec<_> = services.service.iter().map(|service| service.name.as_str()).collect();
     assert!(names.contains(&"tessera.v1.EntitlementService") && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    for symbol in ["tessera.storage.v1.Event", "tessera.storage.v1.State"] {
+        let hidden = reflect(&channel, MessageRequest::FileContainingSymbol(symbol.to_owned())).await;
+        assert!(!matches!(hidden, Ok(MessageResponse::FileDescriptorResponse(_))), "{symbol} is shown");
+    }
     for symbol in ["tessera.v1.EntitlementService", "google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"] {
-        let found = reflect(&channel, MessageRequest::FileContainingSymbol(symbol.to_owned())).await;
+        let found = reflect(&channel, MessageRequest::FileContainingSymbol(symbol.to_owned())).await.unwrap();
         assert!(matches!(found, MessageResponse::FileDescriptorResponse(_)), "{symbol}: {found:?}");
     }
 }

@@ -4,24 +4,17 @@ use std::time::Duration;
 
 use tessera_core::stream::StreamId;
 use tessera_core::tenant::Event;
-use tessera_ports::change_feed::ChangePublisher as _;
 use tessera_ports::memory::Operation;
 use tessera_proto::v1;
 use tessera_proto::v1::check_result::Result as Item;
 use tokio::time::Instant;
-use tonic::{Code, Request};
+use tonic::Code;
 
-use crate::bench::{
-    Bench, at_least, check, check_at_least, fully_consistent, item_refused, refused, revision, revision_of, without_scan,
-};
-use crate::universe::{latest, pinned, plan_stream, tenant_stream};
+use crate::bench::{Bench, check, check_at_least, fully_consistent, item_refused, refused, revision, revision_of, without_scan};
+use crate::universe::{latest, pinned, tenant_stream};
 
 fn unreached() -> (Code, String) {
     (Code::Unavailable, "REVISION_NOT_REACHED".to_owned())
-}
-
-fn invalid() -> (Code, String) {
-    (Code::InvalidArgument, "INVALID_REVISION".to_owned())
 }
 
 /// Without the scan, with tenant `acme` on gold.
@@ -44,22 +37,6 @@ async fn a_revision_that_is_there_is_answered_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_is_waited_for_until_the_feed_brings_it() {
-    let mut bench = bench().await;
-    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
-    bench.lose(&deleted);
-    let ask = bench.ask(check_at_least("acme", revision(&deleted)));
-    let publish = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        bench.feed.publish(std::slice::from_ref(&deleted)).await.unwrap();
-    };
-    let begun = Instant::now();
-    let (answer, ()) = tokio::join!(ask, publish);
-    assert_eq!(answer.unwrap().reason(), v1::Reason::TenantDeleted);
-    assert_eq!(begun.elapsed(), Duration::from_millis(50));
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_the_feed_lost_is_read_from_the_store_at_half_the_wait() {
     let mut bench = bench().await;
     let published = bench.universe.publish("gold", &[("reports", &["export"])], &[]);
@@ -76,33 +53,6 @@ async fn what_the_feed_lost_is_read_from_the_store_at_half_the_wait() {
         bench.lose(&change);
         assert!(bench.ask(check_at_least("acme", revision(&change))).await.is_ok(), "{stream}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_revision_from_the_future_is_refused_when_the_wait_is_over() {
-    let bench = bench().await;
-    for (stream, seq) in
-        [(tenant_stream("acme"), 99), (plan_stream("gold"), 99), (StreamId::Catalog, 99), (plan_stream("new"), 1)]
-    {
-        let begun = Instant::now();
-        let result = bench.ask(check_at_least("acme", revision_of(&[(&stream, seq)]))).await;
-        assert_eq!((refused(result), begun.elapsed()), (unreached(), Duration::from_millis(200)), "{stream}");
-    }
-    // Also of a tenant that nobody knows, and of an epoch that has not begun.
-    let future = revision_of(&[(&tenant_stream("nobody"), 1)]);
-    assert_eq!(refused(bench.ask(check_at_least("nobody", future)).await), unreached());
-    let next_epoch = tessera_core::revision::of_write(2, &tenant_stream("acme"), 1);
-    assert_eq!(refused(bench.ask(check_at_least("acme", next_epoch)).await), unreached());
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_callers_deadline_bounds_the_wait() {
-    let mut bench = bench().await;
-    let mut request = Request::new(check_at_least("acme", revision_of(&[(&tenant_stream("acme"), 99)])));
-    request.set_timeout(Duration::from_millis(50));
-    let begun = Instant::now();
-    assert_eq!(refused(bench.client.check_entitlement(request).await), unreached());
-    assert!(begun.elapsed() < Duration::from_millis(50));
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,48 +86,6 @@ async fn a_tenant_whose_plan_is_missing_is_behind_and_not_unknown() {
     bench.commit(&silver).await;
     bench.settled().await;
     assert_eq!(bench.reason("new", "view").await, v1::Reason::GrantedByPlan);
-}
-
-#[tokio::test(start_paused = true)]
-async fn bad_revisions_are_refused_at_once() {
-    let bench = bench().await;
-    let foreign = revision_of(&[(&tenant_stream("other"), 1)]);
-    for bad in [vec![], vec![0], vec![1, 1], b"garbage".to_vec(), foreign, vec![1; 5_000]] {
-        let begun = Instant::now();
-        assert_eq!(refused(bench.ask(check_at_least("acme", bad)).await), invalid());
-        assert_eq!(begun.elapsed(), Duration::ZERO);
-    }
-    // Of a plan or the catalog alone it is anybody's.
-    let of_plan = revision_of(&[(&plan_stream("gold"), 1), (&StreamId::Catalog, 1)]);
-    assert!(bench.ask(check_at_least("acme", of_plan)).await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_waits_of_a_batch_happen_together_and_each_item_answers_for_itself() {
-    let mut bench = bench().await;
-    let mut checks: Vec<_> = (1..=50).map(|n| check_at_least("acme", revision_of(&[(&tenant_stream("acme"), n)]))).collect();
-    checks.push(check("acme", "reports", "view"));
-    checks.push(check_at_least("acme", vec![9]));
-    let begun = Instant::now();
-    let request = v1::BatchCheckEntitlementRequest { checks, ..Default::default() };
-    let results = bench.client.batch_check_entitlement(request).await.unwrap().into_inner().results;
-    assert_eq!(begun.elapsed(), Duration::from_millis(200));
-    let outcome = |item: &v1::CheckResult| match item.result.as_ref().unwrap() {
-        Item::Response(answer) => answer.reason().as_str_name().to_owned(),
-        Item::Error(status) => item_refused(status).1,
-    };
-    let outcomes: Vec<_> = results.iter().map(outcome).collect();
-    assert_eq!(outcomes[0], "REASON_GRANTED_BY_PLAN");
-    assert!(outcomes[1..50].iter().all(|outcome| outcome == "REVISION_NOT_REACHED"));
-    assert_eq!(outcomes[50..], ["REASON_GRANTED_BY_PLAN", "INVALID_REVISION"]);
-
-    let whole = v1::BatchCheckEntitlementRequest {
-        checks: vec![check("acme", "reports", "view"), check("other", "reports", "view")],
-        consistency: Some(at_least(revision_of(&[(&tenant_stream("acme"), 1)]))),
-        ..Default::default()
-    };
-    let results = bench.client.batch_check_entitlement(whole).await.unwrap().into_inner().results;
-    assert_eq!(results.iter().map(outcome).collect::<Vec<_>>(), ["REASON_GRANTED_BY_PLAN", "INVALID_REVISION"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,21 +134,4 @@ async fn fully_consistent_without_a_store_is_refused_and_others_go_on() {
     let unavailable = (Code::Unavailable, "STORE_UNAVAILABLE".to_owned());
     assert_eq!(refused(bench.ask(check_fully("acme")).await), unavailable);
     assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_revision_of_an_older_epoch_means_fully_consistent() {
-    let mut bench = bench().await;
-    let old = revision_of(&[(&tenant_stream("acme"), 77)]);
-    let backup = bench.store.back_up(&tessera_core::stream::StreamKind::ALL);
-    bench.store.restore(&backup, "second");
-    bench.universe.epoch = 2;
-    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
-    bench.commit(&deleted).await;
-    bench.settled().await;
-    let answer = bench.ask(check_at_least("acme", old.clone())).await.unwrap();
-    assert_eq!(answer.reason(), v1::Reason::TenantDeleted);
-    bench.store.faults().fail_next(Operation::Read, 1_000);
-    let unavailable = (Code::Unavailable, "STORE_UNAVAILABLE".to_owned());
-    assert_eq!(refused(bench.ask(check_at_least("acme", old)).await), unavailable);
 }

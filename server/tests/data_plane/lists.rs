@@ -2,9 +2,8 @@
 
 use tessera_core::tenant::Event;
 use tessera_proto::v1;
-use tonic::Code;
 
-use crate::bench::{Bench, at_least, check, fully_consistent, refused, revision, without_scan};
+use crate::bench::{Bench, at_least, check, fully_consistent, revision, without_scan};
 use crate::universe::latest;
 
 fn list(tenant: &str) -> v1::ListEntitlementsRequest {
@@ -55,17 +54,4 @@ async fn a_known_document_is_not_sent_again() {
     bench.lose(&deleted);
     let newest = v1::ListEntitlementsRequest { consistency: Some(fully_consistent()), ..list("acme") };
     assert_eq!(document(&bench, newest).await.status(), v1::TenantStatus::Deleted);
-}
-
-#[tokio::test(start_paused = true)]
-async fn unknown_tenants_and_bad_ids_are_errors() {
-    let mut bench = Bench::usual().await;
-    let not_found = (Code::NotFound, "TENANT_NOT_FOUND".to_owned());
-    assert_eq!(refused(bench.client.list_entitlements(list("nobody")).await), not_found);
-    let ghost = bench.universe.settle_nothing("ghost");
-    bench.commit(&ghost).await;
-    bench.settled().await;
-    assert_eq!(refused(bench.client.list_entitlements(list("ghost")).await), not_found);
-    let invalid = (Code::InvalidArgument, "INVALID_FIELD".to_owned());
-    assert_eq!(refused(bench.client.list_entitlements(list("")).await), invalid);
 }

@@ -2,6 +2,7 @@
 //! everybody waits (except where real connections are tested).
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod bad_input;
 mod bench;
 mod checks;
 mod connections;

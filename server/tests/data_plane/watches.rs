@@ -180,23 +180,6 @@ async fn a_subscription_is_never_older_than_its_revision() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_ends_its_subscription_and_not_the_stream() {
-    let mut bench = bench().await;
-    let mut watch = Watch::open(&bench).await.unwrap();
-    watch.subscribe("nobody", vec![]);
-    assert_eq!(watch.error().await, ("nobody".to_owned(), Code::NotFound, "TENANT_NOT_FOUND".to_owned()));
-    watch.subscribe("", vec![]);
-    assert_eq!(watch.error().await, (String::new(), Code::InvalidArgument, "INVALID_FIELD".to_owned()));
-    watch.requests.send(v1::WatchEntitlementsRequest { action: None }).unwrap();
-    assert_eq!(watch.error().await.2, "INVALID_FIELD");
-    let created = bench.universe.create("nobody", latest("gold"));
-    bench.commit(&created).await;
-    bench.settled().await;
-    watch.subscribe("nobody", vec![]);
-    assert_eq!(watch.document().await.tenant_id, "nobody");
-}
-
-#[tokio::test(start_paused = true)]
 async fn heartbeats_tell_the_staleness() {
     let bench = bench().await;
     bench.beat().await;
@@ -254,27 +237,6 @@ async fn fan_out_is_paced() {
     }
     let took = begun.elapsed();
     assert!((Duration::from_millis(2_800)..Duration::from_millis(3_300)).contains(&took), "{took:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn draining_ends_watches_and_streams_and_refuses_new_ones() {
-    let bench = bench().await;
-    let draining = (Code::Unavailable, "DRAINING".to_owned());
-    let mut watch = Watch::open(&bench).await.unwrap();
-    watch.subscribe("acme", vec![]);
-    watch.document().await;
-    let (frames, receiver) = mpsc::unbounded_channel();
-    let mut answers =
-        bench.client.clone().stream_check_entitlement(UnboundedReceiverStream::new(receiver)).await.unwrap().into_inner();
-    frames.send(v1::StreamCheckEntitlementRequest { id: 1, ..Default::default() }).unwrap();
-    assert_eq!(answers.message().await.unwrap().unwrap().id, 1);
-
-    bench.tasks.shutdown().drain();
-    assert_eq!(refused(watch.answers.message().await), draining);
-    assert_eq!(refused(answers.message().await), draining);
-    assert_eq!(refused(Watch::open(&bench).await.map(|_| ())), draining);
-    assert_eq!(bench.handle.ready().unwrap_err(), ["the server is draining"]);
-    assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan, "unary calls go on");
 }
 
 #[tokio::test(start_paused = true)]
