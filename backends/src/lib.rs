@@ -3,9 +3,11 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod reading;
+
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tessera_ports::clock::IdSource;
 use tessera_ports::event_store::StoreIdentity;
 use tessera_ports::{ChangeFeed, ChangePublisher, EventStore, HintStore};
@@ -21,7 +23,7 @@ pub use tessera_sqlite::{
 /// kind = "sqlite"
 /// data_dir = "/var/lib/tessera"
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Config {
     /// One SQLite database, store and feed at once, for one process.

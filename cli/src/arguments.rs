@@ -7,7 +7,7 @@ use crate::commands::apply::ApplyArguments;
 use crate::commands::audit::AuditCommand;
 use crate::commands::catalog::CatalogCommand;
 use crate::commands::check::{CheckArguments, Freshness};
-use crate::commands::data::{DigestArguments, MigrateArguments};
+use crate::commands::data::{DigestArguments, MigrateArguments, RestoreArguments};
 use crate::commands::dev::DevArguments;
 use crate::commands::export::ExportArguments;
 use crate::commands::import::WholeImport;
@@ -71,6 +71,8 @@ pub enum Command {
     Import(WholeImport),
     /// Bring the database of a data directory up to this version, and say which it is
     Migrate(MigrateArguments),
+    /// Make a backup the database of a data directory, in the next epoch; the database it replaces is kept
+    Restore(RestoreArguments),
     /// Digest of the store; equal to that of every server when nothing is under way
     Digest(DigestArguments),
     /// Who changed what; whether the log is what was written

@@ -1,10 +1,11 @@
-//! `migrate` and `digest`: the store itself.
+//! `migrate`, `digest` and `restore`: the store itself.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use tessera_backends::SqliteConfig;
+use tessera_backends::{Present, Restore, RestorePlan, SchemaVersions, SqliteConfig};
+use tessera_core::stream::Epoch;
 use tessera_runtime::clock::SystemIds;
 
 use crate::connection::Addresses;
@@ -27,21 +28,38 @@ pub struct DigestArguments {
     data: Option<PathBuf>,
 }
 
-/// Takes the data directory for this process, and brings its database up to date.
-fn open(folder: &Path) -> anyhow::Result<tessera_backends::Backends> {
-    let config = tessera_backends::Config::Sqlite(SqliteConfig::new(folder));
-    Ok(tokio::task::block_in_place(|| tessera_backends::open(&config, &SystemIds))?)
+/// From which file, into which data directory.
+#[derive(Debug, Args)]
+pub struct RestoreArguments {
+    /// The backup: one file, as `VACUUM INTO` writes it; it is only read
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// The data directory of a process that is not running; made if it is not there
+    #[arg(long, value_name = "DIR", default_value = ".tessera")]
+    data: PathBuf,
+    /// The epoch that begins, greater than the backup's and that of the database in place [default: the next of both]
+    #[arg(long, value_name = "N")]
+    epoch: Option<Epoch>,
+    /// Go ahead without asking; needed where there is no terminal
+    #[arg(short, long)]
+    yes: bool,
+}
+
+fn config(folder: &Path) -> tessera_backends::Config {
+    tessera_backends::Config::Sqlite(SqliteConfig::new(folder))
 }
 
 /// `tessera migrate`.
-pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::Result<()> {
-    let backends = open(&arguments.data)?;
-    let identity = backends.store.identity().await?;
+pub fn migrate(console: &Console, arguments: &MigrateArguments) -> anyhow::Result<()> {
+    let migrated = tokio::task::block_in_place(|| tessera_backends::migrate(&config(&arguments.data), &SystemIds));
+    let (identity, schema) = migrated?;
     let value = serde_json::json!({
         "data": arguments.data.display().to_string(),
         "database": identity.store,
         "epoch": identity.epoch,
         "software": env!("CARGO_PKG_VERSION"),
+        "schemaBefore": schema.found,
+        "schema": schema.now,
     });
     console.answer(&value, || {
         facts(&[
@@ -49,15 +67,67 @@ pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::
             ("database", identity.store.clone()),
             ("epoch", identity.epoch.to_string()),
             ("software", env!("CARGO_PKG_VERSION").to_owned()),
-            ("schema", "up to date".to_owned()),
+            ("schema", schema_in_words(schema)),
         ])
     })
+}
+
+fn schema_in_words(SchemaVersions { found, now }: SchemaVersions) -> String {
+    match found {
+        0 => format!("version {now}, just made"),
+        _ if found == now => format!("version {now}, was up to date"),
+        _ => format!("version {now}, migrated from version {found}"),
+    }
+}
+
+/// `tessera restore`.
+pub fn restore(console: &Console, arguments: &RestoreArguments) -> anyhow::Result<()> {
+    let RestoreArguments { from, data, epoch, yes } = arguments;
+    let restore = tokio::task::block_in_place(|| Restore::prepare(data, from, *epoch))?;
+    let plan = restore.plan().clone();
+    console.confirm(*yes, &question(&plan, from, data))?;
+    let restored = tokio::task::block_in_place(|| restore.perform(&SystemIds))?;
+    let kept = restored.kept.as_ref().map(|path| path.display().to_string());
+    let value = serde_json::json!({
+        "data": data.display().to_string(),
+        "database": restored.identity.store,
+        "epoch": restored.identity.epoch,
+        "backup": { "file": from.display().to_string(), "epoch": plan.backup.epoch, "streams": plan.streams },
+        "replaced": kept,
+    });
+    console.answer(&value, || {
+        facts(&[
+            ("data", data.display().to_string()),
+            ("database", restored.identity.store.clone()),
+            ("epoch", restored.identity.epoch.to_string()),
+            ("streams", plan.streams.to_string()),
+            ("replaced", kept.map_or_else(|| "nothing".to_owned(), |kept| format!("kept as {kept}"))),
+        ])
+    })
+}
+
+/// What is going to happen, in a sentence that ends in a question.
+fn question(plan: &RestorePlan, from: &Path, data: &Path) -> String {
+    let RestorePlan { backup, streams, epoch, .. } = plan;
+    let replaced = match (&plan.present, &plan.kept_as) {
+        (_, None) => "no database is there now".to_owned(),
+        (Present::Epoch(epoch), Some(name)) => format!("the database there now (epoch {epoch}) is kept as `{name}`"),
+        (_, Some(name)) => format!("what is there now is kept as `{name}`"),
+    };
+    format!(
+        "restore `{}` (epoch {}, {streams} streams) into `{}` as epoch {epoch}; {replaced}?",
+        from.display(),
+        backup.epoch,
+        data.display()
+    )
 }
 
 /// `tessera digest`.
 pub async fn digest(addresses: &Addresses, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
     let digest = if let Some(folder) = arguments.data {
-        tessera_runtime::digest::of_store(&*open(&folder)?.store).await?
+        let config = config(&folder);
+        let backends = tokio::task::block_in_place(|| tessera_backends::open_existing(&config, &SystemIds))?;
+        tessera_runtime::digest::of_store(&*backends.store).await?
     } else {
         let body = pages::get(&addresses.http, "/digest/store").await?;
         serde_json::from_str(&body).with_context(|| format!("the page at `{}` has no digest: {body}", addresses.http))?
@@ -76,4 +146,37 @@ fn show(digest: &serde_json::Value) -> String {
     }
     let lines: Vec<(&str, String)> = lines.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
     facts(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_ports::event_store::StoreIdentity;
+
+    use super::*;
+
+    #[test]
+    fn a_migration_says_from_where_to_where() {
+        let said = |found, now| schema_in_words(SchemaVersions { found, now });
+        assert_eq!(said(3, 3), "version 3, was up to date");
+        assert_eq!(said(1, 3), "version 3, migrated from version 1");
+        assert_eq!(said(0, 3), "version 3, just made");
+    }
+
+    #[test]
+    fn a_restore_says_what_it_is_going_to_do() {
+        let plan = |present, kept_as: Option<&str>| RestorePlan {
+            backup: StoreIdentity { epoch: 1, store: "b".to_owned() },
+            streams: 7,
+            present,
+            epoch: 3,
+            kept_as: kept_as.map(str::to_owned),
+        };
+        let asked = |plan| question(&plan, Path::new("b.db"), Path::new("data"));
+        let begin = "restore `b.db` (epoch 1, 7 streams) into `data` as epoch 3; ";
+        assert_eq!(asked(plan(Present::None, None)), format!("{begin}no database is there now?"));
+        let kept = "the database there now (epoch 2) is kept as `old.db`?";
+        assert_eq!(asked(plan(Present::Epoch(2), Some("old.db"))), format!("{begin}{kept}"));
+        let unreadable = Present::Unreadable("noise".to_owned());
+        assert_eq!(asked(plan(unreadable, Some("old.db"))), format!("{begin}what is there now is kept as `old.db`?"));
+    }
 }

@@ -8,8 +8,9 @@
 mod greeting;
 mod visible;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use serde::Deserialize;
-use tessera_backends::SqliteConfig;
+use serde::de::IgnoredAny;
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::http::{self, Pages};
 use tessera_runtime::lifecycle::{Signals, Tasks};
@@ -36,13 +37,15 @@ use crate::files;
 
 /// How long one command of `--apply` may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where data is kept when nobody says where.
+const DATA_DIR: &str = ".tessera";
 
 /// Where to listen, where to keep data, what to begin with.
 #[derive(Debug, Args)]
 pub struct DevArguments {
-    /// Where data is kept; made if it is not there
-    #[arg(long, value_name = "DIR", default_value = ".tessera")]
-    data: PathBuf,
+    /// Where data is kept; made if it is not there [default: `backends.data_dir` of the settings, or .tessera]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Documents to apply at every start: files, or directories (their *.yaml); equal ones change nothing
     #[arg(long, value_name = "FILES", num_args = 1..)]
     apply: Vec<PathBuf>,
@@ -58,7 +61,7 @@ pub struct DevArguments {
     /// Print the chosen addresses as one line of JSON as soon as they are taken
     #[arg(long)]
     print_addresses: bool,
-    /// Settings in TOML, with the sections [server], [loader] and [listener]
+    /// Settings in TOML, with the sections [server], [loader], [listener] and [backends]
     #[arg(long, value_name = "FILE", env = "TESSERA_SETTINGS", hide_env_values = true)]
     settings: Option<PathBuf>,
     /// What to log, in the syntax of `RUST_LOG`
@@ -70,12 +73,50 @@ pub struct DevArguments {
 }
 
 /// Everything that can be set; each section is documented where it is defined.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Settings {
+    #[serde(default)]
     server: tessera_server::Config,
+    #[serde(default)]
     loader: tessera_loader::config::Config,
+    #[serde(default)]
     listener: ListenerConfig,
+    backends: tessera_backends::Config,
+}
+
+/// Which settings of the backends somebody has made, whatever they are.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Made {
+    backends: HashMap<String, IgnoredAny>,
+}
+
+impl Settings {
+    /// Those of file and environment; where data is kept and in what has defaults here.
+    fn load(file: Option<&Path>, environment: &[(String, String)], data: Option<&Path>) -> anyhow::Result<Self> {
+        let sources = |flags| Sources { file, environment: environment.to_vec(), flags };
+        let made: Made = settings::load(sources(Vec::new())).context("settings")?;
+        let mut flags = Vec::new();
+        if let Some(data) = data {
+            flags.push(("backends.data_dir", data.to_str().context("--data: the path is not UTF-8")?.to_owned()));
+        } else if !made.backends.contains_key("data_dir") {
+            flags.push(("backends.data_dir", DATA_DIR.to_owned()));
+        }
+        if !made.backends.contains_key("kind") {
+            flags.push(("backends.kind", "sqlite".to_owned()));
+        }
+        let settings: Self = settings::load(sources(flags)).context("settings")?;
+        settings.listener.validate().context("settings of the listeners")?;
+        settings.backends.validate().map_err(anyhow::Error::msg).context("settings of the backends")?;
+        Ok(settings)
+    }
+
+    fn data_dir(&self) -> &Path {
+        match &self.backends {
+            tessera_backends::Config::Sqlite(config) => &config.data_dir,
+        }
+    }
 }
 
 /// The three listeners and where they are.
@@ -93,17 +134,15 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let documents = if arguments.apply.is_empty() { Vec::new() } else { files::read_all(&arguments.apply, |_| true)? };
     // A variable that is not text is nobody's setting.
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let environment = variables.collect();
-    let sources = Sources { file: arguments.settings.as_deref(), environment, flags: Vec::new() };
-    let settings: Settings = settings::load(sources).context("settings")?;
-    settings.listener.validate().context("settings of the listeners")?;
+    let environment: Vec<_> = variables.collect();
+    let settings = Settings::load(arguments.settings.as_deref(), &environment, arguments.data.as_deref())?;
+    let data = settings.data_dir().to_owned();
     init_logs(arguments.log_format, &arguments.log)?;
     let metrics = Metrics::install()?;
     let signals = Signals::of_process().context("listen to signals")?;
 
     let tasks = Tasks::new();
-    let store_config = tessera_backends::Config::Sqlite(SqliteConfig::new(&arguments.data));
-    let backends = tokio::task::block_in_place(|| tessera_backends::open(&store_config, &SystemIds))?;
+    let backends = tokio::task::block_in_place(|| tessera_backends::open(&settings.backends, &SystemIds))?;
     tasks.die_when("dev.store", backends.fatal.clone().wait());
 
     let clock = Arc::new(SystemClock);
@@ -153,7 +192,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let shutdown = tasks.shutdown();
     let beginning = async {
         let begun = tokio::select! {
-            begun = begin(server, documents, addresses, arguments.data, applied) => begun,
+            begun = begin(server, documents, addresses, data, applied) => begun,
             () = shutdown.soft.cancelled() => Ok(()),
         };
         if begun.is_err() {
@@ -226,4 +265,50 @@ async fn begin(
     }
     applied.store(true, Ordering::Release);
     silent.print(&greeting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)], data: Option<&str>) -> Result<Settings, String> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("a file");
+        let environment: Vec<_> = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Settings::load(Some(file.path()), &environment, data.map(Path::new)).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn the_store_is_set_as_that_of_the_processes_is() {
+        let of = |text: &str, environment: &[(&str, &str)], data: Option<&str>| {
+            let tessera_backends::Config::Sqlite(config) = load(text, environment, data).expect(text).backends;
+            (config.data_dir.display().to_string(), config.readers)
+        };
+        let file = "[backends]\nkind = \"sqlite\"\ndata_dir = \"of-the-file\"\nreaders = 2\n";
+        let environment = [("TESSERA_BACKENDS__READERS", "3")];
+        assert_eq!(of("", &[], None), (".tessera".to_owned(), 4));
+        assert_eq!(of("[backends]\nreaders = 2", &[], None), (".tessera".to_owned(), 2));
+        assert_eq!(of("", &environment, None), (".tessera".to_owned(), 3));
+        assert_eq!(of(file, &[], None), ("of-the-file".to_owned(), 2));
+        assert_eq!(of(file, &environment, None), ("of-the-file".to_owned(), 3));
+        assert_eq!(of(file, &environment, Some("said")), ("said".to_owned(), 3));
+    }
+
+    #[test]
+    fn mistakes_name_key_value_and_what_is_allowed() {
+        for (text, environment, expected) in [
+            ("[backends]\nreaders = 0", &[][..], &["readers", "`0`", "1 to 64"][..]),
+            ("", &[("TESSERA_BACKENDS__READERS", "65")], &["readers", "`65`", "1 to 64"]),
+            ("", &[("TESSERA_BACKENDS__READERS", "many")], &["backends", "readers", "many"]),
+            ("[backends]\nreaders = \"many\"", &[], &["backends", "readers", "many"]),
+            ("[backends]\nreaders = -1", &[], &["backends", "readers", "-1"]),
+            ("[backends]\nchange_rows_max = 999", &[], &["change_rows_max", "`999`", "1000 and more"]),
+            ("[backends]\nreader = 1", &[], &["`reader`", "readers"]),
+            ("[backends]\nkind = \"sqlight\"", &[], &["sqlight", "`sqlite`"]),
+            ("[backend]\nreaders = 1", &[], &["`backend`", "`backends`"]),
+        ] {
+            let error = load(text, environment, None).expect_err(text);
+            assert!(expected.iter().all(|word| error.contains(word)), "{text} {environment:?}: {error}");
+        }
+    }
 }

@@ -88,6 +88,7 @@ fn help_and_version_are_no_mistakes() {
         "export",
         "import",
         "migrate",
+        "restore",
         "digest",
         "audit",
         "completions",
