@@ -1,0 +1,105 @@
+//! The bare twin of the server: the same proto, listener, runtime and allocator, and what tonic generates. It answers every
+//! check with what it was told on its command line, and so tells what everything but deciding costs.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use futures::{Stream, StreamExt as _};
+use prost::Message as _;
+use tessera_proto::v1;
+use tessera_proto::v1::entitlement_service_server::{EntitlementService, EntitlementServiceServer};
+use tessera_runtime::lifecycle::{Signals, Tasks};
+use tessera_runtime::listener::{self, ListenerConfig};
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What is said.
+struct Echo {
+    alone: v1::CheckEntitlementResponse,
+    among_many: v1::CheckResult,
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl EntitlementService for Echo {
+    async fn check_entitlement(
+        &self,
+        _request: Request<v1::CheckEntitlementRequest>,
+    ) -> Result<Response<v1::CheckEntitlementResponse>, Status> {
+        Ok(Response::new(self.alone.clone()))
+    }
+
+    type StreamCheckEntitlementStream = Answers<v1::StreamCheckEntitlementResponse>;
+
+    async fn stream_check_entitlement(
+        &self,
+        request: Request<Streaming<v1::StreamCheckEntitlementRequest>>,
+    ) -> Result<Response<Self::StreamCheckEntitlementStream>, Status> {
+        let said = self.among_many.clone();
+        let answers = request.into_inner().map(move |frame| {
+            let frame = frame?;
+            let results = vec![said.clone(); frame.checks.len()];
+            Ok(v1::StreamCheckEntitlementResponse { id: frame.id, results, frame_error: None })
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn batch_check_entitlement(
+        &self,
+        request: Request<v1::BatchCheckEntitlementRequest>,
+    ) -> Result<Response<v1::BatchCheckEntitlementResponse>, Status> {
+        let results = vec![self.among_many.clone(); request.into_inner().checks.len()];
+        Ok(Response::new(v1::BatchCheckEntitlementResponse { results, evaluated_at: self.alone.evaluated_at }))
+    }
+
+    async fn list_entitlements(
+        &self,
+        _request: Request<v1::ListEntitlementsRequest>,
+    ) -> Result<Response<v1::ListEntitlementsResponse>, Status> {
+        Err(Status::unimplemented("the twin knows checks alone"))
+    }
+
+    type WatchEntitlementsStream = Answers<v1::WatchEntitlementsResponse>;
+
+    async fn watch_entitlements(
+        &self,
+        _request: Request<Streaming<v1::WatchEntitlementsRequest>>,
+    ) -> Result<Response<Self::WatchEntitlementsStream>, Status> {
+        Err(Status::unimplemented("the twin knows checks alone"))
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    let mut answer = || -> anyhow::Result<v1::CheckEntitlementResponse> {
+        let bytes = unhex(&arguments.next().context("usage: echo-twin ANSWER ANSWER_AMONG_MANY, in hex")?)?;
+        Ok(v1::CheckEntitlementResponse::decode(&*bytes)?)
+    };
+    let alone = answer()?;
+    let among_many = v1::CheckResult { result: Some(v1::check_result::Result::Response(answer()?)) };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(Echo { alone, among_many }))
+}
+
+async fn serve(echo: Echo) -> anyhow::Result<ExitCode> {
+    let (tasks, signals) = (Tasks::new(), Signals::of_process()?);
+    let listener = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    println!("{}", serde_json::json!({ "data": listener.local_addr()?.to_string() }));
+    let (routes, shutdown) = (Routes::new(EntitlementServiceServer::new(echo)), tasks.shutdown());
+    tasks.spawn("calls.listener", async move {
+        listener::serve_on_threads(listener, routes, &ListenerConfig::default(), NonZeroUsize::MIN, shutdown).await
+    });
+    Ok(tasks.run_until_stopped(signals).await.into())
+}
+
+fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits.map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?)).collect()
+}

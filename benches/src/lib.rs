@@ -1,0 +1,19 @@
+//! Measurements of the shipped processes. What a number means is written in docs/PERFORMANCE.md, with the last table.
+//!
+//! - [`scenario`]: which tenants, plans and questions there are; the same for benches, load tests and tests;
+//! - [`stores`]: the scenario in a store on disk, kept between runs;
+//! - [`child`]: the processes that are measured, and what they use;
+//! - [`load`]: questions over the wire, with every answer looked at;
+//! - [`rows`]: what is measured; one file per kind of row;
+//! - [`report`]: rows as a table and as JSON.
+//!
+//! Machines are shared and noisy, so speed is CPU time of the measured process beside that of a twin in the same minute, in turns,
+//! and never wall time where it can be avoided. What counts (instructions, allocations) is exact enough for a baseline.
+#![expect(clippy::disallowed_methods, reason = "who measures looks at the clock")]
+
+pub mod child;
+pub mod load;
+pub mod report;
+pub mod rows;
+pub mod scenario;
+pub mod stores;

@@ -1,0 +1,3 @@
+//! What is measured, by kind.
+
+pub mod wire;

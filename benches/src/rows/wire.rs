@@ -1,0 +1,132 @@
+//! CPU time of the real server process per check, beside a bare echo of the same answers on the same listener.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prost::Message as _;
+use tessera_ports::memory::SplitMix64;
+use tessera_proto::v1;
+use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
+use tonic::transport::Channel;
+
+use crate::child::{self, Running};
+use crate::load::{self, Call, Shape, Source};
+use crate::report::{Goal, Row};
+use crate::scenario::Question;
+use crate::stores::Workshop;
+
+/// The core that serves; callers have the others.
+pub const SERVING_CORE: usize = 0;
+/// Rounds, each with the server and the twin in turns.
+const ROUNDS: usize = 5;
+/// Tenants from which a larger goal holds.
+const MANY_TENANTS: u64 = 10_000_000;
+
+/// How calls are made, how many messages a round has, and the name of it all.
+const SHAPES: [(&str, Shape, u64); 5] = [
+    ("unary, 16 connections × 10 calls", Shape { call: Call::Unary, connections: 16, under_way: 10 }, 100_000),
+    ("unary, 1 connection × 100 calls", Shape { call: Call::Unary, connections: 1, under_way: 100 }, 100_000),
+    ("stream, 1 check a frame", Shape { call: Call::Frame(1), connections: 1, under_way: 1_000 }, 400_000),
+    ("stream, 50 checks a frame", Shape { call: Call::Frame(50), connections: 1, under_way: 20 }, 40_000),
+    ("batch of 1,000", Shape { call: Call::Batch(1_000), connections: 4, under_way: 1 }, 2_000),
+];
+
+/// All rows of this kind.
+pub fn measure(workshop: &Workshop, tenants: u64) -> anyhow::Result<Vec<Row>> {
+    let store = workshop.store(tenants)?;
+    let mut server = workshop.server(child::pinned(&child::beside("tessera-server")?, SERVING_CORE), &store)?;
+    server.ready()?;
+    let twin = twin(workshop, &server)?;
+    let mut rows = Vec::new();
+    for (name, shape, messages) in SHAPES {
+        rows.extend(compare(name, shape, messages, tenants, &server, &twin).with_context(|| format!("row `{name}`"))?);
+    }
+    server.stop()?;
+    twin.stop()?;
+    Ok(rows)
+}
+
+/// The twin, which says over and over what the server said once.
+fn twin(workshop: &Workshop, server: &Running) -> anyhow::Result<Running> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (alone, among_many) = runtime.block_on(sample(server))?;
+    let mut command = child::pinned(&child::beside("echo-twin")?, SERVING_CORE);
+    command.args([hex(&alone.encode_to_vec()), hex(&among_many.encode_to_vec())]);
+    Running::start(command, &workshop.path("echo-twin.log"))
+}
+
+/// An answer as it is given to a call of its own, and as it is given among many.
+async fn sample(server: &Running) -> anyhow::Result<(v1::CheckEntitlementResponse, v1::CheckEntitlementResponse)> {
+    let channel = Channel::from_shared(format!("http://{}", server.address("data")?))?.connect().await?;
+    let mut client = EntitlementServiceClient::new(channel);
+    let mut random = SplitMix64::new(1);
+    let question = std::iter::repeat_with(|| Question::draw(&mut random, 1_000)).find(|question| question.entitled);
+    let message = question.context("a question with a good answer")?.message();
+    let alone = client.check_entitlement(message.clone()).await?.into_inner();
+    let batch = v1::BatchCheckEntitlementRequest { checks: vec![message], ..Default::default() };
+    let batch = client.batch_check_entitlement(batch).await?.into_inner();
+    match batch.results.into_iter().next().and_then(|result| result.result) {
+        Some(v1::check_result::Result::Response(among_many)) => Ok((alone, among_many)),
+        other => anyhow::bail!("a batch was answered {other:?}"),
+    }
+}
+
+fn compare(name: &str, shape: Shape, messages: u64, tenants: u64, server: &Running, twin: &Running) -> anyhow::Result<Vec<Row>> {
+    let questions = shape.call.questions();
+    let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    // One more, which warms up.
+    for round in 0..=ROUNDS as u64 {
+        let of_server = cost(server, shape, &Plan { seed: round, tenants, messages, checked: true })?;
+        let of_twin = cost(twin, shape, &Plan { seed: round, tenants, messages, checked: false })?;
+        if round > 0 {
+            ours.push(micros(of_server, messages, questions));
+            bare.push(micros(of_twin, messages, questions));
+            ratios.push(of_server.as_secs_f64() / of_twin.as_secs_f64());
+        }
+    }
+    let mut rows = vec![
+        Row::measured(format!("{name}: CPU per check"), tenants, "µs", &ours),
+        Row::measured(format!("{name}: CPU per check of the bare echo"), tenants, "µs", &bare),
+    ];
+    let ratio = Row::measured(format!("{name}: ratio"), tenants, "×", &ratios);
+    let per_core: Vec<f64> = ours.iter().map(|micros| 1e6 / micros).collect();
+    let rate = Row::measured(format!("{name}: checks per second of one core"), tenants, "1/s", &per_core);
+    let (ratio, rate) = match shape.call {
+        Call::Unary => (ratio.goal(Goal::AtMost(if tenants >= MANY_TENANTS { 1.2 } else { 1.1 })), rate),
+        Call::Frame(50) => (ratio, rate.goal(Goal::AtLeast(4e6))),
+        Call::Batch(_) => (ratio, rate.goal(Goal::AtLeast(8e6))),
+        Call::Frame(_) => (ratio, rate),
+    };
+    rows.extend([ratio, rate]);
+    Ok(rows)
+}
+
+struct Plan {
+    seed: u64,
+    tenants: u64,
+    messages: u64,
+    checked: bool,
+}
+
+/// CPU time that the process took for it.
+fn cost(process: &Running, shape: Shape, plan: &Plan) -> anyhow::Result<Duration> {
+    let source = Source::new(plan.seed, plan.tenants, plan.messages, plan.checked);
+    let before = process.cpu()?;
+    load::run(process.address("data")?, shape, &source)?;
+    Ok(process.cpu()?.saturating_sub(before))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn micros(cpu: Duration, messages: u64, questions: usize) -> f64 {
+    cpu.as_secs_f64() * 1e6 / (messages as f64 * questions as f64)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The command that runs a server like any other, for rows that count.
+pub fn plain(name: &str) -> anyhow::Result<Command> {
+    Ok(Command::new(child::beside(name)?))
+}

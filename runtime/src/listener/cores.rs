@@ -1,0 +1,116 @@
+//! Threads that serve connections, each with a runtime of its own. Which connections there are is decided elsewhere.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tonic::service::Routes;
+
+use super::ListenerConfig;
+use super::incoming::{Accepted, Connection};
+use crate::lifecycle::Shutdown;
+
+/// All threads.
+#[derive(Debug)]
+pub(super) struct Cores {
+    cores: Vec<Core>,
+    running: FuturesUnordered<oneshot::Receiver<anyhow::Result<()>>>,
+}
+
+/// One thread, from outside.
+#[derive(Debug)]
+struct Core {
+    /// Never longer than connections are allowed: each holds its permit.
+    sockets: mpsc::UnboundedSender<(Accepted, Load)>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// Counts a connection as long as it lives.
+#[derive(Debug)]
+pub(super) struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn on(connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Cores {
+    /// Starts `threads` threads, which serve until `shutdown`, or until this is dropped.
+    pub(super) fn start(
+        threads: NonZeroUsize,
+        routes: Routes,
+        config: &ListenerConfig,
+        shutdown: &Shutdown,
+    ) -> anyhow::Result<Self> {
+        // What each thread would do by itself for every connection.
+        let routes = routes.prepare();
+        let (mut cores, running) = (Vec::with_capacity(threads.get()), FuturesUnordered::new());
+        for number in 0..threads.get() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("a runtime for connections")?;
+            let (sockets, accepted) = mpsc::unbounded_channel();
+            let (ended, end) = oneshot::channel();
+            let (routes, config, shutdown) = (routes.clone(), config.clone(), shutdown.clone());
+            let serve = move || {
+                let served = runtime.block_on(serve(accepted, routes, config, shutdown));
+                // Nobody waits any more when the process was told to stop at once.
+                drop(ended.send(served));
+            };
+            let name = format!("calls-{number}");
+            std::thread::Builder::new().name(name).spawn(serve).context("a thread for connections")?;
+            cores.push(Core { sockets, connections: Arc::default() });
+            running.push(end);
+        }
+        Ok(Self { cores, running })
+    }
+
+    /// Hands a socket to the thread with the fewest connections.
+    pub(super) fn give(&self, socket: Accepted) {
+        let least = self.cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
+        if let Some(core) = least {
+            // A thread that has ended is noticed by whoever waits for it; the socket is closed.
+            drop(core.sockets.send((socket, Load::on(&core.connections))));
+        }
+    }
+
+    /// Completes when any thread has ended, which it should not before it is told to.
+    pub(super) async fn first_ended(&mut self) -> anyhow::Result<()> {
+        match self.running.next().await {
+            Some(ended) => ended.context("a thread that served connections panicked")?,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until every thread has ended. They get no sockets any more.
+    pub(super) async fn all_ended(mut self) -> anyhow::Result<()> {
+        self.cores.clear();
+        while let Some(ended) = self.running.next().await {
+            ended.context("a thread that served connections panicked")??;
+        }
+        Ok(())
+    }
+}
+
+async fn serve(
+    mut accepted: mpsc::UnboundedReceiver<(Accepted, Load)>,
+    routes: Routes,
+    config: ListenerConfig,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let first_bytes = config.first_bytes_timeout();
+    let accepted = futures::stream::poll_fn(move |context| accepted.poll_recv(context));
+    let connections = accepted.map(move |(socket, load)| Connection::begin(socket, first_bytes, Some(load)));
+    super::serve_connections(connections, routes, &config, shutdown).await
+}
