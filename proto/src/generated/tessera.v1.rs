@@ -2096,7 +2096,7 @@ pub mod watch_entitlements_response {
 /// A subscription that cannot be served.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchError {
-    /// Which tenant.
+    /// Which tenant; what is no tenant id stands here as errors repeat it, escaped and cut.
     #[prost(string, tag = "1")]
     pub tenant_id: ::prost::alloc::string::String,
     /// Why.

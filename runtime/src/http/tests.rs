@@ -9,12 +9,53 @@ use super::*;
 use crate::lifecycle::Tasks;
 
 async fn page(address: std::net::SocketAddr, path: &str) -> String {
+    said(address, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")).await
+}
+
+async fn said(address: std::net::SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+fn plain_pages() -> Pages {
+    Pages {
+        metrics: Arc::new(|| "tessera_up 1\n".to_owned()),
+        ready: Arc::new(|| Ok(())),
+        started: Arc::new(|| true),
+        digest: Some(Arc::new(|| Box::pin(async { Ok(serde_json::json!({"epoch": 1})) }))),
+        store_digest: None,
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_page_and_what_is_no_get_is_refused_and_the_pages_stay() {
+    let tasks = Tasks::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn_behind("pages", serve(listener, plain_pages(), tasks.shutdown()));
+    let long = format!("/{}", "x".repeat(60_000));
+    for path in
+        ["/", "/nothing", "/metrics/", "/livez/x", "/../etc/passwd", "/%00", "/%2e%2e/livez", "/livez%20", "//livez", &long]
+    {
+        let answer = page(address, path).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path:.20}: {answer:.60}");
+    }
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "NONSENSE"] {
+        for path in ["/metrics", "/livez", "/readyz", "/startupz", "/digest", "/digest/store"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+            let answer = said(address, &request).await;
+            assert!(answer.starts_with("HTTP/1.1 405"), "{method} {path}: {answer:.60}");
+            assert!(answer.to_ascii_lowercase().contains("allow: get,head"), "{method} {path} names what is allowed: {answer}");
+        }
+    }
+    for garbage in ["nonsense\r\n\r\n", "GET /livez\r\n\r\n", "GET /li vez HTTP/1.1\r\n\r\n"] {
+        let answer = said(address, garbage).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{garbage:?}: {answer:.60}");
+    }
+    assert!(page(address, "/livez?whatever=1").await.starts_with("HTTP/1.1 200"), "alive after all that");
 }
 
 #[tokio::test]

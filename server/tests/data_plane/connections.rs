@@ -18,7 +18,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
-use crate::bench::{Bench, check, without_scan};
+use crate::bench::{Bench, check, refused, without_scan};
 use crate::universe::latest;
 
 async fn listen(bench: &Bench) -> SocketAddr {
@@ -134,4 +134,29 @@ async fn an_unknown_method_is_unimplemented() {
     let request = tonic::Request::new(check("acme", "reports", "view"));
     let status = grpc.unary(request, path, codec).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unimplemented);
+}
+
+/// A refusal that does not wait for the message overtakes it: the caller must see the status, not a broken stream.
+#[tokio::test]
+async fn refusals_before_the_message_arrive_over_connections() {
+    let bench = Bench::not_loaded(Config::default());
+    bench.store.faults().fail_next(tessera_ports::memory::Operation::Identity, u32::MAX);
+    let client = EntitlementServiceClient::new(connect(listen(&bench).await).await);
+    let checks = vec![check("acme", "reports", "view"); 1_000];
+    for round in 0..20 {
+        let calls = (0..20).map(|_| {
+            let mut client = client.clone();
+            let checks = checks.clone();
+            async move {
+                let request = v1::BatchCheckEntitlementRequest { checks: checks.clone(), ..Default::default() };
+                let batch = client.batch_check_entitlement(request).await.map(drop);
+                let frame = v1::StreamCheckEntitlementRequest { checks, ..Default::default() };
+                let frames = tokio_stream::iter(vec![frame; 3]);
+                [batch, client.stream_check_entitlement(frames).await.map(drop)]
+            }
+        });
+        for result in futures::future::join_all(calls).await.into_iter().flatten() {
+            assert_eq!(refused(result), (tonic::Code::Unavailable, "NOT_READY".to_owned()), "round {round}");
+        }
+    }
 }
