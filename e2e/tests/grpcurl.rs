@@ -57,6 +57,10 @@ async fn lists_and_describes_both_planes() -> anyhow::Result<()> {
             assert!(described.contains("is a service"), "{service}: {described}");
         }
     }
+    for address in [fixture.data(), fixture.control()] {
+        let hidden = fixture.run(&[&address, "describe", "tessera.storage.v1.Event"])?;
+        anyhow::ensure!(hidden.code != Some(0), "the stored form is shown: {}", hidden.stdout);
+    }
     let request = fixture.run(&[&fixture.data(), "describe", ".tessera.v1.CheckEntitlementRequest"])?.success()?;
     assert!(request.contains("tenant_id") && request.contains("limit_check"), "{request}");
     fixture.dev.stop()
@@ -134,6 +138,85 @@ async fn error_details_are_decoded() -> anyhow::Result<()> {
     let error = failure(&fixture, &fixture.control(), get, r#"{"tenant_id":"nobody"}"#)?;
     assert_eq!(error["code"], 5, "{error}");
     assert_reason(&error, "TENANT_NOT_FOUND");
+    fixture.dev.stop()
+}
+
+/// Method, body, code, reason, and what of the field at fault a person must read.
+const BAD: [(&str, &str, i64, &str, &[&str]); 9] = [
+    ("CheckEntitlement", r#"{"service":"reporting"}"#, 3, "INVALID_FIELD", &["tenant_id", "it is empty", "1 to 128 bytes"]),
+    (
+        "CheckEntitlement",
+        r#"{"tenant_id":"\u0430cme","service":"reporting"}"#,
+        3,
+        "INVALID_FIELD",
+        &["tenant_id", r"\\u{430}cme"],
+    ),
+    (
+        "CheckEntitlement",
+        r#"{"tenant_id":"\u202eacme\u0000","service":"reporting"}"#,
+        3,
+        "INVALID_FIELD",
+        &[r"\\u{202e}acme\\u{0}"],
+    ),
+    (
+        "CheckEntitlement",
+        r#"{"tenant_id":"acme","service":"reporting","limit_check":{"name":"max_users","amount":"-1"}}"#,
+        3,
+        "INVALID_FIELD",
+        &["limit_check.amount", "`-1`", "0 to 9223372036854775807"],
+    ),
+    (
+        "CheckEntitlement",
+        r#"{"tenant_id":"acme","service":"reporting","consistency":{"at_least":{"revision":"AQE="}}}"#,
+        3,
+        "INVALID_REVISION",
+        &["consistency.at_least.revision", "0x0101", "bytes that an earlier answer returned"],
+    ),
+    ("ListEntitlements", r#"{"tenant_id":"nobody"}"#, 5, "TENANT_NOT_FOUND", &["nobody"]),
+    ("ListEntitlements", r#"{"tenant_id":"no spaces"}"#, 3, "INVALID_FIELD", &["tenant_id", "no spaces", "1 to 128 bytes"]),
+    (
+        "BatchCheckEntitlement",
+        r#"{"checks":[],"consistency":{"at_least":{}}}"#,
+        3,
+        "INVALID_REVISION",
+        &["consistency.at_least.revision", "is empty"],
+    ),
+    (
+        "CheckEntitlement",
+        r#"{"tenant_id":"acme","service":"reporting","consistency":{"at_least":{"revision":"AQIBA2dvgsywxU0B"}}}"#,
+        14,
+        "REVISION_NOT_REACHED",
+        &["google.rpc.RetryInfo"],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_input_is_refused_with_field_value_and_what_is_allowed() -> anyhow::Result<()> {
+    let Some(fixture) = Fixture::start().await? else { return Ok(()) };
+    for (method, body, code, reason, words) in BAD {
+        let error = failure(&fixture, &fixture.data(), &format!("tessera.v1.EntitlementService/{method}"), body)?;
+        assert_eq!(error["code"], code, "{method} {body}: {error}");
+        assert_reason(&error, reason);
+        for word in words {
+            assert!(error.to_string().contains(word), "{method} {body} does not say `{word}`: {error}");
+        }
+    }
+    fixture.dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_and_error_carries_the_request_id() -> anyhow::Result<()> {
+    let Some(fixture) = Fixture::start().await? else { return Ok(()) };
+    for tenant in ["acme", "no spaces"] {
+        let body = format!(r#"{{"tenant_id":"{tenant}"}}"#);
+        let method = "tessera.v1.EntitlementService/ListEntitlements";
+        let said = fixture.run(&["-v", "-rpc-header", "tessera-request-id: mine-1", "-d", &body, &fixture.data(), method])?;
+        // Once as it is sent, once as it comes back.
+        let count = said.stdout.matches("tessera-request-id: mine-1").count();
+        assert_eq!(count, 2, "{tenant}: {}", said.stdout);
+        let said = fixture.run(&["-v", "-d", &body, &fixture.data(), method])?;
+        assert_eq!(said.stdout.matches("tessera-request-id: ").count(), 1, "{tenant}: {}", said.stdout);
+    }
     fixture.dev.stop()
 }
 
