@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tessera_e2e::commands::{Change, Command};
+use tessera_e2e::waiting::eventually;
 use tessera_e2e::{Launch, binary, shop};
+use tessera_proto::v1;
 
 /// Anybody but root.
 const NOBODY: u32 = 65_534;
@@ -63,6 +65,76 @@ async fn a_file_that_is_no_database_is_refused_untouched() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_somebody_else_is_refused_untouched() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let theirs = folder.path().join("tessera.db");
+    rusqlite::Connection::open(&theirs)?.execute_batch("CREATE TABLE theirs (x); PRAGMA user_version = 1")?;
+    let said = refused(Launch::over(folder.path())?, folder.path())?;
+    assert!(said.contains("is not a database of Tessera"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_database_is_refused_untouched() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    one_tenant(folder.path()).await?;
+    let database = database_in(folder.path())?;
+    let length = std::fs::metadata(&database)?.len();
+    std::fs::OpenOptions::new().write(true).open(&database)?.set_len(length / 2)?;
+    let said = refused(Launch::over(folder.path())?, folder.path())?;
+    assert!(said.contains("damaged") && said.contains("tessera restore"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_in_a_state_is_found_at_start() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    one_tenant(folder.path()).await?;
+    damage_state_of(folder.path(), "acme")?;
+    let said = refused(Launch::over(folder.path())?, folder.path())?;
+    assert!(said.contains("stream `tenant/acme`, seq 3: head and state do not match their checksum"), "{said}");
+    Ok(())
+}
+
+/// A state that is damaged under a running process is named, is not served, and stops nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_in_a_state_while_it_runs_stops_nobody_else() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    one_tenant(folder.path()).await?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+    damage_state_of(folder.path(), "acme")?;
+    eventually("the damaged row in the metrics", async || {
+        let metrics = dev.page("/metrics").await?.body;
+        anyhow::ensure!(metrics.lines().any(|line| line == "tessera_bad_streams 1"), "not yet");
+        Ok(())
+    })
+    .await?;
+    let named = |line: &&String| line.contains("a row of the database is damaged") && line.contains("tenant/acme");
+    assert_eq!(dev.errors().iter().filter(named).count(), 1, "{:?}", dev.errors());
+
+    // Its last good state answers; others are written and read.
+    let request = v1::CheckEntitlementRequest {
+        tenant_id: "acme".into(),
+        service: shop::SERVICE.into(),
+        feature: shop::FEATURE.into(),
+        ..Default::default()
+    };
+    assert!(planes.entitlements().check_entitlement(request).await?.into_inner().entitled);
+    let create = Command { tenant: "globex".into(), request_id: "globex".into(), change: Change::Create };
+    create.send(&planes, false).await?;
+    assert!(planes.check("globex", shop::SERVICE, shop::FEATURE).await?.entitled);
+    // Nothing is written on what nobody can read.
+    let rename = Command { tenant: "acme".into(), request_id: "rename".into(), change: Change::Title("A".into()) };
+    assert!(rename.send(&planes, false).await.is_err());
+    assert_eq!(dev.page("/readyz").await?.status, 200);
+    assert_ne!(dev.page("/digest").await?.body, dev.page("/digest/store").await?.body, "nobody sees that they differ");
+    dev.signal(rustix::process::Signal::TERM)?;
+    assert_eq!(dev.ended()?.code(), Some(0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_in_a_last_event_is_found_at_start() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     one_tenant(folder.path()).await?;
@@ -81,7 +153,7 @@ async fn a_flipped_bit_in_an_older_event_is_found_by_the_audit() -> anyhow::Resu
     let dev = Launch::over(folder.path())?.ready().await?;
     let planes = dev.planes().await?;
     assert!(planes.check("acme", shop::SERVICE, shop::FEATURE).await?.entitled, "the state is whole");
-    let problems = planes.audit().verify_audit(tessera_proto::v1::VerifyAuditRequest::default()).await?.into_inner().problems;
+    let problems = planes.audit().verify_audit(v1::VerifyAuditRequest::default()).await?.into_inner().problems;
     let problem = problems.first().context("no problem found")?;
     let stream = problem.stream.clone().unwrap_or_default();
     assert_eq!((stream.id.as_str(), problem.seq, problems.len()), ("acme", 1, 1), "{problems:?}");
@@ -109,6 +181,27 @@ async fn a_directory_that_may_not_be_written_is_refused() -> anyhow::Result<()> 
     Ok(())
 }
 
+/// The files may be written, but none can be made beside them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_in_a_directory_that_may_not_be_written_is_refused() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    one_tenant(&data).await?;
+    let program = for_everybody(folder.path())?;
+    let mut launch = Launch::of(&program, &data);
+    if rustix::process::geteuid().is_root() {
+        for path in [data.clone(), data.join("tessera.db"), data.join("tessera.lock")] {
+            std::os::unix::fs::chown(path, Some(NOBODY), None)?;
+        }
+        launch.command().uid(NOBODY);
+    }
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o555))?;
+    let said = refused(launch, &data)?;
+    assert!(said.contains("cannot write in it: Permission denied"), "{said}");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755))?;
+    tenant_is_there(&data).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_file_system_is_refused() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -128,13 +221,19 @@ async fn a_file_in_place_of_the_directory_is_refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts what must not start: it ends with 1 and says why, naming the directory. Returns what it said.
+/// Starts what must not start: it ends with 1 and says in its last line why, naming the directory; the database is as it was.
+/// Returns that line.
 fn refused(launch: Launch, data: &Path) -> anyhow::Result<String> {
+    let database = data.join("tessera.db");
+    let before = std::fs::read(&database).ok();
     let (status, said) = launch.until_it_ends()?;
     anyhow::ensure!(status.code() == Some(1), "ended with {status}\n{said}");
-    anyhow::ensure!(said.contains(&data.display().to_string()), "does not name the directory: {said}");
     anyhow::ensure!(!said.contains("panicked"), "{said}");
-    Ok(said)
+    let last = said.lines().last().unwrap_or_default();
+    anyhow::ensure!(last.starts_with("error: "), "the last line does not say why: {said}");
+    anyhow::ensure!(last.contains(&data.display().to_string()), "does not name the directory: {said}");
+    anyhow::ensure!(std::fs::read(&database).ok() == before, "the database was changed: {said}");
+    Ok(last.to_owned())
 }
 
 async fn one_tenant(data: &Path) -> anyhow::Result<()> {
@@ -164,6 +263,17 @@ fn database_in(data: &Path) -> anyhow::Result<PathBuf> {
         }
     }
     anyhow::bail!("no database in {}", data.display())
+}
+
+/// Flips one bit in the middle of a tenant's current state.
+fn damage_state_of(data: &Path, tenant: &str) -> anyhow::Result<()> {
+    let connection = rusqlite::Connection::open(database_in(data)?)?;
+    let columns = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?));
+    let (number, mut state) = connection.query_row("SELECT number, state FROM stream WHERE key = ?1", [tenant], columns)?;
+    let middle = state.len() / 2;
+    *state.get_mut(middle).context("an empty state")? ^= 1;
+    connection.execute("UPDATE stream SET state = ?1 WHERE number = ?2", rusqlite::params![state, number])?;
+    Ok(())
 }
 
 /// Flips one bit in the middle of the first event that `choice` selects.

@@ -45,6 +45,22 @@ async fn a_full_disk_refuses_writes_and_goes_on_deciding() -> anyhow::Result<()>
     Ok(())
 }
 
+/// There is no room for the files that an open database needs: the start says so, and what is there stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_on_a_full_disk_says_so() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let small = folder.path().join("small");
+    std::fs::create_dir(&small)?;
+    // Four KiB: a directory and an empty file need none of them, a database more.
+    let Some(launch) = Launch::mounted(&small, "size=4k")? else { return Ok(()) };
+    let (status, said) = launch.until_it_ends()?;
+    assert_eq!(status.code(), Some(1), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: ") && last.contains("the disk is full") && last.contains("make room"), "{said}");
+    assert!(last.contains(&small.display().to_string()) && !said.contains("panicked"), "{said}");
+    Ok(())
+}
+
 async fn create(tenant: &str, planes: &Planes) -> Result<(), Status> {
     let command = Command { tenant: tenant.to_owned(), request_id: format!("create-{tenant}"), change: Change::Create };
     command.send(planes, true).await.map(drop)

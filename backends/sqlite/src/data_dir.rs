@@ -8,7 +8,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{Access, FlockOperation};
 
 use crate::error::OpenError;
 
@@ -27,13 +27,16 @@ impl DataDir {
     pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {
         let unusable = |reason: String| OpenError::DataDir { path: path.to_owned(), reason };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|error| unusable(error.to_string()))?;
+        made.map_err(|error| unusable(if path.is_file() { "it is a file".to_owned() } else { error.to_string() }))?;
         let status = rustix::fs::statfs(path).map_err(|error| unusable(error.to_string()))?;
         if let Some(name) = network_file_system(i128::from(status.f_type)) {
             return Err(unusable(format!(
                 "it is on a network file system ({name}), where locks and memory maps are not reliable"
             )));
         }
+        // A lock that is there can be opened in a directory where nothing can be made.
+        let may = rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK);
+        may.map_err(|error| unusable(format!("cannot write in it: {}", std::io::Error::from(error))))?;
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK_FILE));
         let mut lock = lock.map_err(|error| unusable(format!("cannot write in it: {error}")))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {

@@ -54,7 +54,7 @@ pub enum OpenError {
     },
     /// What is stored is not what was written.
     #[error(
-        "the database `{path}` is damaged: {damage}; nothing was changed: restore a backup, or copy the directory before you try to repair it"
+        "the database `{path}` is damaged: {damage}; nothing was changed: restore a backup with `tessera restore`, or copy the directory before you try to repair it"
     )]
     Damaged {
         /// Which database.
@@ -96,6 +96,10 @@ impl From<&rusqlite::Error> for Trouble {
         let text = error.to_string();
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::DiskFull,
+            // Not a full disk for whoever writes: the commit may be in the log already.
+            Some(ErrorCode::SystemIoFailure) if extended_code(error) == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => {
+                Self::Io(format!("{text}: the file `-shm` beside it cannot be made bigger; is the disk full?"))
+            }
             Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => Self::Io(text),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(text),
@@ -111,6 +115,13 @@ impl From<&rusqlite::Error> for Trouble {
             }
             _ => Self::Refused(text),
         }
+    }
+}
+
+fn extended_code(error: &rusqlite::Error) -> Option<std::ffi::c_int> {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => Some(failure.extended_code),
+        _ => None,
     }
 }
 

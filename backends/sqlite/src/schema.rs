@@ -105,7 +105,9 @@ pub(crate) fn open_error(path: &Path, trouble: &Trouble) -> OpenError {
     let path = path.to_owned();
     match trouble {
         Trouble::Damaged(damage) => OpenError::Damaged { path, damage: damage.clone() },
-        Trouble::DiskFull => OpenError::Sqlite { path, reason: "the disk is full".to_owned() },
+        Trouble::DiskFull => {
+            OpenError::Sqlite { path, reason: "the disk is full; make room and start again: nothing is lost".to_owned() }
+        }
         Trouble::Io(reason) | Trouble::Busy(reason) | Trouble::Refused(reason) => {
             OpenError::Sqlite { path, reason: reason.clone() }
         }

@@ -144,6 +144,7 @@ fn what_is_not_a_directory_is_named() {
     for path in [file.clone(), file.join("below")] {
         let error = open_at(&path).expect_err("it is a file").to_string();
         assert!(error.starts_with(&format!("data_dir `{}` cannot be used: ", path.display())), "{error}");
+        assert!(path != file || error.contains("it is a file"), "{error}");
         assert!(error.ends_with("needed is a directory on a local disk in which this process may write"), "{error}");
     }
 }
