@@ -1,7 +1,7 @@
 //! Putting the loader together: from ports and settings to services, background work and a handle.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -182,17 +182,14 @@ fn routes(gate: &Gate, handle: &Handle, world: &Arc<WorldReader>) -> Result<(Hea
     let (health, health_server) = tonic_health::server::health_reporter();
     // Before anything listens: the reporter begins with "serving". Nobody else holds its lock yet.
     report(&health, ServingStatus::NotServing).now_or_never();
-    let mut routes = Routes::builder();
-    routes
+    let routes = reflection()?
         .add_service(limited!(PlanServiceServer, PlanSvc(offers())))
         .add_service(limited!(AddOnServiceServer, AddOnSvc(offers())))
         .add_service(limited!(CatalogServiceServer, catalog))
         .add_service(limited!(TenantServiceServer, tenants))
         .add_service(limited!(AuditServiceServer, audit))
-        .add_service(health_server)
-        .add_service(reflection().build_v1().map_err(|error| BuildError::Reflection(error.to_string()))?)
-        .add_service(reflection().build_v1alpha().map_err(|error| BuildError::Reflection(error.to_string()))?);
-    Ok((health, routes.routes()))
+        .add_service(health_server);
+    Ok((health, routes))
 }
 
 async fn report(health: &HealthReporter, status: ServingStatus) {
@@ -201,12 +198,23 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    let builder = tonic_reflection::server::Builder::configure()
-        .register_file_descriptor_set(tessera_proto::public_file_descriptor_set())
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .with_service_name("grpc.health.v1.Health");
-    SERVICES.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+/// Reflection of what is served, made once: reading the descriptors takes longer than everything else here, and simulations
+/// start loaders by the thousand.
+fn reflection() -> Result<Routes, BuildError> {
+    static MADE: OnceLock<Routes> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made.clone());
+    }
+    let builder = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_file_descriptor_set(tessera_proto::public_file_descriptor_set())
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health");
+        SERVICES.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+    };
+    let failed = |error: tonic_reflection::server::Error| BuildError::Reflection(error.to_string());
+    let made = Routes::new(builder().build_v1().map_err(failed)?).add_service(builder().build_v1alpha().map_err(failed)?);
+    Ok(MADE.get_or_init(|| made).clone())
 }
 
 impl Loader {

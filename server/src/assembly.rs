@@ -1,6 +1,6 @@
 //! Putting the data plane together: from ports and settings to services, background work and a handle.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt as _;
 use serde_json::Value;
@@ -77,21 +77,26 @@ fn routes(service: Entitlements) -> Result<(HealthReporter, Routes), BuildError>
     let (health, health_server) = tonic_health::server::health_reporter();
     // Before anything listens: the reporter begins with "serving". Nobody else holds its lock yet.
     report(&health, ServingStatus::NotServing).now_or_never();
-    let mut routes = Routes::builder();
-    routes
-        .add_service(EntitlementServer::new(service))
-        .add_service(health_server)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
-    Ok((health, routes.routes()))
+    let routes = reflection()?.add_service(EntitlementServer::new(service)).add_service(health_server);
+    Ok((health, routes))
 }
 
-fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_file_descriptor_set(tessera_proto::public_file_descriptor_set())
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .with_service_name(NAME)
-        .with_service_name("grpc.health.v1.Health")
+/// Reflection of what is served, made once: reading the descriptors takes longer than everything else here, and simulations
+/// start servers by the thousand.
+fn reflection() -> Result<Routes, BuildError> {
+    static MADE: OnceLock<Routes> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made.clone());
+    }
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_file_descriptor_set(tessera_proto::public_file_descriptor_set())
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(NAME)
+            .with_service_name("grpc.health.v1.Health")
+    };
+    let made = Routes::new(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+    Ok(MADE.get_or_init(|| made).clone())
 }
 
 async fn report(health: &HealthReporter, status: ServingStatus) {
