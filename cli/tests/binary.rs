@@ -3,6 +3,7 @@
 
 mod binary {
     pub(crate) mod against_dev;
+    pub(crate) mod damaged_row;
     pub(crate) mod dev;
     pub(crate) mod mistakes;
 }

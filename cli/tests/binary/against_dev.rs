@@ -158,7 +158,14 @@ fn the_store_can_be_looked_at_when_nobody_has_it() {
     let said = tessera(&["digest", "--data", data, "-o", "json"], &[]);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&said.out).unwrap(), running, "{said:?}");
     let said = tessera(&["migrate", "--data", data], &[]);
-    assert!(said.code == Some(0) && said.out.contains("up to date"), "{said:?}");
+    assert!(said.code == Some(0) && said.out.contains("version 1, was up to date"), "{said:?}");
+    // A directory that was mistyped is not made.
+    let nowhere = folder.path().join("nowhere");
+    for command in ["migrate", "digest"] {
+        let said = tessera(&[command, "--data", nowhere.to_str().unwrap()], &[]);
+        assert!(said.code == Some(1) && said.err.contains("there is no database in data_dir"), "{said:?}");
+        assert!(!nowhere.exists(), "{command}");
+    }
 }
 
 #[test]
