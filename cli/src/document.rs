@@ -7,12 +7,15 @@
 //!
 //! Whether what is named is registered is the loader's business, not this module's.
 
+mod bounds;
 mod catalog;
+mod outline;
 mod plan;
 mod scalar;
 mod schema;
 mod tenant;
 pub mod wire;
+mod words;
 mod yaml;
 
 use std::fmt;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 
 use tessera_core::catalog::{LimitDocument, ServiceDocument};
 use tessera_core::ids::{AddOnId, PlanId, TenantId};
+use tessera_core::shown::shown;
 use tessera_core::tenant::TenantDocument;
 
 pub use scalar::{format_duration, format_time, parse_duration, parse_time};
@@ -56,7 +60,7 @@ pub struct Located {
 
 /// A document that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{source_name}:{line}:{column}: {message}")]
+#[error("{source_name}:{line}:{column}: {}{message}", named(.field))]
 pub struct DocumentError {
     /// The file, as the user named it.
     pub source_name: Arc<str>,
@@ -64,8 +68,14 @@ pub struct DocumentError {
     pub line: usize,
     /// From 1.
     pub column: usize,
+    /// Path of the field at fault, such as `services.reporting.features[1]`; empty when it is the whole document.
+    pub field: String,
     /// What is wrong, and what is allowed.
     pub message: String,
+}
+
+fn named(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!("{field}: ") }
 }
 
 /// The kinds of documents, in the order in which they are applied.
@@ -115,10 +125,16 @@ impl Kind {
         let found: Vec<Self> = Self::ALL.into_iter().filter(|kind| has(*kind)).collect();
         match found.as_slice() {
             [kind] => Ok(*kind),
-            [] => Err(format!(
-                "nothing says what this document is: found {}; one of `service`, `limit`, `plan`, `add_on` and `tenant` is needed",
-                quoted(keys.iter().map(String::as_str))
-            )),
+            [] => {
+                let kinds = Self::ALL.map(Self::key);
+                let meant = keys.iter().find_map(|key| words::meant(key, &kinds));
+                let meant = meant.map(|kind| format!(" (did you mean `{kind}`?)")).unwrap_or_default();
+                Err(format!(
+                    "nothing says what this document is: found {}{meant}; one of `service`, `limit`, `plan`, `add_on` and `tenant` is \
+                     needed",
+                    quoted(keys.iter().map(String::as_str))
+                ))
+            }
             several => Err(format!(
                 "a document is about one thing, this one has {}; put `---` between documents",
                 quoted(several.iter().map(|kind| kind.key()))
@@ -128,7 +144,7 @@ impl Kind {
 }
 
 fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let shown = |name: &str| format!("`{}`", name.chars().take(64).flat_map(char::escape_default).collect::<String>());
+    let shown = |name: &str| format!("`{}`", shown(name));
     let names: Vec<String> = names.take(8).map(shown).collect();
     if names.is_empty() { "no keys".to_owned() } else { names.join(", ") }
 }
@@ -188,6 +204,7 @@ pub fn read<R: std::io::BufRead>(source: &str, reader: R) -> impl Iterator<Item 
             source_name: Arc::clone(&source),
             line: line + fault.line.saturating_sub(1),
             column: fault.column,
+            field: fault.field,
             message: fault.message,
         };
         let piece = match piece {
@@ -205,6 +222,7 @@ pub fn read<R: std::io::BufRead>(source: &str, reader: R) -> impl Iterator<Item 
 /// Reads one document; `None` when there is nothing but blanks and comments.
 fn parse(text: &str) -> Result<Option<Document>, yaml::Fault> {
     let Some(keys) = yaml::keys(text)? else { return Ok(None) };
+    yaml::check_oddities(text)?;
     let kind = Kind::of_keys(&keys).map_err(|message| yaml::Fault::at_start(text, message))?;
     let document = match kind {
         Kind::Service => Document::Service(yaml::from_str::<catalog::ServiceForm>(text)?.into()),

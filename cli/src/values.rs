@@ -1,6 +1,7 @@
 //! Values between arguments, messages and people: times, versions, labels, limits, reasons.
 
 use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
+use tessera_core::shown::shown;
 use tessera_core::time::Timestamp;
 use tessera_proto::convert::time::{to_duration, to_timestamp};
 use tessera_proto::v1;
@@ -20,8 +21,8 @@ pub struct Choice {
 pub fn choice(text: &str) -> Result<Choice, String> {
     let Some((id, version)) = text.split_once('@') else { return Ok(Choice { id: text.to_owned(), version: 0 }) };
     let number = version.parse().ok().filter(|number| *number > 0);
-    let number =
-        number.ok_or_else(|| format!("`{version}` is not a version; allowed are 1, 2, 3 …, or no `@` for the latest"))?;
+    let number = number
+        .ok_or_else(|| format!("`{}` is not a version; allowed are 1, 2, 3 …, or no `@` for the latest", shown(version)))?;
     Ok(Choice { id: id.to_owned(), version: number })
 }
 
@@ -43,20 +44,27 @@ pub fn trial(text: &str) -> Result<v1::Trial, String> {
 
 /// Reads `key=value`.
 pub fn label(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').ok_or_else(|| format!("`{text}` is not a label; allowed is key=value"))?;
+    let pair = text.split_once('=').ok_or_else(|| format!("`{}` is not a label; allowed is key=value", shown(text)))?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 /// Reads `NAME=AMOUNT[,used=N]`.
 pub fn limit_check(text: &str) -> Result<v1::LimitCheck, String> {
-    let wrong = || format!("`{text}` is not a limit check; allowed is NAME=AMOUNT or NAME=AMOUNT,used=N with whole numbers");
-    let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
+    let wrong = || {
+        format!(
+            "`{}` is not a limit check; allowed is NAME=AMOUNT or NAME=AMOUNT,used=N with whole numbers from 0 on",
+            shown(text)
+        )
+    };
+    let (name, rest) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
     let (amount, used) = match rest.split_once(',') {
         None => (rest, None),
         Some((amount, used)) => (amount, Some(used.strip_prefix("used=").ok_or_else(wrong)?)),
     };
-    let amount = amount.parse().map_err(|_| wrong())?;
-    let used = used.map(str::parse).transpose().map_err(|_| wrong())?;
+    let count =
+        |digits: &str| digits.parse().ok().filter(|count: &i64| *count >= 0 && !digits.starts_with(['+', '-'])).ok_or_else(wrong);
+    let amount = count(amount)?;
+    let used = used.map(count).transpose()?;
     Ok(v1::LimitCheck { name: name.to_owned(), amount, used })
 }
 
@@ -67,7 +75,8 @@ pub fn limit_value(text: &str) -> Result<v1::LimitGrant, String> {
         return Ok(v1::LimitGrant { value: Some(Value::Unlimited(true)) });
     }
     let maximum = text.parse().ok().filter(|count| *count >= 0);
-    let maximum = maximum.ok_or_else(|| format!("`{text}` is not a maximum; allowed are 0 to {} and unlimited", i64::MAX))?;
+    let maximum =
+        maximum.ok_or_else(|| format!("`{}` is not a maximum; allowed are 0 to {} and unlimited", shown(text), i64::MAX))?;
     Ok(v1::LimitGrant { value: Some(Value::Maximum(maximum)) })
 }
 
@@ -136,7 +145,23 @@ mod tests {
         }
         assert_eq!(limit_check("a=5"), Ok(v1::LimitCheck { name: "a".into(), amount: 5, used: None }));
         assert_eq!(limit_check("a=5,used=3"), Ok(v1::LimitCheck { name: "a".into(), amount: 5, used: Some(3) }));
-        for bad in ["a", "a=", "a=x", "a=1,2", "a=1,used=", "a=9223372036854775808"] {
+        for bad in [
+            "",
+            "a",
+            "=5",
+            "a=",
+            "a=x",
+            "a=-1",
+            "a=+1",
+            "a=1.5",
+            "a=1e3",
+            "a=0x1",
+            "a=1,used=-1",
+            "a=1,used=1,used=2",
+            "a=1,2",
+            "a=1,used=",
+            "a=9223372036854775808",
+        ] {
             assert!(limit_check(bad).unwrap_err().contains("is not a limit check"), "{bad}");
         }
         assert!(limit_value("-1").is_err() && limit_value("x").is_err());

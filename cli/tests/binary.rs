@@ -6,4 +6,5 @@ mod binary {
     pub(crate) mod damaged_row;
     pub(crate) mod dev;
     pub(crate) mod mistakes;
+    pub(crate) mod terminal;
 }

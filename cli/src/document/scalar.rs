@@ -4,18 +4,22 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tessera_core::ids::{AddOnId, FeatureId, LimitId, PlanId, ServiceId, TenantId};
+use tessera_core::ids::{AddOnId, FeatureId, LimitId, NAME_GRAMMAR, PlanId, ServiceId, TENANT_GRAMMAR, TenantId};
 use tessera_core::plan::TRIAL_MAX;
+use tessera_core::shown::shown;
 use tessera_core::time::Timestamp;
 use tessera_core::value::{
     Amount, Description, Familiarity, LabelKey, LabelValue, LimitValue, Period, Quantity, Reason, Title, Version, VersionChoice,
 };
+
+use super::words::VALUE;
 
 const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$";
 const TENANT_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$";
@@ -24,6 +28,10 @@ const TENANT_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$";
 pub(super) trait Scalar: Sized {
     /// Its name in the schema.
     const NAME: &'static str;
+    /// What is allowed, in words that follow "allowed is".
+    const ALLOWED: &'static str;
+    /// Whether it is free text, which may look like a number or a boolean and is then put in quotes.
+    const IS_TEXT: bool = false;
     /// Reads it; the error names the value and what is allowed.
     fn read(text: &str) -> Result<Self, String>;
     /// Writes what `read` reads.
@@ -38,8 +46,45 @@ pub(super) struct In<T>(pub(super) T);
 
 impl<'de, T: Scalar> Deserialize<'de> for In<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        T::read(&text).map(Self).map_err(D::Error::custom)
+        deserializer.deserialize_any(ScalarVisitor(PhantomData))
+    }
+}
+
+/// Reads texts, and says of what YAML takes for something else what it is taken for.
+struct ScalarVisitor<T>(PhantomData<T>);
+
+impl<T: Scalar> ScalarVisitor<T> {
+    fn not_text<E: serde::de::Error>(what: &str) -> E {
+        let quotes = if T::IS_TEXT { "; put it in quotes" } else { "" };
+        E::custom(format!("`{VALUE}` is {what} to YAML; allowed is {}{quotes}", T::ALLOWED))
+    }
+}
+
+impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
+    type Value = In<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::ALLOWED)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<In<T>, E> {
+        T::read(text).map(In).map_err(E::custom)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<In<T>, E> {
+        Err(Self::not_text("a boolean"))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<In<T>, E> {
+        Err(Self::not_text("a number"))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<In<T>, E> {
+        Err(Self::not_text("a number"))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<In<T>, E> {
+        Err(Self::not_text("a number"))
     }
 }
 
@@ -60,9 +105,11 @@ impl<T: Scalar> JsonSchema for In<T> {
 }
 
 macro_rules! ids {
-    ($($id:ty, $name:literal, $pattern:expr, $what:literal;)*) => {$(
+    ($($id:ty, $name:literal, $pattern:expr, $allowed:expr, $what:literal;)*) => {$(
         impl Scalar for $id {
             const NAME: &'static str = $name;
+            const ALLOWED: &'static str = $allowed;
+            const IS_TEXT: bool = true;
 
             fn read(text: &str) -> Result<Self, String> {
                 Self::parse(text).map_err(|error| error.to_string())
@@ -80,18 +127,20 @@ macro_rules! ids {
 }
 
 ids! {
-    ServiceId, "ServiceId", NAME_PATTERN, "A service of the catalog.";
-    FeatureId, "FeatureId", NAME_PATTERN, "A feature of a service of the catalog.";
-    LimitId, "LimitId", NAME_PATTERN, "A limit of the catalog.";
-    PlanId, "PlanId", NAME_PATTERN, "A plan.";
-    AddOnId, "AddOnId", NAME_PATTERN, "An add-on.";
-    TenantId, "TenantId", TENANT_PATTERN, "A tenant; case-sensitive.";
+    ServiceId, "ServiceId", NAME_PATTERN, NAME_GRAMMAR, "A service of the catalog.";
+    FeatureId, "FeatureId", NAME_PATTERN, NAME_GRAMMAR, "A feature of a service of the catalog.";
+    LimitId, "LimitId", NAME_PATTERN, NAME_GRAMMAR, "A limit of the catalog.";
+    PlanId, "PlanId", NAME_PATTERN, NAME_GRAMMAR, "A plan.";
+    AddOnId, "AddOnId", NAME_PATTERN, NAME_GRAMMAR, "An add-on.";
+    TenantId, "TenantId", TENANT_PATTERN, TENANT_GRAMMAR, "A tenant; case-sensitive.";
 }
 
 macro_rules! texts {
     ($($text:ty, $name:literal, $what:literal, $min:literal, $max:literal;)*) => {$(
         impl Scalar for $text {
             const NAME: &'static str = $name;
+            const ALLOWED: &'static str = concat!("a text of ", $min, " to ", $max, " bytes");
+            const IS_TEXT: bool = true;
 
             fn read(text: &str) -> Result<Self, String> {
                 Self::parse($what, text).map_err(|error| error.to_string())
@@ -118,6 +167,7 @@ texts! {
 
 impl Scalar for Familiarity {
     const NAME: &'static str = "Familiarity";
+    const ALLOWED: &'static str = "50%, 75%, 87.5% or 100%";
 
     fn read(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|familiarity| familiarity.write() == text);
@@ -141,6 +191,7 @@ impl Scalar for Familiarity {
 
 impl Scalar for Period {
     const NAME: &'static str = "Period";
+    const ALLOWED: &'static str = "never, hour, day, week or month";
 
     fn read(text: &str) -> Result<Self, String> {
         let all = [Self::Never, Self::Hour, Self::Day, Self::Week, Self::Month];
@@ -176,6 +227,8 @@ pub(super) struct Pinned<T> {
 
 impl<T: Scalar> Scalar for Pinned<T> {
     const NAME: &'static str = "PlanChoice";
+    const ALLOWED: &'static str = "a plan such as gold, or gold@3";
+    const IS_TEXT: bool = true;
 
     fn read(text: &str) -> Result<Self, String> {
         let Some((id, version)) = text.split_once('@') else {
@@ -211,6 +264,7 @@ fn version_number(number: i64) -> Option<Version> {
 
 impl Scalar for Timestamp {
     const NAME: &'static str = "Time";
+    const ALLOWED: &'static str = "RFC 3339 from 1970 to 9999, such as 2026-01-31T12:00:00Z";
 
     fn read(text: &str) -> Result<Self, String> {
         parse_time(text)
@@ -227,6 +281,7 @@ impl Scalar for Timestamp {
 
 impl Scalar for Duration {
     const NAME: &'static str = "Length";
+    const ALLOWED: &'static str = "a length of time: days (14d), hours (36h), minutes (90m) or seconds (1.5s)";
 
     fn read(text: &str) -> Result<Self, String> {
         let length = parse_duration(text)?;
@@ -264,7 +319,9 @@ pub fn parse_time(text: &str) -> Result<Timestamp, String> {
         return Err(wrong("the offset is missing"));
     };
     let offset_s = parse_offset(offset).ok_or_else(|| wrong("the offset is not `Z` or of the form +02:00"))?;
-    let local: jiff::civil::DateTime = local.parse().map_err(|error: jiff::Error| wrong(&error.to_string()))?;
+    // The library takes a leap second for the second before.
+    let exists = local.parse::<jiff::civil::DateTime>().ok().filter(|_| text.as_bytes()[17] < b'6');
+    let local = exists.ok_or_else(|| wrong("there is no such date or time of day"))?;
     let nanos = local.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0)).as_nanos();
     Timestamp::from_nanos(nanos - i128::from(offset_s) * 1_000_000_000).map_err(|_| wrong("it is out of range"))
 }
@@ -341,11 +398,6 @@ pub fn format_duration(length: Duration) -> String {
     }
 }
 
-/// What of the user's text may be repeated in a message.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(64).flat_map(char::escape_default).collect()
-}
-
 /// What a document gives of a limit: a count, or `unlimited`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Maximum(pub(super) LimitValue);
@@ -376,7 +428,7 @@ impl<'de> Deserialize<'de> for Maximum {
                 if text == "unlimited" {
                     return Ok(Maximum(LimitValue::Unlimited));
                 }
-                Err(E::invalid_value(serde::de::Unexpected::Str(&shown(text)), &self))
+                Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
 
@@ -406,13 +458,60 @@ impl JsonSchema for Maximum {
     }
 }
 
+/// A number and nothing that looks like one.
+struct WholeNumber(i64);
+
+/// Reads one; says what is allowed otherwise.
+struct WholeNumberVisitor(&'static str);
+
+impl Visitor<'_> for WholeNumberVisitor {
+    type Value = WholeNumber;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<WholeNumber, E> {
+        Ok(WholeNumber(number))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<WholeNumber, E> {
+        Ok(WholeNumber(i64::try_from(number).unwrap_or(i64::MAX)))
+    }
+}
+
+/// `true` or `false`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Flag(pub(super) bool);
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FlagVisitor;
+
+        impl Visitor<'_> for FlagVisitor {
+            type Value = Flag;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false")
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, set: bool) -> Result<Flag, E> {
+                Ok(Flag(set))
+            }
+        }
+
+        deserializer.deserialize_any(FlagVisitor)
+    }
+}
+
 /// The number of a published version in a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number(pub(super) Version);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = i64::deserialize(deserializer)?;
+        let WholeNumber(number) = deserializer.deserialize_any(WholeNumberVisitor("a version from 1 to 2147483647"))?;
         let read = version_number(number).map(Self);
         read.ok_or_else(|| D::Error::custom(format!("`{number}` is not a version; allowed are 1 to {}", i32::MAX)))
     }
@@ -440,7 +539,8 @@ pub(super) struct Count(pub(super) Quantity);
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Quantity::new(i64::deserialize(deserializer)?).map(Self).map_err(D::Error::custom)
+        let WholeNumber(count) = deserializer.deserialize_any(WholeNumberVisitor("a quantity from 1 to 1000000"))?;
+        Quantity::new(count).map(Self).map_err(D::Error::custom)
     }
 }
 

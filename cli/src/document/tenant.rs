@@ -7,13 +7,16 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tessera_core::ids::{AddOnId, FeatureId, LimitId, PlanId, ServiceId, TenantId};
 use tessera_core::tenant::{
-    AccessOverride, AttachedAddOn, Effect, LimitOverride, Overrides, PlanChoice, StatedChange, TenantDocument,
+    ADD_ONS_MAX, AccessOverride, AttachedAddOn, Effect, LimitOverride, OVERRIDES_MAX, Overrides, PlanChoice, SCHEDULED_MAX,
+    SUSPENSIONS_MAX, StatedChange, TenantDocument,
 };
 use tessera_core::time::Timestamp;
-use tessera_core::value::{Familiarity, LabelKey, LabelValue, Quantity, Reason, Target, Title, VersionChoice};
+use tessera_core::value::{Familiarity, LABELS_MAX, LabelKey, LabelValue, Quantity, Reason, Target, Title, VersionChoice};
 
+use super::bounds::at_most;
 use super::catalog::{text, unless_default};
-use super::scalar::{Count, In, Maximum, Number, Pinned};
+use super::scalar::{Count, Flag, In, Maximum, Number, Pinned};
+use super::words::WHOLE;
 
 /// A whole tenant. What is left out the tenant does not have.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -26,11 +29,12 @@ pub(super) struct TenantForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     title: Option<In<Title>>,
     /// For selection in listings.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "at_most::<_, _, LABELS_MAX>")]
     labels: BTreeMap<In<LabelKey>, In<LabelValue>>,
     /// Created, but not to be served before it is activated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pending: Option<bool>,
+    #[schemars(with = "Option<bool>")]
+    pending: Option<Flag>,
     /// The plan it is on.
     plan: In<Pinned<PlanId>>,
     /// Not running before.
@@ -43,10 +47,10 @@ pub(super) struct TenantForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cancel_at: Option<In<Timestamp>>,
     /// Plan changes to come; those of one instant apply in this order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "at_most::<_, _, SCHEDULED_MAX>")]
     scheduled: Vec<ScheduledForm>,
     /// Add-ons and how many of each.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "at_most::<_, _, ADD_ONS_MAX>")]
     add_ons: BTreeMap<In<AddOnId>, AttachedForm>,
     /// Exceptions, at most one for each service, feature and limit.
     #[serde(default, skip_serializing_if = "Exceptions::is_empty")]
@@ -171,6 +175,13 @@ enum Exception {
     Limit(LimitId, LimitOverride),
 }
 
+impl<'de> Deserialize<'de> for Exception {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let form = OverrideForm::deserialize(deserializer)?;
+        form.into_exception().map_err(|message| D::Error::custom(format!("{WHOLE}{message}")))
+    }
+}
+
 impl OverrideForm {
     fn into_exception(self) -> Result<Exception, String> {
         let until = self.until.map(|In(until)| until);
@@ -215,8 +226,8 @@ impl Exceptions {
 impl<'de> Deserialize<'de> for Exceptions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut overrides = Overrides::default();
-        for form in Vec::<OverrideForm>::deserialize(deserializer)? {
-            let twice = match form.into_exception().map_err(D::Error::custom)? {
+        for exception in at_most::<_, Vec<Exception>, OVERRIDES_MAX>(deserializer)? {
+            let twice = match exception {
                 Exception::Access(target, access) => {
                     let shown = target.to_string();
                     overrides.access.insert(target, access).map(|_| shown)
@@ -286,7 +297,7 @@ impl Suspensions {
 impl<'de> Deserialize<'de> for Suspensions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut suspensions = BTreeMap::new();
-        for form in Vec::<SuspensionForm>::deserialize(deserializer)? {
+        for form in at_most::<_, Vec<SuspensionForm>, SUSPENSIONS_MAX>(deserializer)? {
             let reason = form.reason.0.to_string();
             if suspensions.insert(form.reason.0, form.effective_at.0).is_some() {
                 return Err(D::Error::custom(format!("there are two suspensions for `{reason}`; allowed is one")));
@@ -345,7 +356,7 @@ impl TenantForm {
             tenant: In(id.clone()),
             title: unless_default(&document.title),
             labels: labels.collect(),
-            pending: document.pending.then_some(true),
+            pending: document.pending.then_some(Flag(true)),
             plan: pinned_of(&document.choice),
             starts: document.starts.map(In),
             trial_until: document.trial_until.map(In),
@@ -365,7 +376,7 @@ impl From<TenantForm> for (TenantId, TenantDocument) {
         let document = TenantDocument {
             title: text(form.title),
             labels: form.labels.into_iter().map(|(In(key), In(value))| (key, value)).collect(),
-            pending: form.pending.unwrap_or(false),
+            pending: form.pending.is_some_and(|Flag(pending)| pending),
             choice: choice_of(form.plan),
             starts: form.starts.map(|In(at)| at),
             trial_until: form.trial_until.map(|In(at)| at),

@@ -8,31 +8,37 @@ use std::io::BufRead;
 
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_saphyr::Error;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
-use super::DOCUMENT_LEN_MAX;
+use tessera_core::shown::shown;
+
+use super::outline::{self, Form};
+use super::{DOCUMENT_LEN_MAX, words};
 
 /// Most mappings, lists and values of one document: 500 overrides of five fields, or 5,000 features with title and
 /// description, several times over.
-const NODES_MAX: usize = 60_000;
+pub(super) const NODES_MAX: usize = 60_000;
 /// Most uses of anchors in one document, and most nodes they may unfold to: what makes YAML bombs harmless.
-const ALIASES_MAX: usize = 100;
-const ALIAS_NODES_MAX: usize = 10_000;
+pub(super) const ALIASES_MAX: usize = 100;
+pub(super) const ALIAS_NODES_MAX: usize = 10_000;
 /// Deepest nesting. Documents need six levels.
-const DEPTH_MAX: usize = 16;
+pub(super) const DEPTH_MAX: usize = 16;
 
 /// Something wrong in a document, by line and column within it, both from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) line: usize,
     pub(super) column: usize,
+    /// Path of the field; empty for the whole document and for what is not YAML.
+    pub(super) field: String,
     pub(super) message: String,
 }
 
 impl Fault {
     /// At the first line that says anything.
     pub(super) fn at_start(text: &str, message: String) -> Self {
-        Self { line: first_content(text) + 1, column: 1, message }
+        Self { line: first_content(text) + 1, column: 1, field: String::new(), message }
     }
 }
 
@@ -76,7 +82,7 @@ pub(super) fn split<R: BufRead>(mut reader: R) -> impl Iterator<Item = Result<Pi
             let mut bytes = Vec::new();
             let limit = u64::try_from(DOCUMENT_LEN_MAX + 1 - text.len()).unwrap_or(0);
             let read = std::io::Read::take(&mut reader, limit).read_until(b'\n', &mut bytes);
-            let fault = |message: String| Some(Err(Fault { line: next_line, column: 1, message }));
+            let fault = |message: String| Some(Err(Fault { line: next_line, column: 1, field: String::new(), message }));
             let row = match read.map(|_| String::from_utf8(bytes)) {
                 Ok(Ok(row)) => row,
                 Ok(Err(error)) => {
@@ -95,11 +101,11 @@ pub(super) fn split<R: BufRead>(mut reader: R) -> impl Iterator<Item = Result<Pi
             if text.len() + row.len() > DOCUMENT_LEN_MAX {
                 over = true;
                 let message = format!("the document has more than {DOCUMENT_LEN_MAX} bytes, the most that is allowed");
-                return Some(Err(Fault { line, column: 1, message }));
+                return Some(Err(Fault { line, column: 1, field: String::new(), message }));
             }
             let separates =
                 row.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
-            if separates && !(line == next_line && text.is_empty()) {
+            if separates && !(line == next_line && text.is_empty()) && !is_head(&text) {
                 held = Some(row);
                 break;
             }
@@ -108,6 +114,12 @@ pub(super) fn split<R: BufRead>(mut reader: R) -> impl Iterator<Item = Result<Pi
         }
         Some(Ok(Piece { line, text }))
     })
+}
+
+/// Whether there is nothing yet but directives such as `%YAML 1.2`, which belong to the document that follows.
+fn is_head(text: &str) -> bool {
+    let silent = |line: &str| line.trim().is_empty() || line.starts_with(['#', '%']);
+    text.lines().all(silent) && text.lines().any(|line| line.starts_with('%'))
 }
 
 fn options(strict_booleans: bool) -> serde_saphyr::Options {
@@ -152,23 +164,47 @@ pub(super) fn keys(text: &str) -> Result<Option<Vec<String>>, Fault> {
     from_str::<Option<Keys>>(text).map(|keys| keys.map(|Keys(keys)| keys))
 }
 
-fn fault(text: &str, error: &serde_saphyr::Error) -> Fault {
-    let message = message(error);
-    match error.location() {
-        Some(location) if location.line() > 0 => Fault {
-            line: usize::try_from(location.line()).unwrap_or(1),
-            column: usize::try_from(location.column()).unwrap_or(1),
-            message,
-        },
-        _ => Fault::at_start(text, message),
+fn fault(text: &str, error: &Error) -> Fault {
+    let Some(location) = error.location().filter(|location| location.line() > 0) else {
+        return Fault::at_start(text, words::of(error, None));
+    };
+    let line = usize::try_from(location.line()).unwrap_or(1);
+    let column = usize::try_from(location.column()).unwrap_or(1);
+    let nodes = outline::of(text);
+    let found = outline::at(&nodes, line, column);
+    let message = words::of(error, found);
+    match (error, found) {
+        // What is not YAML, or not one document of bearable size, is no field's fault.
+        (Error::ExternalMessage { .. } | Error::Budget { .. } | Error::MultipleDocuments { .. }, _) | (_, None) => {
+            Fault { line, column, field: String::new(), message }
+        }
+        (Error::SerdeMissingField { field, .. }, _) => {
+            let field = outline::below(outline::mapping_at(&nodes, line, column), field);
+            Fault { line, column, field, message }
+        }
+        (Error::Message { msg, .. }, _) if msg.contains(words::WHOLE) => {
+            Fault { line, column, field: outline::mapping_at(&nodes, line, column).to_owned(), message }
+        }
+        // The library says where the key is.
+        (Error::SerdeInvalidType { .. } | Error::SerdeInvalidValue { .. }, Some((_, value))) => {
+            Fault { line: value.line, column: value.column, field: value.path.clone(), message }
+        }
+        (_, Some((field, _))) => Fault { line, column, field: field.path.clone(), message },
     }
 }
 
-/// The library's words without its own place at the end.
-fn message(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let cut = text.rfind(" at line ").filter(|at| text[*at..].contains("column")).unwrap_or(text.len());
-    text[..cut].trim_end_matches([',', ':']).to_owned()
+/// Refuses numbers that are written otherwise than documents write them, and values that a tag makes something else.
+pub(super) fn check_oddities(text: &str) -> Result<(), Fault> {
+    let Some(odd) = outline::first_odd(text) else { return Ok(()) };
+    let message = match (&odd.tag, &odd.form) {
+        (Some(tag), _) => format!("the tag `{}` is not allowed; allowed are plain values", shown(tag)),
+        (None, Form::Plain(number)) => {
+            let allowed = "a number is written in decimal digits, such as 1000, and a text that looks like one in quotes";
+            format!("`{}` is not allowed; {allowed}", shown(number))
+        }
+        _ => return Ok(()),
+    };
+    Err(Fault { line: odd.line, column: odd.column, field: odd.path, message })
 }
 
 /// Writes a value as a document without the line `---`.

@@ -119,6 +119,43 @@ fn apply_shows_what_differs_and_does_only_that() {
 }
 
 #[test]
+fn bad_ids_are_refused_by_field_value_and_grammar_whichever_plane_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(&folder.path().join("data"));
+    let names = "1 to 63 bytes of a-z 0-9 . _ -";
+    let tenants = "1 to 128 bytes of ASCII letters";
+    let long = "x".repeat(129);
+    for (arguments, words) in [
+        (&["check", "\u{430}cme", "reporting"][..], &["tenant_id", "`\\u{430}cme`", tenants][..]),
+        (&["check", "acme", "Reporting"], &["service", "`Reporting`", names]),
+        (&["check", "acme", "reporting", "ex ports"], &["feature", "`ex ports`", names]),
+        (&["check", "acme", "reporting", "--limit", "Max=1"], &["limit_check.name", "`Max`", names]),
+        (&["check", "", "reporting"], &["tenant_id", "``", "it is empty", tenants]),
+        (&["list", "a\u{202e}b"], &["tenant_id", "`a\\u{202e}b`", tenants]),
+        (&["tenant", "show", &long], &["tenant_id", "it has 129 bytes", tenants]),
+        (&["tenant", "at", "a/b", "2026-01-01T00:00:00Z"], &["tenant_id", "`a/b`", tenants]),
+        (&["tenant", "create", "acme2", "--plan", "Gold"], &["plan_id", "`Gold`", names]),
+        (&["tenant", "delete", "a\u{200b}b", "--yes"], &["tenant_id", "`a\\u{200b}b`", tenants]),
+        (&["plan", "show", "g\u{43e}ld"], &["plan_id", "`g\\u{43e}ld`", names]),
+        (&["plan", "archive", "gold-", "--yes"], &["plan_id", "`gold-`", names]),
+        (
+            &["catalog", "disable", "reporting", "\u{ff45}xports", "--reason", "r", "--yes"],
+            &["feature_id", "`\\u{ff45}xports`", names],
+        ),
+        (&["tenant", "show", "nobody"], &["tenant `nobody` does not exist", "TENANT_NOT_FOUND"]),
+        (&["plan", "show", "nothing"], &["plan `nothing` does not exist", "PLAN_NOT_FOUND"]),
+        (&["tenant", "create", "acme3", "--plan", "nothing"], &["plan `nothing` does not exist", "PLAN_NOT_FOUND"]),
+    ] {
+        let refused = dev.bad(arguments);
+        for word in words {
+            assert!(refused.contains(word), "{arguments:?}: `{word}` is not in {refused}");
+        }
+        assert!(refused.lines().count() == 1 && !refused.trim_end().chars().any(char::is_control), "{refused:?}");
+    }
+    dev.stop();
+}
+
+#[test]
 fn many_tenants_are_imported_and_exported() {
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::ready(&folder.path().join("data"));

@@ -63,13 +63,17 @@ impl Dev {
 
     /// Runs `tessera` against it.
     pub(crate) fn run(&self, arguments: &[&str]) -> Said {
+        tessera(arguments, &self.environment())
+    }
+
+    /// What leads commands to it.
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 3] {
         let address = |name: &str| self.addresses[name].as_str().unwrap();
-        let environment = [
+        [
             ("TESSERA_DATA_ADDR", address("data")),
             ("TESSERA_CONTROL_ADDR", address("control")),
             ("TESSERA_HTTP_ADDR", address("http")),
-        ];
-        tessera(arguments, &environment)
+        ]
     }
 
     /// Runs `tessera` against it; it must succeed. Returns what it said.
