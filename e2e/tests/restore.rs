@@ -5,7 +5,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tessera_e2e::waiting::eventually;
@@ -14,6 +14,7 @@ use tessera_proto::v1;
 use tessera_proto::v1::consistency::Requirement;
 use tessera_proto::v1::watch_entitlements_request::Action;
 use tessera_proto::v1::watch_entitlements_response::Event;
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;

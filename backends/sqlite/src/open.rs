@@ -41,10 +41,10 @@ impl Sqlite {
     /// As [`Self::open`], of a database that is there already; a directory without one is left alone.
     pub fn open_existing(config: &Config, ids: &dyn IdSource) -> Result<Self, OpenError> {
         config.validate().map_err(OpenError::Config)?;
-        match DataDir::has_database(&config.data_dir) {
-            true => Self::open(config, ids),
-            false => Err(OpenError::Absent { path: config.data_dir.clone() }),
+        if !DataDir::has_database(&config.data_dir) {
+            return Err(OpenError::Absent { path: config.data_dir.clone() });
         }
+        Self::open(config, ids)
     }
 
     /// Opens the database in the directory of `config`, and makes both if they are not there; a new database is named by

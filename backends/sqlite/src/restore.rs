@@ -188,12 +188,11 @@ impl Restore {
 
 fn next_epoch(backup: Epoch, present: &Present, asked: Option<Epoch>, database: &Path) -> Result<Epoch, RestoreError> {
     let known = match present {
-        Present::None => None,
         Present::Epoch(epoch) => Some(*epoch),
         Present::Unreadable(reason) if asked.is_none() => {
             return Err(RestoreError::EpochUnknown { path: database.to_owned(), reason: reason.clone(), backup });
         }
-        Present::Unreadable(_) => None,
+        Present::None | Present::Unreadable(_) => None,
     };
     let least = known.map_or(backup, |known| known.max(backup)).saturating_add(1);
     let epoch = asked.unwrap_or(least);
