@@ -152,7 +152,7 @@ fn kept_in(data: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(data)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if !["tessera.db", "tessera.lock"].contains(&name.as_str()) {
+        if name.starts_with("tessera-before") {
             names.push(name);
         }
     }

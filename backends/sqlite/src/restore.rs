@@ -140,6 +140,7 @@ impl Restore {
             let reason = "it is the database in place itself; needed is a copy of it".to_owned();
             return Err(RestoreError::Backup { path: from.to_owned(), reason });
         }
+        backup::is_whole(from)?;
         let present = replacing::look_at(&database);
         let copied = Copied::beside(&database, from)?;
         let epoch = next_epoch(copied.identity().epoch, &present, epoch, &database)?;

@@ -8,7 +8,6 @@
 mod greeting;
 mod visible;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +18,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::http::{self, Pages};
 use tessera_runtime::lifecycle::{Signals, Tasks};
@@ -89,7 +87,7 @@ struct Settings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Made {
-    backends: HashMap<String, IgnoredAny>,
+    backends: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Settings {

@@ -45,13 +45,19 @@ pub(super) fn look_at(from: &Path) -> Result<(), RestoreError> {
         Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(refused(error.to_string())),
         _ => return Err(refused("it is not a SQLite database".to_owned())),
     }
+    Ok(())
+}
+
+/// Whether the file is all of it.
+pub(super) fn is_whole(from: &Path) -> Result<(), RestoreError> {
     let unfinished = UNFINISHED.iter().map(|suffix| beside(from, suffix)).find(|path| path.exists());
     if let Some(unfinished) = unfinished {
-        return Err(refused(format!(
+        let reason = format!(
             "there is `{}` beside it, so that it is in use, or no copy of one moment; needed is one file, as `VACUUM INTO` writes \
              it (a data directory of a process that does not run is made whole by `tessera migrate --data DIR`)",
             unfinished.display()
-        )));
+        );
+        return Err(refused(from, reason));
     }
     Ok(())
 }
