@@ -140,6 +140,20 @@ pub struct Planes {
     control: Channel,
 }
 
+/// Where `host:port` is, or `http://host:port`. Anything more, or a port that there is not, would quietly mean another place.
+fn endpoint(address: &str) -> anyhow::Result<Endpoint> {
+    let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let whole = |endpoint: &Endpoint| {
+        let uri = endpoint.uri();
+        let has_host = uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some_and(|port| port > 0);
+        has_host && uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none()
+    };
+    Endpoint::from_shared(uri).ok().filter(whole).with_context(|| {
+        let given = tessera_core::shown::shown(address);
+        format!("`{given}` is not an address; allowed is host:port with a port from 1 to 65535, such as 127.0.0.1:7400")
+    })
+}
+
 macro_rules! clients {
     ($($(#[$doc:meta])* $name:ident: $client:ident over $channel:ident;)*) => {$(
         $(#[$doc])*
@@ -153,10 +167,7 @@ impl Planes {
     /// Channels to both addresses, connected when first used.
     pub fn new(addresses: Addresses, timeout: Duration) -> anyhow::Result<Self> {
         let channel = |address: &str| -> anyhow::Result<Channel> {
-            let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-            let endpoint = Endpoint::from_shared(uri)
-                .with_context(|| format!("`{address}` is not an address; allowed is host:port, such as 127.0.0.1:7400"))?;
-            Ok(endpoint.connect_timeout(timeout).tcp_nodelay(true).connect_lazy())
+            Ok(endpoint(address)?.connect_timeout(timeout).tcp_nodelay(true).connect_lazy())
         };
         Ok(Self { data: channel(&addresses.data)?, control: channel(&addresses.control)?, addresses, timeout })
     }

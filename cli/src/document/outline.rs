@@ -69,7 +69,7 @@ pub(super) fn of(text: &str) -> Vec<Node> {
         if nodes.len() >= NODES_MAX || frames.len() >= DEPTH_MAX {
             break;
         }
-        let (path, is_key) = enter(frames.last_mut(), &form);
+        let (path, is_key) = frames.last_mut().map_or_else(Default::default, |frame| frame.enter(&form));
         match &form {
             Form::List => frames.push(Frame::List { path: path.clone(), next: 0 }),
             Form::Mapping => frames.push(Frame::Mapping { path: path.clone(), key: None }),
@@ -81,18 +81,19 @@ pub(super) fn of(text: &str) -> Vec<Node> {
     nodes
 }
 
-/// The path of what comes next in `frame`, and whether it is a key.
-fn enter(frame: Option<&mut Frame>, form: &Form) -> (String, bool) {
-    match frame {
-        None => (String::new(), false),
-        Some(Frame::List { path, next }) => {
-            let at = format!("{path}[{next}]");
-            *next += 1;
-            (at, false)
-        }
-        Some(Frame::Mapping { path, key }) => match key.take() {
-            Some(key) => (key, false),
-            None => {
+impl Frame {
+    /// The path of what comes next in it, and whether that is a key.
+    fn enter(&mut self, form: &Form) -> (String, bool) {
+        match self {
+            Self::List { path, next } => {
+                let at = format!("{path}[{next}]");
+                *next += 1;
+                (at, false)
+            }
+            Self::Mapping { path, key } => {
+                if let Some(key) = key.take() {
+                    return (key, false);
+                }
                 let at = match form {
                     Form::Plain(name) | Form::Quoted(name) => below(path, name),
                     _ => path.clone(),
@@ -100,7 +101,7 @@ fn enter(frame: Option<&mut Frame>, form: &Form) -> (String, bool) {
                 *key = Some(at.clone());
                 (at, true)
             }
-        },
+        }
     }
 }
 

@@ -134,7 +134,7 @@ fn bad_ids_are_refused_by_field_value_and_grammar_whichever_plane_is_asked() {
         (&["list", "a\u{202e}b"], &["tenant_id", "`a\\u{202e}b`", tenants]),
         (&["tenant", "show", &long], &["tenant_id", "it has 129 bytes", tenants]),
         (&["tenant", "at", "a/b", "2026-01-01T00:00:00Z"], &["tenant_id", "`a/b`", tenants]),
-        (&["tenant", "create", "acme2", "--plan", "Gold"], &["plan_id", "`Gold`", names]),
+        (&["tenant", "create", "acme2", "--plan", "Gold", "--yes"], &["plan_id", "`Gold`", names]),
         (&["tenant", "delete", "a\u{200b}b", "--yes"], &["tenant_id", "`a\\u{200b}b`", tenants]),
         (&["plan", "show", "g\u{43e}ld"], &["plan_id", "`g\\u{43e}ld`", names]),
         (&["plan", "archive", "gold-", "--yes"], &["plan_id", "`gold-`", names]),
@@ -143,8 +143,8 @@ fn bad_ids_are_refused_by_field_value_and_grammar_whichever_plane_is_asked() {
             &["feature_id", "`\\u{ff45}xports`", names],
         ),
         (&["tenant", "show", "nobody"], &["tenant `nobody` does not exist", "TENANT_NOT_FOUND"]),
-        (&["plan", "show", "nothing"], &["plan `nothing` does not exist", "PLAN_NOT_FOUND"]),
-        (&["tenant", "create", "acme3", "--plan", "nothing"], &["plan `nothing` does not exist", "PLAN_NOT_FOUND"]),
+        (&["plan", "show", "nothing"], &["there is no plan `nothing`"]),
+        (&["tenant", "create", "acme3", "--plan", "nothing", "--yes"], &["plan `nothing` does not exist", "PLAN_NOT_FOUND"]),
     ] {
         let refused = dev.bad(arguments);
         for word in words {

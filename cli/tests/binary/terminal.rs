@@ -26,7 +26,12 @@ fn at_terminal(dev: &Dev, arguments: &[&str], answer: &str) -> Seen {
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
-    command.args(arguments).env_clear().envs(dev.environment()).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("TERM", "xterm")
+        .envs(dev.environment())
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command.stdin(terminal.try_clone().unwrap()).stderr(terminal).stdout(Stdio::piped());
     let child = command.spawn().unwrap();
     // Ours is the only end that is left besides the child's: its end is the end of the screen.

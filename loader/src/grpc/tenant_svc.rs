@@ -97,16 +97,14 @@ impl TenantSvc {
             if subscription.effective_version != 0 {
                 continue;
             }
-            let known = latest.get(&subscription.plan_id).copied();
-            let version = match known {
-                Some(version) => version,
-                None => {
-                    let plan = offer::plan_id(&subscription.plan_id)?;
-                    let plan = self.world.offer(&StreamId::Plan(plan)).await?;
-                    let version = plan.value.and_then(|plan| plan.latest()).map_or(0, offer::to_version);
-                    latest.insert(subscription.plan_id.clone(), version);
-                    version
-                }
+            let version = if let Some(known) = latest.get(&subscription.plan_id) {
+                *known
+            } else {
+                let plan = offer::plan_id(&subscription.plan_id)?;
+                let plan = self.world.offer(&StreamId::Plan(plan)).await?;
+                let version = plan.value.and_then(|plan| plan.latest()).map_or(0, offer::to_version);
+                latest.insert(subscription.plan_id.clone(), version);
+                version
             };
             subscription.effective_version = version;
         }

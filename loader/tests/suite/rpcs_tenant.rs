@@ -83,6 +83,10 @@ async fn a_subscription_changes_is_cancelled_and_renewed() {
 
     // The resource shows what is in force now, recorded or not.
     rig.tenants.change_plan(change("silver", day(10))).await.unwrap();
+    let then = v1::GetTenantAtRequest { tenant_id: id(), time: day(20) };
+    let then = rig.audit.get_tenant_at(then).await.unwrap().into_inner().tenant.unwrap();
+    assert_eq!(then.subscription.unwrap().plan_id, "silver");
+    assert_eq!(then.update_time, day(10), "the instant of the change, not the one that is looked at");
     rig.advance(11);
     let get = v1::GetTenantRequest { tenant_id: id(), show_deleted: false };
     let now = rig.tenants.get_tenant(get).await.unwrap().into_inner().tenant.unwrap();
@@ -267,6 +271,7 @@ async fn listings_page_and_filter() {
     assert_eq!(all(&mut rig, v1::ListTenantsRequest { labels: labels.clone(), ..filter.clone() }).await.len(), 29);
 
     let page = rig.tenants.list_tenants(filter.clone()).await.unwrap().into_inner();
+    assert!(page.tenants.iter().all(|tenant| tenant.subscription.as_ref().unwrap().effective_version == 1), "{page:?}");
     let other = v1::ListTenantsRequest { page_token: page.next_page_token, labels, ..filter };
     assert_eq!(fields(rig.tenants.list_tenants(other).await), ["page_token"]);
 }

@@ -2829,7 +2829,8 @@ pub struct Subscription {
     /// The version it is pinned to; 0 follows the latest.
     #[prost(int32, tag = "2")]
     pub pinned_version: i32,
-    /// The version in force; 0 where it is not looked up.
+    /// The version in force. Where the latest is followed it is looked up by GetTenant, GetTenantAt and ListTenants; the answer of
+    /// a change then has 0, since the same request gets the same answer again whatever was published meanwhile.
     #[prost(int32, tag = "3")]
     pub effective_version: i32,
     /// Not running before.

@@ -544,7 +544,7 @@ fn whole(text: &str) -> String {
     while let Some((before, (run, after))) = rest.split_once('<').and_then(|(before, at)| Some((before, at.split_once('>')?))) {
         match run.split_once(':').and_then(|(what, count)| Some((what, count.parse().ok()?))) {
             Some((what, count)) => out += &(before.to_owned() + &what.repeat(count)),
-            None => out += &format!("{before}<{run}>"),
+            None => out.extend([before, "<", run, ">"]),
         }
         rest = after;
     }
@@ -693,7 +693,9 @@ fn examples() -> Vec<String> {
     let mut texts: Vec<String> = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     texts.push(include_str!("contract.yaml").to_owned());
     // Short enough to be read often.
-    texts.iter_mut().for_each(|text| text.truncate(text.floor_char_boundary(4_000)));
+    for text in &mut texts {
+        text.truncate(text.floor_char_boundary(4_000));
+    }
     texts
 }
 
@@ -759,8 +761,7 @@ fn reads_or_says_why(text: &[u8]) -> Result<(), TestCaseError> {
             }
             Err(error) => {
                 is_bearable(&error);
-                let lines =
-                    text.iter().filter(|byte| **byte == b'\n').count() + text.iter().filter(|byte| **byte == b'\r').count();
+                let lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).count();
                 prop_assert!(error.line >= 1 && error.line <= lines + 1 && error.column >= 1, "{}", error);
             }
         }

@@ -85,18 +85,14 @@ async fn a_stale_or_strange_etag_is_named_beside_the_current_one() {
 }
 
 async fn etag_of(rig: &Rig, method: &str, request: &Value) -> String {
-    match method {
-        "CatalogService/GetService" => {
-            let service_id = request["service_id"].as_str().unwrap().to_owned();
-            let got = rig.catalog.clone().get_service(v1::GetServiceRequest { service_id }).await.unwrap();
-            got.into_inner().service.unwrap().etag
-        }
-        _ => {
-            let limit_id = request["limit_id"].as_str().unwrap().to_owned();
-            let got = rig.catalog.clone().get_limit(v1::GetLimitRequest { limit_id }).await.unwrap();
-            got.into_inner().limit.unwrap().etag
-        }
+    if method == "CatalogService/GetService" {
+        let service_id = request["service_id"].as_str().unwrap().to_owned();
+        let got = rig.catalog.clone().get_service(v1::GetServiceRequest { service_id }).await.unwrap();
+        return got.into_inner().service.unwrap().etag;
     }
+    let limit_id = request["limit_id"].as_str().unwrap().to_owned();
+    let got = rig.catalog.clone().get_limit(v1::GetLimitRequest { limit_id }).await.unwrap();
+    got.into_inner().limit.unwrap().etag
 }
 
 #[tokio::test]

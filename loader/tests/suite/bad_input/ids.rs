@@ -58,8 +58,12 @@ const NO_NAMES: &[(&str, &str, &str)] = &[
     ("gold@1", "`gold@1`", "byte 4"),
 ];
 
+/// A method, a request, and the paths of its ids.
+type Rpc = (&'static str, Value, Vec<(&'static str, Grammar)>);
+
 /// Every rpc, a request that is well-formed, and the fields of it that hold ids. `*` stands for the id where it is a key.
-fn rpcs() -> Vec<(&'static str, Value, Vec<(&'static str, Grammar)>)> {
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn rpcs() -> Vec<Rpc> {
     let offer = |id: &str| json!({ id: "gold", "document": { "services": { "reporting": { "features": ["exports"] } }, "limits": { "max_users": { "maximum": 1 } } } });
     let in_offer = |id: &'static str, kind: &'static str| {
         vec![
@@ -229,11 +233,11 @@ fn with(request: &Value, path: &str, id: &str) -> (Value, String) {
             }
             Some(number) if number.parse::<usize>().is_ok() => {
                 place = &mut place[number.parse::<usize>().unwrap()];
-                field += &format!("[{number}]");
+                field.extend(["[", number, "]"]);
             }
             Some(key) => {
                 place = &mut place[key];
-                field += &format!("[\"{key}\"]");
+                field.extend(["[\"", key, "\"]"]);
             }
             None => {
                 place = &mut place[*step];

@@ -154,7 +154,11 @@ async fn a_bad_row_fails_alone_with_its_number_its_field_and_its_value() {
         if tessera_core::ids::TenantId::check(given).is_ok() {
             assert_eq!(error.tenant_id, *given);
         } else {
-            assert!(error.tenant_id.chars().all(|c| c.is_ascii() || c == '…') && error.tenant_id.len() < 1_000, "{} bytes", error.tenant_id.len());
+            assert!(
+                error.tenant_id.chars().all(|c| c.is_ascii() || c == '…') && error.tenant_id.len() < 1_000,
+                "{} bytes",
+                error.tenant_id.len()
+            );
             assert!(!error.tenant_id.contains('\0'));
         }
         assert_eq!(rig.bench.stored(&format!("tenant-{}", number - 1)).1, 1, "its neighbour is done");

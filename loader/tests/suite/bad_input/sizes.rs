@@ -18,6 +18,7 @@ fn tenant_document(more: Value) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 async fn texts_and_labels_have_bounds() {
     let mut rig = Rig::furnished().await;
     rig.create("acme").await;
