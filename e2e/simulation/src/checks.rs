@@ -21,8 +21,8 @@ use tessera_proto::v1;
 use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tonic::{Code, Request};
 
-use crate::client::{LIMIT, PLANS, SERVICE, TENANTS};
 use crate::cluster::{Cluster, PROCESSES, ServerProcess};
+use crate::command::{LIMIT, PLANS, SERVICE, TENANTS};
 use crate::journal::Journal;
 
 /// How new an answer is demanded.
@@ -49,7 +49,8 @@ pub struct Question {
     pub demand: Demand,
 }
 
-fn stream_ids() -> Vec<StreamId> {
+/// Every stream there can be.
+pub fn stream_ids() -> Vec<StreamId> {
     let plans = PLANS.into_iter().map(|id| StreamId::Plan(PlanId::parse(id).expect("a good id")));
     let tenants = TENANTS.into_iter().map(|id| StreamId::Tenant(TenantId::parse(id).expect("a good id")));
     std::iter::once(StreamId::Catalog).chain(plans).chain(tenants).collect()
@@ -72,8 +73,9 @@ pub async fn ask(cluster: &Cluster, journal: &Journal, place: usize, question: &
     }
 }
 
-/// (g) Once a server is ready, everything that was published before it began is in.
+/// (g) Once a server is ready, everything is in that was published before it noted the ends that it had to reach.
 pub async fn check_readiness(cluster: &Cluster, journal: &Journal, server: &ServerProcess) {
+    let before = server.process.line.published_at_ends();
     for tenant in TENANTS {
         let question = Question { tenant, feature: "f0", amount: 0, demand: Demand::Nothing };
         let Some(response) = call(server, &question, journal).await else { continue };
@@ -84,7 +86,7 @@ pub async fn check_readiness(cluster: &Cluster, journal: &Journal, server: &Serv
         let id = StreamId::Tenant(TenantId::parse(tenant).expect("a good id"));
         // A stream that holds nothing but a settled command is of a tenant that never existed; no answer names it.
         let exists = |state: &[u8]| storage::decode_state::<TenantState>(state).is_ok_and(|(state, _)| state.0.is_some());
-        let published = server.published_before.iter().filter(|change| change.epoch == epoch && change.stream == id);
+        let published = before.iter().filter(|change| change.epoch == epoch && change.stream == id);
         let published = published.filter(|change| exists(&change.state));
         let published = published.map(|change| change.seq).max().unwrap_or(0);
         let has = seqs.get(&(StreamKind::Tenant as u8, id.hash())).copied().unwrap_or(0);
@@ -155,7 +157,8 @@ fn check_answer(
     acknowledged: &(Epoch, Seqs),
     response: &v1::CheckEntitlementResponse,
 ) -> Result<(), String> {
-    let revision = Revision::parse(&response.revision).map_err(|error| format!("p1: {error}"))?;
+    // The catalog is there before the first question.
+    let revision = Revision::parse(&response.revision).map_err(|error| format!("g: an answer that rests on nothing: {error}"))?;
     let seqs = named_seqs(&revision);
     let tenant_id = TenantId::parse(question.tenant).expect("a good id");
     let tenant_key = (StreamKind::Tenant as u8, StreamId::Tenant(tenant_id.clone()).hash());
@@ -197,7 +200,20 @@ fn check_answer(
         }
     }
     if revision.epoch == cluster.epoch() {
+        is_whole(cluster, &tenant_id, &seqs)?;
         check_against_store(cluster, question, &tenant_id, &seqs, response)?;
+    }
+    Ok(())
+}
+
+/// (g) Whoever answers from a life of the store has all that this life began with.
+fn is_whole(cluster: &Cluster, tenant: &TenantId, seqs: &Seqs) -> Result<(), String> {
+    let stream = StreamId::Tenant(tenant.clone());
+    let began_with = cluster.began_with(&stream);
+    let has = seqs.get(&(stream.kind() as u8, stream.hash())).copied().unwrap_or(0);
+    // A stream of a tenant that never existed is named by no answer.
+    if has < began_with && stored::<TenantState>(cluster, &stream, began_with)?.0.is_some() {
+        return Err(format!("g: epoch {} began with {stream}@{began_with}, answered with {has}", cluster.epoch()));
     }
     Ok(())
 }
@@ -269,13 +285,12 @@ fn needs(references: &References, seqs: &Seqs, of: &StreamId) -> Result<(), Stri
     Ok(())
 }
 
-fn stored<A: Stored>(cluster: &Cluster, stream: &StreamId, seq: Seq) -> Result<A, String> {
+pub(crate) fn stored<A: Stored>(cluster: &Cluster, stream: &StreamId, seq: Seq) -> Result<A, String> {
     if seq == 0 {
         return Ok(A::default());
     }
-    let states = cluster.store.states(stream);
-    let bytes = states.get(&seq).ok_or_else(|| format!("p1: the store never had {stream}@{seq}"))?;
-    storage::decode_state::<A>(bytes).map(|(state, _)| state).map_err(|error| format!("a3: {stream}@{seq}: {error}"))
+    let bytes = cluster.store.state_at(stream, seq).ok_or_else(|| format!("p1: the store never had {stream}@{seq}"))?;
+    storage::decode_state::<A>(&bytes).map(|(state, _)| state).map_err(|error| format!("a3: {stream}@{seq}: {error}"))
 }
 
 /// (a), (a2), (a3) of the store as it is at the end.

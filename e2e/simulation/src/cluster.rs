@@ -2,18 +2,22 @@
 //! again; what it had in memory is gone.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tessera_core::ids::RequestId;
+use tessera_core::stream::{Seq, StreamId};
 use tessera_core::time::Timestamp;
-use tessera_ports::memory::{MemoryFeed, MemoryStore};
+use tessera_ports::memory::{MemoryFeed, MemoryStore, SplitMix64};
 use tessera_ports::{Clock, IdSource};
 use tessera_runtime::lifecycle::Tasks;
 use tokio::time::Instant;
 use tonic::service::Routes;
+
+use crate::line::{Lie, Line, Slowness};
 
 /// Partitions of the feed.
 pub const PARTITIONS: u32 = 2;
@@ -59,6 +63,8 @@ pub struct Process {
     pub generation: u64,
     /// What it serves, called in memory.
     pub routes: Routes,
+    /// What lies between it and the store and the feed.
+    pub line: Arc<Line>,
     tasks: Tasks,
 }
 
@@ -69,8 +75,17 @@ pub struct ServerProcess {
     pub process: Process,
     /// A way to it.
     pub handle: tessera_server::Handle,
-    /// What the feed had when it began to hydrate: (epoch, stream, seq) of every change in it.
-    pub published_before: Rc<Vec<tessera_ports::Change>>,
+}
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Whether servers run the repair scan.
+    pub repair_scan: bool,
+    /// What the lines of loaders draw from.
+    pub seed: u64,
+    /// What the lines of loaders do that they must not.
+    pub lie: Option<Lie>,
 }
 
 /// All processes, and what they share.
@@ -83,39 +98,56 @@ pub struct Cluster {
     /// The time.
     pub clock: Arc<SimulatedClock>,
     ids: Arc<CountedIds>,
-    repair_scan: bool,
+    plan: Plan,
+    random: RefCell<SplitMix64>,
     epoch: Cell<tessera_core::stream::Epoch>,
+    /// The head of every stream when this life of the store began.
+    began_with: RefCell<BTreeMap<StreamId, Seq>>,
     generations: RefCell<u64>,
+    slowness: RefCell<[Slowness; PROCESSES]>,
     loaders: RefCell<Vec<Process>>,
     servers: RefCell<Vec<ServerProcess>>,
 }
 
 impl Cluster {
     /// Starts all processes.
-    pub fn start(repair_scan: bool) -> Rc<Self> {
+    pub fn start(plan: Plan) -> Rc<Self> {
         let cluster = Rc::new(Self {
             store: MemoryStore::new("simulated-1"),
             feed: MemoryFeed::new("topic-1", PARTITIONS),
             clock: Arc::new(SimulatedClock { began: Instant::now() }),
             ids: Arc::default(),
-            repair_scan,
+            random: RefCell::new(SplitMix64::new(plan.seed)),
+            plan,
             epoch: Cell::new(1),
+            began_with: RefCell::default(),
             generations: RefCell::new(0),
+            slowness: RefCell::default(),
             loaders: RefCell::default(),
             servers: RefCell::default(),
         });
-        for _ in 0..PROCESSES {
+        for place in 0..PROCESSES {
             let loader = cluster.new_loader();
             cluster.loaders.borrow_mut().push(loader);
-            let server = cluster.new_server();
+            let server = cluster.new_server(place);
             cluster.servers.borrow_mut().push(server);
         }
         cluster
     }
 
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The life of the store that is now.
     pub fn epoch(&self) -> tessera_core::stream::Epoch {
         self.epoch.get()
+    }
+
+    /// The seq that the stream had when this life of the store began.
+    pub fn began_with(&self, stream: &StreamId) -> Seq {
+        self.began_with.borrow().get(stream).copied().unwrap_or(0)
     }
 
     /// The loader that runs in that place now.
@@ -137,7 +169,22 @@ impl Cluster {
     /// Crashes a server and starts it again.
     pub fn crash_server(&self, place: usize) {
         self.servers.borrow()[place].process.tasks.crash();
-        self.servers.borrow_mut()[place] = self.new_server();
+        self.servers.borrow_mut()[place] = self.new_server(place);
+    }
+
+    /// From now on the line of the server in that place is as slow as that, also after it has crashed.
+    pub fn slow_server(&self, place: usize, slowness: Slowness) {
+        self.slowness.borrow_mut()[place] = slowness;
+        self.server(place).process.line.slow(slowness);
+    }
+
+    /// All lines are whole and quick.
+    pub fn mend_all(&self) {
+        for place in 0..PROCESSES {
+            self.slow_server(place, Slowness::default());
+            self.server(place).process.line.mend();
+            self.loader(place).line.mend();
+        }
     }
 
     /// Restores the store from a backup into its next epoch, with all loaders stopped.
@@ -147,6 +194,8 @@ impl Cluster {
         }
         self.store.faults().lose_late();
         self.epoch.set(self.store.restore(backup, name).epoch);
+        let head = |stream: StreamId| self.store.current(&stream).map(|(head, _)| (stream, head.seq));
+        *self.began_with.borrow_mut() = self.store.streams().into_iter().filter_map(head).collect();
         for place in 0..PROCESSES {
             self.loaders.borrow_mut()[place] = self.new_loader();
         }
@@ -167,8 +216,14 @@ impl Cluster {
         *self.generations.borrow()
     }
 
+    fn new_line(&self, slowness: Slowness, lie: Option<Lie>) -> Arc<Line> {
+        let random = SplitMix64::new(self.random.borrow_mut().next_u64());
+        Line::new(self.store.clone(), self.feed.clone(), random, slowness, lie)
+    }
+
     fn new_loader(&self) -> Process {
         let tasks = Tasks::new();
+        let line = self.new_line(Slowness::default(), self.plan.lie);
         let config = tessera_loader::config::Config {
             deadline_default_ms: 3_000,
             deadline_max_ms: 5_000,
@@ -176,22 +231,23 @@ impl Cluster {
             ..tessera_loader::config::Config::default()
         };
         let dependencies = tessera_loader::Dependencies {
-            store: Arc::new(self.store.clone()),
-            publisher: Arc::new(self.feed.clone()),
-            hints: Arc::new(self.store.clone()),
+            store: line.clone(),
+            publisher: line.clone(),
+            hints: line.clone(),
             clock: self.clock.clone(),
             ids: self.ids.clone(),
         };
         let loader = tessera_loader::build(config, dependencies, &tasks).expect("a loader with good settings is built");
         let routes = loader.routes();
         loader.start(&tasks);
-        Process { generation: self.generation(), routes, tasks }
+        Process { generation: self.generation(), routes, line, tasks }
     }
 
-    fn new_server(&self) -> ServerProcess {
+    fn new_server(&self, place: usize) -> ServerProcess {
         let tasks = Tasks::new();
+        let line = self.new_line(self.slowness.borrow()[place], None);
         let config = tessera_server::Config {
-            repair_scan: self.repair_scan,
+            repair_scan: self.plan.repair_scan,
             scan_lap_s: 5,
             scan_pause_max_ms: 300,
             ready_parked_wait_ms: 2_000,
@@ -200,17 +256,12 @@ impl Cluster {
             scan_page_rows: 2,
             ..tessera_server::Config::default()
         };
-        let dependencies = tessera_server::Dependencies {
-            store: Arc::new(self.store.clone()),
-            feed: Arc::new(self.feed.clone()),
-            clock: self.clock.clone(),
-        };
+        let dependencies = tessera_server::Dependencies { store: line.clone(), feed: line.clone(), clock: self.clock.clone() };
         let server = tessera_server::build(config, dependencies, &tasks).expect("a server with good settings is built");
         let routes = server.routes();
-        let published_before = Rc::new(published(&self.feed));
         let handle = server.start(&tasks);
-        let process = Process { generation: self.generation(), routes, tasks };
-        ServerProcess { process, handle, published_before }
+        let process = Process { generation: self.generation(), routes, line, tasks };
+        ServerProcess { process, handle }
     }
 
     /// Waits until every server is ready; `false` when that takes longer than `limit`.

@@ -1,4 +1,8 @@
-//! What goes wrong beside the callers: crashes, logs cut short, topics made again, a restore from a backup.
+//! What goes wrong beside the callers: crashes, processes that stand still or are cut off, slow servers, logs cut short, topics
+//! made again, a restore from a backup.
+//!
+//! Not every run has every kind of fault: where all of them rage at once, each repairs what another one broke. A server that
+//! crashes reads everything anew, and a stream that is written again publishes what was left unpublished.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,6 +13,7 @@ use tessera_ports::ChangeFeed as _;
 use tessera_ports::memory::{FeedChances, SplitMix64, StoreChances};
 
 use crate::cluster::{Cluster, PARTITIONS, PROCESSES};
+use crate::line::Slowness;
 
 /// Which faults there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +22,59 @@ pub struct Storm {
     pub lossy: bool,
     /// The store is restored from a backup once.
     pub restore: bool,
+    /// Loaders and servers crash and start again.
+    pub crashes: bool,
+    /// Logs are cut short and topics made anew, whoever reads them.
+    pub cuts: bool,
+    /// Loaders stand still for a while, and some of them crash soon after they have gone on.
+    pub standstills: bool,
+    /// Servers are cut off for a while, and some find the log cut beneath them.
+    pub cut_offs: bool,
+    /// The lines of servers are slow.
+    pub slow: bool,
+    /// How it ends.
+    pub finale: Finale,
 }
+
+/// What comes last, with nobody writing any more who would repair it by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finale {
+    /// Nothing.
+    None,
+    /// Appends are slow, and then all loaders crash.
+    PowerCut,
+    /// A server is cut off, and the log is cut beneath it.
+    LogCut,
+}
+
+impl Storm {
+    /// Draws which faults a run has.
+    pub fn draw(random: &mut SplitMix64, lossy: bool) -> Self {
+        Self {
+            lossy,
+            restore: random.chance(400),
+            crashes: random.chance(650),
+            cuts: random.chance(600),
+            standstills: random.chance(500),
+            cut_offs: random.chance(500),
+            slow: random.chance(500),
+            finale: match random.below(10) {
+                0..4 => Finale::None,
+                4..7 => Finale::PowerCut,
+                _ => Finale::LogCut,
+            },
+        }
+    }
+}
+
+/// The slowest that a line is, on each way.
+const SLOWEST: Duration = Duration::from_millis(120);
+/// How long nobody hears of a process, at most.
+const STANDSTILL_MAX: Duration = Duration::from_millis(450);
+/// A pass of the sweeper, with what it waits for.
+const SWEEP: Duration = Duration::from_millis(300);
+/// How soon a crash can follow.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Draws faults of store and feed from the seed, from now on.
 pub fn begin(cluster: &Cluster, random: &mut SplitMix64, storm: Storm) {
@@ -28,6 +85,12 @@ pub fn begin(cluster: &Cluster, random: &mut SplitMix64, storm: Storm) {
     let stormy = FeedChances::stormy();
     let change_lost = if storm.lossy { stormy.change_lost } else { 0 };
     cluster.feed.faults().seed(random.next_u64(), FeedChances { change_lost, ..stormy });
+    for place in 0..PROCESSES {
+        if storm.slow && random.chance(700) {
+            let (feed, scans) = (random.duration(SLOWEST), random.duration(SLOWEST));
+            cluster.slow_server(place, Slowness { feed, scans, ..Slowness::default() });
+        }
+    }
 }
 
 /// Ends them all; what is late arrives.
@@ -35,6 +98,79 @@ pub fn end(cluster: &Cluster) {
     cluster.store.faults().release_late();
     cluster.store.faults().calm();
     cluster.feed.faults().calm();
+    cluster.mend_all();
+}
+
+/// Loaders stand still and servers are cut off now and then, until `stop` says so.
+pub async fn hold_up(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, stop: Rc<Cell<bool>>) {
+    while !stop.get() {
+        tokio::time::sleep(random.duration(Duration::from_millis(300))).await;
+        let place = random.index(PROCESSES);
+        if storm.standstills && random.chance(500) {
+            stand_still(&cluster, place, &mut random).await;
+            if random.chance(500) {
+                tokio::time::sleep(random.duration(SOON)).await;
+                cluster.crash_loader(place);
+            }
+        } else if storm.cut_offs {
+            cut_off(&cluster, place, &mut random).await;
+        }
+    }
+}
+
+/// The server in that place is cut off for a while. Sometimes the log is cut beneath it meanwhile, and when it is back, much
+/// is to be read at once, and slowly.
+async fn cut_off(cluster: &Cluster, place: usize, random: &mut SplitMix64) {
+    let line = cluster.server(place).process.line;
+    line.cut();
+    tokio::time::sleep(random.duration(STANDSTILL_MAX)).await;
+    match random.below(4) {
+        0 => {}
+        1 => cut_all(cluster, random).await,
+        // The other partitions it follows all the time.
+        _ => cut(cluster, any_partition(random), 0).await,
+    }
+    let usual = line.slow(Slowness { feed: STANDSTILL_MAX / 2, ..Slowness::default() });
+    line.mend();
+    tokio::time::sleep(STANDSTILL_MAX + random.duration(STANDSTILL_MAX)).await;
+    line.slow(usual);
+}
+
+/// The loader in that place stands still for a while and goes on.
+async fn stand_still(cluster: &Cluster, place: usize, random: &mut SplitMix64) {
+    let line = cluster.loader(place).line;
+    line.cut();
+    tokio::time::sleep(random.duration(STANDSTILL_MAX)).await;
+    line.mend();
+}
+
+/// The end of the storm. Callers begin nothing any more; what they have begun is still under way.
+pub async fn finale(cluster: &Cluster, random: &mut SplitMix64, storm: Storm, stop: &Cell<bool>) {
+    let place = random.index(PROCESSES);
+    match storm.finale {
+        Finale::None => stop.set(true),
+        Finale::PowerCut => {
+            // Long enough under way that sweepers pass between a hint and its append.
+            for place in 0..PROCESSES {
+                cluster.loader(place).line.slow(Slowness { appends: SWEEP, ..Slowness::default() });
+            }
+            tokio::time::sleep(SWEEP + random.duration(SWEEP)).await;
+            stop.set(true);
+            tokio::time::sleep(random.duration(SWEEP)).await;
+            for place in 0..PROCESSES {
+                cluster.crash_loader(place);
+            }
+        }
+        Finale::LogCut => {
+            let line = cluster.server(place).process.line;
+            line.cut();
+            tokio::time::sleep(random.duration(STANDSTILL_MAX)).await;
+            stop.set(true);
+            tokio::time::sleep(random.duration(STANDSTILL_MAX)).await;
+            cut_all(cluster, random).await;
+            line.mend();
+        }
+    }
 }
 
 /// Does harm now and then until `stop` says so.
@@ -46,13 +182,13 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
         tokio::time::sleep(random.duration(Duration::from_millis(120))).await;
         match random.below(100) {
             0..25 => drop(cluster.store.faults().release_oldest()),
-            25..35 => cluster.crash_loader(random.index(PROCESSES)),
-            35..45 => cluster.crash_server(random.index(PROCESSES)),
-            45..52 => {
+            25..35 if storm.crashes => cluster.crash_loader(random.index(PROCESSES)),
+            35..45 if storm.crashes => cluster.crash_server(random.index(PROCESSES)),
+            45..52 if storm.cuts => {
                 let keep = random.below(7);
-                cut(&cluster, u32::try_from(random.below(u64::from(PARTITIONS))).unwrap_or(0), keep).await;
+                cut(&cluster, any_partition(&mut random), keep).await;
             }
-            52..54 => {
+            52..54 if storm.cuts => {
                 topics += 1;
                 cluster.feed.faults().new_topic(&format!("topic-{topics}"));
             }
@@ -75,15 +211,24 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
             72..78 => {
                 let reads = 4 + u32::try_from(random.below(12)).unwrap_or(0);
                 cluster.feed.faults().fail_reads(reads);
-                if random.chance(500) {
+                if storm.cuts && random.chance(500) {
                     tokio::time::sleep(random.duration(Duration::from_millis(600))).await;
-                    for partition in 0..PARTITIONS {
-                        cut(&cluster, partition, 0).await;
-                    }
+                    cut_all(&cluster, &mut random).await;
                 }
             }
             _ => {}
         }
+    }
+}
+
+fn any_partition(random: &mut SplitMix64) -> u32 {
+    u32::try_from(random.below(u64::from(PARTITIONS))).unwrap_or(0)
+}
+
+/// Cuts every partition short, but for up to two records.
+async fn cut_all(cluster: &Cluster, random: &mut SplitMix64) {
+    for partition in 0..PARTITIONS {
+        cut(cluster, partition, random.below(3)).await;
     }
 }
 

@@ -9,13 +9,17 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use crate::checks;
-use crate::client::{self, Client};
-use crate::cluster::{Cluster, PROCESSES};
+use crate::client::Client;
+use crate::cluster::{Cluster, PROCESSES, Plan};
+use crate::command;
 use crate::faults::{self, Storm};
 use crate::journal::Journal;
+use crate::line::Lie;
 
 /// Callers at a time.
 const CLIENTS: usize = 4;
+/// Of those who only ask.
+const READERS: usize = 1;
 /// How long faults last, by the simulated clock.
 const STORM: Duration = Duration::from_millis(2_500);
 /// How long everything may take to become equal once faults are over, by the simulated clock.
@@ -75,41 +79,53 @@ impl Tally {
 
 /// Runs one seed on this thread.
 pub fn simulate(seed: u64, mode: Mode) -> Result<Tally, Violation> {
+    simulate_with(seed, mode, None)
+}
+
+/// As [`simulate`], but loaders are lied to as no store may lie to them: some property must be seen to suffer.
+pub fn simulate_with(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, Violation> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime with only a clock is built");
-    let told = LocalSet::new().block_on(&runtime, story(seed, mode));
+    let told = LocalSet::new().block_on(&runtime, story(seed, mode, lie));
     // Processes that still run hold nothing that outlives the runtime.
     drop(runtime);
     told.map_err(|text| Violation { seed, mode, text })
 }
 
-async fn story(seed: u64, mode: Mode) -> Result<Tally, String> {
+async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String> {
     let mut random = SplitMix64::new(seed);
-    let cluster = Cluster::start(mode == Mode::Scan);
+    let cluster = Cluster::start(Plan { repair_scan: mode == Mode::Scan, seed: random.next_u64(), lie });
     let journal = Rc::new(Journal::default());
-    client::set_up(&cluster).await.map_err(|status| format!("set up: {status:?}"))?;
+    command::set_up(&cluster).await.map_err(|status| format!("set up: {status:?}"))?;
     if !cluster.all_ready(CALM_MAX).await {
         return Err("set up: the servers never became ready".to_owned());
     }
-    let storm = Storm { lossy: mode == Mode::Scan, restore: random.chance(400) };
+    let storm = Storm::draw(&mut random, mode == Mode::Scan);
     faults::begin(&cluster, &mut random, storm);
     let stop = Rc::new(Cell::new(false));
-    let mut callers = Vec::new();
-    for number in 0..CLIENTS {
+    let mut tasks = Vec::new();
+    for number in 0..CLIENTS + READERS {
         let random = SplitMix64::new(random.next_u64());
-        let client = Client { name: format!("c{number}"), random, cluster: Rc::clone(&cluster), journal: Rc::clone(&journal) };
-        callers.push(tokio::task::spawn_local(client.run(Rc::clone(&stop))));
+        let (cluster, journal, stop) = (Rc::clone(&cluster), Rc::clone(&journal), Rc::clone(&stop));
+        let client = Client { name: format!("c{number}"), random, cluster, journal, stop };
+        let reads = number >= CLIENTS;
+        tasks.push(if reads { tokio::task::spawn_local(client.read()) } else { tokio::task::spawn_local(client.run()) });
     }
     let rage = faults::rage(Rc::clone(&cluster), SplitMix64::new(random.next_u64()), storm, Rc::clone(&stop));
-    callers.push(tokio::task::spawn_local(rage));
-    callers.push(tokio::task::spawn_local(watch_readiness(Rc::clone(&cluster), Rc::clone(&journal), Rc::clone(&stop))));
+    tasks.push(tokio::task::spawn_local(rage));
+    let hold_up = faults::hold_up(Rc::clone(&cluster), SplitMix64::new(random.next_u64()), storm, Rc::clone(&stop));
+    tasks.push(tokio::task::spawn_local(hold_up));
+    tasks.push(tokio::task::spawn_local(watch_readiness(Rc::clone(&cluster), Rc::clone(&journal), Rc::clone(&stop))));
     let deadline = Instant::now() + STORM;
     while Instant::now() < deadline && journal.violation().is_none() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    if journal.violation().is_none() {
+        faults::finale(&cluster, &mut random, storm, &stop).await;
+    }
     stop.set(true);
-    for caller in callers {
-        caller.await.map_err(|error| format!("a caller failed: {error}"))?;
+    for task in tasks {
+        task.await.map_err(|error| format!("a task failed: {error}"))?;
     }
     faults::end(&cluster);
     calm(&cluster, &journal).await?;

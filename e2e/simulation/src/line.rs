@@ -1,0 +1,243 @@
+//! What lies between one process and the store and the feed: it can be cut for a while, and it can be slow.
+//!
+//! *Cut*: every call of a port waits, before it reaches the other side and before its answer is heard, until the line is whole
+//! again. That is what everybody else sees of a process that is stopped, swapped out or cut off: whatever it had begun goes on
+//! later from where it was, in a world that has moved. *Slow*: appends, scans and reads of the feed take up to so
+//! long more, each by itself.
+//!
+//! It also notes what the feed held when the process last asked where the feed ends, which is what being ready is a promise of.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tessera_core::ids::RequestId;
+use tessera_core::stream::{Seq, StreamId, StreamKind};
+use tessera_ports::change_feed::{Change, ChangeFeed, ChangePublisher, FeedBatch, FeedError, Heartbeat, Position, Topic};
+use tessera_ports::event_store::{
+    Append, AppendError, Appended, EventCell, EventStore, Head, ReadError, ScanPage, ScanRange, StoreIdentity, StreamRead,
+};
+use tessera_ports::hint_store::{Hint, HintStore};
+use tessera_ports::memory::{MemoryFeed, MemoryStore, SplitMix64};
+use tokio::sync::Notify;
+
+/// How much longer than the store and the feed themselves a line takes, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Slowness {
+    /// For a read of the feed, on the way there, and as much on the way back.
+    pub feed: Duration,
+    /// For a page of a scan, on the way back.
+    pub scans: Duration,
+    /// For an append, on the way there, and as much on the way back.
+    pub appends: Duration,
+}
+
+/// What no store may do, to see that the checks would notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// One read in so many of a stream's head and state says what they were some time ago.
+    StaleReads(u64),
+}
+
+/// The line of one process, as every port that it needs.
+#[derive(Debug)]
+pub struct Line {
+    store: MemoryStore,
+    feed: MemoryFeed,
+    cut: AtomicBool,
+    mended: Notify,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    random: SplitMix64,
+    slowness: Slowness,
+    at_ends: Vec<Vec<Change>>,
+    lie: Option<Lie>,
+    before: BTreeMap<StreamId, (Head, Bytes)>,
+}
+
+impl Line {
+    /// A whole line to that store and that feed; all that it draws comes from `random`.
+    pub fn new(store: MemoryStore, feed: MemoryFeed, random: SplitMix64, slowness: Slowness, lie: Option<Lie>) -> Arc<Self> {
+        let inner = Inner { random, slowness, at_ends: Vec::new(), lie, before: BTreeMap::new() };
+        Arc::new(Self { store, feed, cut: AtomicBool::new(false), mended: Notify::new(), inner: Mutex::new(inner) })
+    }
+
+    /// Cuts it.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Mends it; what waited goes on.
+    pub fn mend(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+        self.mended.notify_waiters();
+    }
+
+    /// From now on it is as slow as that; returns how slow it was.
+    pub fn slow(&self, slowness: Slowness) -> Slowness {
+        std::mem::replace(&mut self.inner().slowness, slowness)
+    }
+
+    /// Every change that was in the feed when the process noted the ends that it had to reach to be ready. Where it began
+    /// more than once, so that which of them counted cannot be told from here: when it first noted any.
+    pub fn published_at_ends(&self) -> Vec<Change> {
+        let at_ends = &self.inner().at_ends;
+        // Noted once before the scan and once after it.
+        let counts = if at_ends.len() == 2 { at_ends.last() } else { at_ends.first() };
+        counts.cloned().unwrap_or_default()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn whole(&self) {
+        while self.cut.load(Ordering::SeqCst) {
+            let mut mended = std::pin::pin!(self.mended.notified());
+            mended.as_mut().enable();
+            if self.cut.load(Ordering::SeqCst) {
+                mended.await;
+            }
+        }
+    }
+
+    async fn through<T>(&self, call: impl Future<Output = T> + Send) -> T {
+        self.whole().await;
+        let answer = call.await;
+        self.whole().await;
+        answer
+    }
+
+    async fn linger(&self, longest: impl FnOnce(&Slowness) -> Duration) {
+        let delay = {
+            let mut inner = self.inner();
+            let longest = longest(&inner.slowness);
+            if longest.is_zero() { Duration::ZERO } else { inner.random.duration(longest) }
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Head and state as they were at an earlier read, now and then, if this line lies.
+    fn perhaps_stale(&self, stream: &StreamId, read: StreamRead) -> StreamRead {
+        let mut inner = self.inner();
+        let Some(Lie::StaleReads(one_in)) = inner.lie else { return read };
+        let stale = inner.random.below(one_in) == 0;
+        match (&read.state, inner.before.get(stream)) {
+            (_, Some((head, state))) if stale => StreamRead { head: *head, state: Some(state.clone()), ..read },
+            (Some(state), _) => {
+                // Kept for a while, so that it grows stale.
+                if inner.random.below(one_in) == 0 || !inner.before.contains_key(stream) {
+                    inner.before.insert(stream.clone(), (read.head, state.clone()));
+                }
+                read
+            }
+            _ => read,
+        }
+    }
+}
+
+#[async_trait]
+impl EventStore for Line {
+    async fn identity(&self) -> Result<StoreIdentity, ReadError> {
+        self.through(self.store.identity()).await
+    }
+
+    async fn read(&self, stream: &StreamId, requests: &[RequestId], known: Option<Seq>) -> Result<StreamRead, ReadError> {
+        let read = self.through(self.store.read(stream, requests, known)).await?;
+        Ok(self.perhaps_stale(stream, read))
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.linger(|slowness| slowness.appends).await;
+        let appended = self.through(self.store.append(append)).await;
+        self.linger(|slowness| slowness.appends).await;
+        appended
+    }
+
+    async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
+        self.through(self.store.events(stream, after, limit)).await
+    }
+
+    async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError> {
+        self.through(self.store.scan_ranges(kind)).await
+    }
+
+    async fn scan(&self, range: &ScanRange, limit: usize) -> Result<ScanPage, ReadError> {
+        let page = self.through(self.store.scan(range, limit)).await;
+        self.linger(|slowness| slowness.scans).await;
+        page
+    }
+
+    async fn count(&self, kind: StreamKind) -> Result<u64, ReadError> {
+        self.through(self.store.count(kind)).await
+    }
+
+    fn feeds_itself(&self) -> bool {
+        self.store.feeds_itself()
+    }
+}
+
+#[async_trait]
+impl HintStore for Line {
+    async fn put(&self, hint: &Hint) -> Result<(), ReadError> {
+        self.through(self.store.put(hint)).await
+    }
+
+    async fn erase(&self, hint: &Hint) -> Result<(), ReadError> {
+        self.through(self.store.erase(hint)).await
+    }
+
+    async fn list(&self, limit: usize) -> Result<Vec<Hint>, ReadError> {
+        self.through(self.store.list(limit)).await
+    }
+}
+
+#[async_trait]
+impl ChangeFeed for Line {
+    async fn topic(&self) -> Result<Topic, FeedError> {
+        self.through(self.feed.topic()).await
+    }
+
+    async fn ends(&self) -> Result<Vec<Position>, FeedError> {
+        self.whole().await;
+        // The ends are those of the moment in which this call begins.
+        let published = crate::cluster::published(&self.feed);
+        let ends = self.feed.ends().await?;
+        self.inner().at_ends.push(published);
+        self.whole().await;
+        Ok(ends)
+    }
+
+    async fn read(
+        &self,
+        topic: &str,
+        partition: u32,
+        from: Position,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<FeedBatch, FeedError> {
+        self.linger(|slowness| slowness.feed).await;
+        let batch = self.through(self.feed.read(topic, partition, from, limit, wait)).await;
+        self.linger(|slowness| slowness.feed).await;
+        batch
+    }
+}
+
+#[async_trait]
+impl ChangePublisher for Line {
+    async fn publish(&self, changes: &[Change]) -> Result<(), FeedError> {
+        self.through(self.feed.publish(changes)).await
+    }
+
+    async fn beat(&self, heartbeat: &Heartbeat) -> Result<(), FeedError> {
+        self.through(self.feed.beat(heartbeat)).await
+    }
+}
