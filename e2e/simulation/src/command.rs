@@ -121,6 +121,7 @@ impl Command {
     }
 
     /// Another command of the same stream, for the same request id.
+    #[must_use]
     pub fn other(&self) -> Self {
         match self.stream() {
             StreamId::Catalog => match self {

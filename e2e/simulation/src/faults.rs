@@ -17,6 +17,7 @@ use crate::line::Slowness;
 
 /// Which faults there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "kinds of fault, each there or not, in any combination")]
 pub struct Storm {
     /// The feed loses changes. Only where the repair scan runs: nothing else finds a lost last change.
     pub lossy: bool,
@@ -204,6 +205,11 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
             62..72 if !restored => {
                 if let Some(backup) = backup.take() {
                     restored = true;
+                    // Somebody is in the middle of loading the store that is about to be replaced.
+                    if random.chance(600) {
+                        cluster.crash_server(random.index(PROCESSES));
+                        tokio::time::sleep(random.duration(Duration::from_millis(200))).await;
+                    }
                     cluster.restore(&backup, "simulated-2");
                 }
             }

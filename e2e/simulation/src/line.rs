@@ -129,9 +129,9 @@ impl Line {
     fn perhaps_stale(&self, stream: &StreamId, read: StreamRead) -> StreamRead {
         let mut inner = self.inner();
         let Some(Lie::StaleReads(one_in)) = inner.lie else { return read };
-        let stale = inner.random.below(one_in) == 0;
+        let lies = inner.random.below(one_in) == 0;
         match (&read.state, inner.before.get(stream)) {
-            (_, Some((head, state))) if stale => StreamRead { head: *head, state: Some(state.clone()), ..read },
+            (_, Some((head, was))) if lies => StreamRead { head: *head, state: Some(was.clone()), ..read },
             (Some(state), _) => {
                 // Kept for a while, so that it grows stale.
                 if inner.random.below(one_in) == 0 || !inner.before.contains_key(stream) {

@@ -16,10 +16,8 @@ use crate::faults::{self, Storm};
 use crate::journal::Journal;
 use crate::line::Lie;
 
-/// Callers at a time.
+/// Callers at a time, beside one who only asks.
 const CLIENTS: usize = 4;
-/// Of those who only ask.
-const READERS: usize = 1;
 /// How long faults last, by the simulated clock.
 const STORM: Duration = Duration::from_millis(2_500);
 /// How long everything may take to become equal once faults are over, by the simulated clock.
@@ -104,13 +102,17 @@ async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String>
     faults::begin(&cluster, &mut random, storm);
     let stop = Rc::new(Cell::new(false));
     let mut tasks = Vec::new();
-    for number in 0..CLIENTS + READERS {
-        let random = SplitMix64::new(random.next_u64());
-        let (cluster, journal, stop) = (Rc::clone(&cluster), Rc::clone(&journal), Rc::clone(&stop));
-        let client = Client { name: format!("c{number}"), random, cluster, journal, stop };
-        let reads = number >= CLIENTS;
-        tasks.push(if reads { tokio::task::spawn_local(client.read()) } else { tokio::task::spawn_local(client.run()) });
+    let caller = |number: usize, random: &mut SplitMix64| Client {
+        name: format!("c{number}"),
+        random: SplitMix64::new(random.next_u64()),
+        cluster: Rc::clone(&cluster),
+        journal: Rc::clone(&journal),
+        stop: Rc::clone(&stop),
+    };
+    for number in 0..CLIENTS {
+        tasks.push(tokio::task::spawn_local(caller(number, &mut random).run()));
     }
+    tasks.push(tokio::task::spawn_local(caller(CLIENTS, &mut random).read()));
     let rage = faults::rage(Rc::clone(&cluster), SplitMix64::new(random.next_u64()), storm, Rc::clone(&stop));
     tasks.push(tokio::task::spawn_local(rage));
     let hold_up = faults::hold_up(Rc::clone(&cluster), SplitMix64::new(random.next_u64()), storm, Rc::clone(&stop));

@@ -1,4 +1,5 @@
-//! docs/GUARDS.md against the guards of the code: every guard is described, consulted and taken away by a test.
+//! docs/GUARDS.md against the guards of the code: every guard is described, consulted and taken away by a test; the simulation
+//! misses it or says that it does not, and the document says which.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +7,29 @@ use super::findings::{Finding, SourceFile, wanted};
 
 const HOOKS: &str = "ports/src/hooks.rs";
 const GUARDS: &str = "docs/GUARDS.md";
+const SIMULATION: &str = "e2e/simulation/tests/simulation_guards.rs";
+/// What the document says of a guard that the simulation does not see missing.
+const DIRECTED: &str = "directed test only";
 
 /// Compares the list in the code with the one in the document, and both with who uses them.
 pub(crate) fn check(files: &[SourceFile]) -> Vec<Finding> {
-    let (hooks, document) = match (wanted(files, HOOKS), wanted(files, GUARDS)) {
-        (Ok(hooks), Ok(document)) => (hooks, document),
-        (hooks, document) => return [hooks.err(), document.err()].into_iter().flatten().collect(),
+    let (hooks, document, simulation) = match (wanted(files, HOOKS), wanted(files, GUARDS), wanted(files, SIMULATION)) {
+        (Ok(hooks), Ok(document), Ok(simulation)) => (hooks, document, simulation),
+        (hooks, document, simulation) => {
+            return [hooks.err(), document.err(), simulation.err()].into_iter().flatten().collect();
+        }
     };
     let guards = variants(&hooks.text);
     let rows = rows(&document.text);
     let mut findings = Vec::new();
     for guard in &guards {
-        match rows.get(guard) {
+        let listed = listed(&simulation.text, guard);
+        match listed.as_slice() {
+            [how] => findings.extend(said_otherwise(document, guard, how, rows.get(guard))),
+            [] => findings.push(simulation.finding(format!("`{guard}` is in neither list"))),
+            _ => findings.push(simulation.finding(format!("`{guard}` is listed more than once"))),
+        }
+        match rows.get(guard).map(|row| &row.tests) {
             None => findings.push(document.finding(format!("guard `{guard}` has no row"))),
             Some(tests) if tests.is_empty() => findings.push(document.finding(format!("the row of `{guard}` names no test"))),
             Some(tests) => findings.extend(unknown_tests(document, guard, tests, files)),
@@ -39,16 +51,43 @@ fn variants(text: &str) -> Vec<String> {
     names.filter(|name| !name.is_empty() && name.chars().all(char::is_alphanumeric)).map(str::to_owned).collect()
 }
 
-/// Guard → tests named in the last column, of every row that begins with a name in backticks.
-fn rows(text: &str) -> BTreeMap<String, Vec<String>> {
+/// What the document says of a guard.
+struct Row {
+    /// How the simulation sees it missing: the last column but one.
+    simulation: String,
+    /// The tests named in the last column.
+    tests: Vec<String>,
+}
+
+/// How the lists of the simulation have a guard: in which mode, or as none of theirs. Once, if all is well.
+fn listed(simulation: &str, guard: &str) -> Vec<&'static str> {
+    let name = format!("Guard::{guard}");
+    let rests = simulation.split(&name).skip(1).filter(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()));
+    rests
+        .map(|rest| match rest {
+            _ if rest.starts_with(", Mode::Scan") => "scan",
+            _ if rest.starts_with(", Mode::NoScan") => "no scan",
+            _ => DIRECTED,
+        })
+        .collect()
+}
+
+fn said_otherwise(document: &SourceFile, guard: &str, how: &str, row: Option<&Row>) -> Option<Finding> {
+    let row = row.filter(|row| row.simulation != how)?;
+    let said = &row.simulation;
+    Some(document.finding(format!("the row of `{guard}` says `{said}` of the simulation, whose list says `{how}`")))
+}
+
+/// Every row that begins with a name in backticks, by that name.
+fn rows(text: &str) -> BTreeMap<String, Row> {
     let mut rows = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim().trim_matches('|').split('|').collect();
         let backticks = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-        if let (Some(first), Some(last)) = (cells.first(), cells.last())
+        if let ([first, ..], [.., simulation, last]) = (cells.as_slice(), cells.as_slice())
             && let Some(name) = backticks(first).into_iter().next()
         {
-            rows.insert(name, backticks(last));
+            rows.insert(name, Row { simulation: simulation.trim().to_owned(), tests: backticks(last) });
         }
     }
     rows
@@ -80,10 +119,16 @@ mod tests {
     use super::super::findings::assert_found;
     use super::*;
 
+    const LISTS: &str =
+        "const SEEN: &[_] = &[(Guard::SeqGate, Mode::NoScan, 1)];\nconst DIRECTED_ONLY: &[_] = &[Guard::Parking];\n";
+    const DOCUMENT: &str = "| guard | without | simulation | test |\n|---|---|---|---|\n\
+        | `SeqGate` | x | no scan | `answers_go_back` |\n| `Parking` | y | directed test only | `rows_wait` |\n";
+
     fn files(document: &str, code: &str) -> Vec<SourceFile> {
         vec![
             SourceFile::for_test(HOOKS, "/// The guards.\npub enum Guard {\n    SeqGate,\n    Parking,\n}\n"),
             SourceFile::for_test(GUARDS, document),
+            SourceFile::for_test(SIMULATION, LISTS),
             SourceFile::for_test("server/src/apply.rs", code),
         ]
     }
@@ -91,28 +136,38 @@ mod tests {
     const CODE: &str = "if holds(Guard::SeqGate) {}\nif holds(Guard::Parking) {}\nfn answers_go_back() {}\nfn rows_wait() {}\n";
 
     #[test]
-    fn both_lists_agree() {
-        let document =
-            "| guard | without | test |\n|---|---|---|\n| `SeqGate` | x | `answers_go_back` |\n| `Parking` | y | `rows_wait` |\n";
-        assert_found(&check(&files(document, CODE)), &[]);
+    fn all_lists_agree() {
+        assert_found(&check(&files(DOCUMENT, CODE)), &[]);
     }
 
     #[test]
     fn a_guard_without_a_row_a_row_without_a_guard() {
-        let document = "| `SeqGate` | x | `answers_go_back` |\n| `Luck` | y | `rows_wait` |\n";
-        assert_found(&check(&files(document, CODE)), &["`Parking` has no row", "`Luck` is no guard"]);
+        let document = DOCUMENT.replace("`Parking`", "`Luck`");
+        assert_found(&check(&files(&document, CODE)), &["`Parking` has no row", "`Luck` is no guard"]);
     }
 
     #[test]
     fn a_row_without_a_test_and_with_one_that_does_not_exist() {
-        let document = "| `SeqGate` | x | |\n| `Parking` | y | `never_written` |\n";
-        assert_found(&check(&files(document, CODE)), &["`SeqGate` names no test", "no test has that name"]);
+        let document = DOCUMENT.replace("`answers_go_back`", "").replace("`rows_wait`", "`never_written`");
+        assert_found(&check(&files(&document, CODE)), &["`SeqGate` names no test", "no test has that name"]);
     }
 
     #[test]
     fn a_guard_that_nobody_consults() {
-        let document = "| `SeqGate` | x | `answers_go_back` |\n| `Parking` | y | `rows_wait` |\n";
         let code = CODE.replace("holds(Guard::Parking)", "true");
-        assert_found(&check(&files(document, &code)), &["no shipped code asks `holds(Guard::Parking)`"]);
+        assert_found(&check(&files(DOCUMENT, &code)), &["no shipped code asks `holds(Guard::Parking)`"]);
+    }
+
+    #[test]
+    fn a_guard_that_the_simulation_does_not_list_or_lists_otherwise_than_the_document_says() {
+        let mut files = files(&DOCUMENT.replace("directed test only", "scan"), CODE);
+        assert_found(
+            &check(&files),
+            &["the row of `Parking` says `scan` of the simulation, whose list says `directed test only`"],
+        );
+        files[2] = SourceFile::for_test(SIMULATION, "const SEEN: &[_] = &[(Guard::SeqGate, Mode::NoScan, 1)];\n");
+        assert_found(&check(&files), &["`Parking` is in neither list"]);
+        files[2] = SourceFile::for_test(SIMULATION, &format!("{LISTS}{LISTS}"));
+        assert_found(&check(&files), &["`SeqGate` is listed more than once", "`Parking` is listed more than once"]);
     }
 }
