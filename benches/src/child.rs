@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 /// How long a process may take to become ready or to end.
-const PATIENCE: Duration = Duration::from_mins(30);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Between two looks at a page.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
@@ -136,10 +136,10 @@ fn read_line(child: &mut Child) -> anyhow::Result<String> {
     Ok(String::from_utf8(text)?.trim_end().to_owned())
 }
 
-/// A page over HTTP/1.0, head and all.
+/// A page over HTTP/1.1, head and all.
 pub fn page(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)

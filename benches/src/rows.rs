@@ -1,3 +1,6 @@
 //! What is measured, by kind.
 
+pub mod counts;
+pub mod residence;
 pub mod wire;
+pub mod writes;

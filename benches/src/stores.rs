@@ -5,11 +5,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
+use tessera_ports::IdSource;
 use tessera_proto::v1;
 use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
 use tessera_proto::v1::import_tenants_request::Item;
 use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
+use tessera_server::process::Opened;
 use tonic::transport::Channel;
 
 use crate::child::{self, Running};
@@ -63,6 +66,8 @@ impl Workshop {
         dev.ready()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let imported = runtime.block_on(fill(&dev, tenants))?;
+        // With its connections.
+        drop(runtime);
         dev.stop()?;
         Ok(imported)
     }
@@ -117,4 +122,11 @@ async fn fill(dev: &Running, tenants: u64) -> anyhow::Result<Imported> {
     }
     anyhow::ensure!(u64::try_from(through) == Ok(tenants), "{through} of {tenants} rows were imported");
     Ok(Imported { tenants, elapsed: began.elapsed(), cpu: dev.cpu()?.saturating_sub(before) })
+}
+
+/// Opens the backends of a server's settings, as `tessera-server` does.
+pub fn open(config: &tessera_backends::Config, ids: &dyn IdSource) -> anyhow::Result<Opened> {
+    let backends = tessera_backends::open(config, ids)?;
+    let fatal = backends.fatal.wait().map(|reason| reason.to_string()).boxed();
+    Ok(Opened { store: backends.store, feed: backends.feed, fatal })
 }

@@ -6,21 +6,20 @@
 mod cores;
 mod incoming;
 
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::lifecycle::Shutdown;
-use cores::Cores;
-use incoming::{Connection, accepted};
+use cores::{Cores, Load};
+use incoming::{Accepted, Connection, Farewell, accepted};
 
 /// How a gRPC listener behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,10 +86,6 @@ pub enum Error {
 }
 
 impl ListenerConfig {
-    fn first_bytes_timeout(&self) -> Duration {
-        Duration::from_secs(self.first_bytes_timeout_s)
-    }
-
     /// Checks every field against its bounds.
     pub fn validate(&self) -> Result<(), Error> {
         let connections = u64::try_from(self.connections_max).unwrap_or(u64::MAX);
@@ -131,9 +126,8 @@ pub async fn bind_anywhere(address: SocketAddr) -> Result<TcpListener, Error> {
 /// Serves `routes` on the runtime of the caller until `shutdown`: on soft, connections are told to go and unary calls finish
 /// (services end their own streams); on hard, everything is dropped.
 pub async fn serve(listener: TcpListener, routes: Routes, config: &ListenerConfig, shutdown: Shutdown) -> anyhow::Result<()> {
-    let first_bytes = config.first_bytes_timeout();
-    let connections = accepted(listener, config.connections_max).map(move |one| Connection::begin(one, first_bytes, None));
-    serve_connections(connections, routes, config, shutdown).await
+    let sockets = accepted(listener, config.connections_max).map(|socket| (socket, None));
+    serve_sockets(sockets, routes, config, shutdown).await
 }
 
 /// As [`serve`], but on `threads` threads with a runtime of their own each: a connection is served by the thread that has the
@@ -164,13 +158,17 @@ pub async fn serve_on_threads(
     cores.all_ended().await
 }
 
-/// Serves connections that belong to this runtime.
-async fn serve_connections(
-    connections: impl Stream<Item = io::Result<Connection>>,
+/// Serves sockets on this runtime.
+async fn serve_sockets(
+    sockets: impl Stream<Item = (Accepted, Option<Load>)>,
     routes: Routes,
     config: &ListenerConfig,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
+    let (first_bytes, farewell) = (Duration::from_secs(config.first_bytes_timeout_s), Farewell::default());
+    let toward = farewell.clone();
+    let connections = sockets.map(move |(socket, load)| Connection::begin(socket, first_bytes, toward.clone(), load));
+    let drained = drained(config, &shutdown).inspect(move |()| farewell.say());
     let serving = Server::builder()
         .initial_connection_window_size(config.connection_window_bytes)
         .initial_stream_window_size(config.stream_window_bytes)
@@ -178,7 +176,7 @@ async fn serve_connections(
         .http2_keepalive_interval(Some(Duration::from_secs(config.keepalive_interval_s)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, drained(config, &shutdown));
+        .serve_with_incoming_shutdown(connections, drained);
     tokio::select! {
         served = serving => Ok(served?),
         () = shutdown.hard.cancelled() => Ok(()),

@@ -1,30 +1,60 @@
 //! `tessera-bench`, started by `cargo xtask bench`: measures, prints one table and writes the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Parser;
-use tessera_benches::report;
-use tessera_benches::rows::wire;
+use tessera_benches::report::{self, Row};
+use tessera_benches::rows::{counts, residence, wire, writes};
 use tessera_benches::stores::Workshop;
 
 /// What to measure.
 #[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench")]
 struct Arguments {
-    /// How many tenants there are
-    #[arg(long, default_values_t = [1_000_000])]
-    tenants: Vec<u64>,
+    /// Only what is counted and has a baseline; fails when a count exceeds it
+    #[arg(long)]
+    short: bool,
+    /// Also ten million tenants
+    #[arg(long, conflicts_with = "short")]
+    full: bool,
     /// Where stores, logs and the report are put
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
 }
 
-fn main() -> anyhow::Result<()> {
+/// Tenants of an ordinary run.
+const TENANTS: u64 = 1_000_000;
+/// Tenants of `--full`, besides.
+const MANY_TENANTS: u64 = 10_000_000;
+
+fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let workshop = Workshop::new(arguments.folder)?;
-    let mut rows = Vec::new();
-    for tenants in arguments.tenants {
+    let mut rows = counts::allocations(&workshop)?;
+    rows.extend(counts::instructions(&workshop)?);
+    if arguments.short {
+        println!("{}", report::table(&rows));
+        return held_against_the_baseline(&rows);
+    }
+    rows.extend(writes::measure(&workshop)?);
+    let many = arguments.full.then_some(MANY_TENANTS);
+    for tenants in std::iter::once(TENANTS).chain(many) {
+        rows.extend(residence::measure(&workshop, tenants)?);
         rows.extend(wire::measure(&workshop, tenants)?);
     }
     println!("{}", report::table(&rows));
-    report::write(&rows, &workshop.path("report.json"))
+    report::write(&rows, &workshop.path("report.json"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn held_against_the_baseline(rows: &[Row]) -> anyhow::Result<ExitCode> {
+    let exceeded = counts::exceeded(rows, &Path::new(env!("CARGO_MANIFEST_DIR")).join("baseline.json"))?;
+    for line in &exceeded {
+        eprintln!("bench: {line}");
+    }
+    if !exceeded.is_empty() {
+        eprintln!("bench: a higher baseline is a change of benches/baseline.json and a line in CHANGELOG.md that says why");
+    }
+    Ok(if exceeded.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

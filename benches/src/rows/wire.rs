@@ -1,6 +1,5 @@
 //! CPU time of the real server process per check, beside a bare echo of the same answers on the same listener.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -124,9 +123,4 @@ fn micros(cpu: Duration, messages: u64, questions: usize) -> f64 {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The command that runs a server like any other, for rows that count.
-pub fn plain(name: &str) -> anyhow::Result<Command> {
-    Ok(Command::new(child::beside(name)?))
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::service::Routes;
 
 use super::ListenerConfig;
-use super::incoming::{Accepted, Connection};
+use super::incoming::Accepted;
 use crate::lifecycle::Shutdown;
 
 /// All threads.
@@ -104,13 +104,11 @@ impl Cores {
 }
 
 async fn serve(
-    mut accepted: mpsc::UnboundedReceiver<(Accepted, Load)>,
+    mut sockets: mpsc::UnboundedReceiver<(Accepted, Load)>,
     routes: Routes,
     config: ListenerConfig,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let first_bytes = config.first_bytes_timeout();
-    let accepted = futures::stream::poll_fn(move |context| accepted.poll_recv(context));
-    let connections = accepted.map(move |(socket, load)| Connection::begin(socket, first_bytes, Some(load)));
-    super::serve_connections(connections, routes, &config, shutdown).await
+    let sockets = futures::stream::poll_fn(move |context| sockets.poll_recv(context));
+    super::serve_sockets(sockets.map(|(socket, load)| (socket, Some(load))), routes, &config, shutdown).await
 }

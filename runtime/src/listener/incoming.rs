@@ -1,9 +1,10 @@
 //! Accepting connections: no more than allowed at a time, and none that stays silent from its beginning. A socket is accepted by
-//! one runtime and served, perhaps, by another.
+//! one runtime and served, perhaps, by another. At the end, who does not answer when told to go is gone already.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,19 @@ use super::cores::Load;
 
 /// Pause after a failed accept: the usual cause, no free file descriptors, does not go away by asking at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A peer answers the PING that comes with being told to go. From whom nothing was heard for so long after it, nothing will be:
+/// a host that vanished, a process that stands still.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// Whether connections have been told to go. Set before they are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Farewell(Arc<AtomicBool>);
+
+impl Farewell {
+    pub(super) fn say(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
 
 /// A socket that was accepted and belongs to no runtime yet.
 #[derive(Debug)]
@@ -59,16 +73,39 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// Runs until the first bytes have come.
     first_bytes: Option<Pin<Box<Sleep>>>,
+    farewell: Farewell,
+    /// Runs from the farewell until something is heard.
+    silence: Silence,
     _permit: OwnedSemaphorePermit,
     _load: Option<Load>,
 }
 
+/// What was heard of a peer since the farewell.
+#[derive(Debug)]
+enum Silence {
+    NotYetToldToGo,
+    Since(Pin<Box<Sleep>>),
+    Heard,
+}
+
 impl Connection {
     /// Hands the socket to the runtime that calls this, where it is served. `load` counts it meanwhile.
-    pub(super) fn begin(accepted: Accepted, first_bytes: Duration, load: Option<Load>) -> io::Result<Self> {
+    pub(super) fn begin(accepted: Accepted, first_bytes: Duration, farewell: Farewell, load: Option<Load>) -> io::Result<Self> {
         let stream = TcpStream::from_std(accepted.stream)?;
         let first_bytes = Some(Box::pin(tokio::time::sleep(first_bytes)));
-        Ok(Self { stream, first_bytes, _permit: accepted.permit, _load: load })
+        let silence = Silence::NotYetToldToGo;
+        Ok(Self { stream, first_bytes, farewell, silence, _permit: accepted.permit, _load: load })
+    }
+
+    /// Whether nothing was heard for too long since the farewell. Being told to go makes whoever serves the connection look.
+    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        if matches!(self.silence, Silence::NotYetToldToGo) && self.farewell.0.load(Ordering::Acquire) {
+            self.silence = Silence::Since(Box::pin(tokio::time::sleep(FAREWELL_MAX)));
+        }
+        match &mut self.silence {
+            Silence::Since(timer) => timer.as_mut().poll(cx).is_ready(),
+            Silence::NotYetToldToGo | Silence::Heard => false,
+        }
     }
 }
 
@@ -85,6 +122,14 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_ready() {
             self.first_bytes = None;
+            if matches!(self.silence, Silence::Since(_)) {
+                self.silence = Silence::Heard;
+            }
+        } else if self.is_gone(cx) {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "nothing was heard after the connection was told to go",
+            )));
         } else if let Some(timer) = &mut self.first_bytes
             && timer.as_mut().poll(cx).is_ready()
         {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -130,6 +130,26 @@ async fn a_silent_connection_is_closed() {
         let mut rest = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
         assert!(closed.is_ok(), "still open after 20 s");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_stands_still_does_not_hold_up_the_end() {
+    for threads in BOTH {
+        let Running { tasks, address, mut reached, go: _go, client: _client } = running(ListenerConfig::default(), threads).await;
+        // A good beginning (preface, empty SETTINGS, a PING), and then not a word.
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        stream.write_all(b"\0\0\x08\x06\0\0\0\0\0standing").await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.windows(8).any(|bytes| bytes == b"standing") {
+            stream.read_buf(&mut heard).await.unwrap();
+        }
+        let (sender, receiver) = mpsc::channel(1);
+        sender.send("SIGTERM").await.unwrap();
+        let ending = tasks.run_until_stopped(Signals::of_channel(receiver)).await;
+        assert_eq!(ending, Ending::Drained);
+        assert!(reached.try_recv().is_err());
     }
 }
 
