@@ -231,6 +231,19 @@ fn a_difference_at_the_same_seq_is_repaired_from_the_store_and_never_from_the_fe
 }
 
 #[test]
+fn a_stored_state_that_got_damaged_leaves_the_good_row_and_is_told_once() {
+    let (mut universe, usual) = Universe::usual();
+    let mut writer = writer();
+    apply_all(&mut writer, &usual);
+    let good = universe.create("acme", latest("gold"));
+    apply(&mut writer, &good);
+    let damaged = Change { state: Bytes::new(), ..good };
+    assert_eq!(apply_from(&mut writer, &damaged, Source::Scan), Applied::Bad);
+    assert_eq!(apply_from(&mut writer, &damaged, Source::Scan), Applied::Behind, "the next lap says nothing new");
+    assert_eq!(reason(&writer, "acme", "view"), Reason::GrantedByPlan);
+}
+
+#[test]
 fn other_epochs_are_told_apart() {
     let (universe, usual) = Universe::usual();
     let mut writer = writer();

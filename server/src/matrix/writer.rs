@@ -142,14 +142,17 @@ impl Writer {
         let applied = self.applied(&change.stream);
         let parked = self.parking.get(&change.stream).map(|parked| (parked.change.seq, parked.checksum));
         let parked = parked.filter(|_| hooks::holds(Guard::ParkedNewestWins));
-        let bad = self.bad.get(&change.stream).copied();
+        if self.bad.get(&change.stream) == Some(&(change.seq, checksum)) {
+            // It was refused before, and said so; every lap of the scan brings it again.
+            return false;
+        }
         let (seq, known) = applied.into_iter().chain(parked).max().unwrap_or((0, 0));
         if change.seq == seq && source != Source::Feed && checksum != known {
             error!(stream = %change.stream, seq, "the state differs from the store's at the same seq; replacing it");
             self.metrics.checksum_alarms.increment(1);
             return true;
         }
-        change.seq > seq && bad != Some((change.seq, checksum))
+        change.seq > seq
     }
 
     /// Seq and checksum of what answers.
