@@ -109,7 +109,7 @@ mod tests {
         let error = read_all(std::slice::from_ref(&file), |_| true).unwrap_err().to_string();
         let lines: Vec<&str> = error.lines().collect();
         assert_eq!(lines.len(), 3, "{error}");
-        assert!(lines[0].contains("a.yaml:3:7: `P` is not a plan id"), "{error}");
+        assert!(lines[0].contains("a.yaml:3:7: plan: `P` is not a plan id"), "{error}");
         assert!(lines[1].contains("a.yaml:5: there is a document for plan `p` already, at"), "{error}");
         assert!(lines[2].contains("a.yaml:8:1") && lines[2].contains('x'), "{error}");
     }

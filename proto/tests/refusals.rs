@@ -58,7 +58,7 @@ fn all_faults_of_a_question_are_named_at_once() {
         ..v1::CheckEntitlementRequest::default()
     };
     let wanted = ["tenant_id", "service", "feature", "limit_check.name", "limit_check.amount", "limit_check.used"];
-    assert_eq!(fields_at_fault(decision::query(&request)), wanted);
+    assert_eq!(fields_at_fault(decision::query(&(&request).into())), wanted);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn ids_that_only_look_right_are_refused() {
             service: "reporting".to_owned(),
             ..v1::CheckEntitlementRequest::default()
         };
-        assert_eq!(fields_at_fault(decision::query(&request)), ["tenant_id"], "{tenant_id:?}");
+        assert_eq!(fields_at_fault(decision::query(&(&request).into())), ["tenant_id"], "{tenant_id:?}");
         assert_eq!(fields_at_fault(tenant::tenant_id(tenant_id)), ["tenant_id"], "{tenant_id:?}");
     }
 }
@@ -227,7 +227,7 @@ fn errors_arrive_whatever_was_sent() {
             .map(|_: (TenantId, _)| ())
             .expect_err("another long id"),
         tenant_document(&v1::TenantDocument { labels, ..good_tenant() }).expect_err("long labels"),
-        decision::query(&question).expect_err("a wild question"),
+        decision::query(&(&question).into()).expect_err("a wild question"),
         Failure::from(Rejection::precondition("PLAN_ARCHIVED", "ä".repeat(10_000))),
         Failure::internal("ä".repeat(10_000)),
     ];

@@ -63,7 +63,7 @@ enum EntryState {
     Never(Seq),
 }
 
-// Key, entry and control byte are 73 bytes; at the fill of the table that is below 100 bytes per tenant.
+// Key, entry and control byte are 81 bytes; at the fill of the table that is about 100 bytes per tenant.
 const _: () = assert!(size_of::<Entry>() <= 48);
 
 impl Entry {

@@ -10,37 +10,71 @@ use super::{Fields, offer, tenant, time};
 use crate::status::Failure;
 use crate::v1;
 
-/// The question of a request, borrowed from it. Allocates only to refuse.
-pub fn query(request: &v1::CheckEntitlementRequest) -> Result<Query<'_>, Failure> {
-    let limit = match &request.limit_check {
+/// What a request asks, as it came, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked<'a> {
+    /// About whom.
+    pub tenant_id: &'a str,
+    /// Of which service.
+    pub service: &'a str,
+    /// Of which of its features; empty: the service itself.
+    pub feature: &'a str,
+    /// How much of a limit.
+    pub limit: Option<AskedLimit<'a>>,
+}
+
+/// How much of which limit is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AskedLimit<'a> {
+    /// Which.
+    pub name: &'a str,
+    /// How much.
+    pub amount: i64,
+    /// How much is used already.
+    pub used: Option<i64>,
+}
+
+impl<'a> From<&'a v1::CheckEntitlementRequest> for Asked<'a> {
+    fn from(request: &'a v1::CheckEntitlementRequest) -> Self {
+        let limit = |check: &'a v1::LimitCheck| AskedLimit { name: &check.name, amount: check.amount, used: check.used };
+        Self {
+            tenant_id: &request.tenant_id,
+            service: &request.service,
+            feature: &request.feature,
+            limit: request.limit_check.as_ref().map(limit),
+        }
+    }
+}
+
+/// The question, once it is a good one. Allocates only to refuse.
+pub fn query<'a>(asked: &Asked<'a>) -> Result<Query<'a>, Failure> {
+    let limit = match &asked.limit {
         None => None,
         Some(check) => {
             let amounts = Amount::new(check.amount).ok().zip(Amount::new(check.used.unwrap_or(0)).ok());
             match amounts {
-                Some((amount, used)) if LimitId::check(&check.name).is_ok() => {
-                    Some(LimitQuery { name: &check.name, amount, used })
-                }
-                _ => return Err(query_faults(request)),
+                Some((amount, used)) if LimitId::check(check.name).is_ok() => Some(LimitQuery { name: check.name, amount, used }),
+                _ => return Err(query_faults(asked)),
             }
         }
     };
-    let feature_is_good = request.feature.is_empty() || FeatureId::check(&request.feature).is_ok();
-    if TenantId::check(&request.tenant_id).is_err() || ServiceId::check(&request.service).is_err() || !feature_is_good {
-        return Err(query_faults(request));
+    let feature_is_good = asked.feature.is_empty() || FeatureId::check(asked.feature).is_ok();
+    if TenantId::check(asked.tenant_id).is_err() || ServiceId::check(asked.service).is_err() || !feature_is_good {
+        return Err(query_faults(asked));
     }
-    Ok(Query { service: &request.service, feature: &request.feature, limit })
+    Ok(Query { service: asked.service, feature: asked.feature, limit })
 }
 
 #[cold]
-fn query_faults(request: &v1::CheckEntitlementRequest) -> Failure {
+fn query_faults(asked: &Asked<'_>) -> Failure {
     let mut fields = Fields::new();
-    fields.check("tenant_id", TenantId::check(&request.tenant_id));
-    fields.check("service", ServiceId::check(&request.service));
-    if !request.feature.is_empty() {
-        fields.check("feature", FeatureId::check(&request.feature));
+    fields.check("tenant_id", TenantId::check(asked.tenant_id));
+    fields.check("service", ServiceId::check(asked.service));
+    if !asked.feature.is_empty() {
+        fields.check("feature", FeatureId::check(asked.feature));
     }
-    if let Some(check) = &request.limit_check {
-        fields.check("limit_check.name", LimitId::check(&check.name));
+    if let Some(check) = &asked.limit {
+        fields.check("limit_check.name", LimitId::check(check.name));
         fields.check("limit_check.amount", Amount::new(check.amount));
         fields.check("limit_check.used", Amount::new(check.used.unwrap_or(0)));
     }

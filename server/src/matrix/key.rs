@@ -7,9 +7,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 /// The longest id that lies inline, in bytes.
-const INLINE_MAX: usize = 22;
+const INLINE_MAX: usize = 30;
 
-/// A tenant id of at most 24 bytes of memory, plus the heap for ids longer than 22 bytes.
+/// A tenant id of 32 bytes of memory, plus the heap for ids longer than 30 bytes.
 #[derive(Clone)]
 pub(crate) struct TenantKey(Bytes);
 
@@ -89,13 +89,13 @@ mod tests {
 
     #[test]
     fn short_and_long_ids_keep_their_bytes() {
-        for len in [1, 21, 22, 23, 128] {
+        for len in [1, 29, 30, 31, 128] {
             let id = "x".repeat(len);
             let key = TenantKey::new(&id);
             assert_eq!(key.text(), id);
             assert_eq!(key, TenantKey::new(&id));
             assert_ne!(key, TenantKey::new(&"y".repeat(len)));
         }
-        assert_eq!(size_of::<TenantKey>(), 24);
+        assert_eq!(size_of::<TenantKey>(), 32);
     }
 }

@@ -21,7 +21,7 @@ use crate::decide::{Check, Held, Moment, Wants};
 use crate::matrix::Matrix;
 use crate::metric_definitions::{CheckCounters, CheckTally};
 use crate::wire::codec::Encoded;
-use crate::wire::encode;
+use crate::wire::{decode, encode};
 
 /// Most checks of a batch.
 const BATCH_MAX: usize = 10_000;
@@ -41,49 +41,52 @@ type Met = Vec<Result<Arc<Matrix>, Failure>>;
 
 /// The checks of a message and what they share.
 struct Frame<'a> {
-    checks: &'a [v1::CheckEntitlementRequest],
+    checks: &'a [decode::Check<'a>],
     consistency: Option<&'a v1::Consistency>,
     wants: Wants,
     counters: &'a CheckCounters,
 }
 
 impl Entitlements {
-    pub(super) async fn batch(&self, message: v1::BatchCheckEntitlementRequest, caller: Caller) -> Result<Encoded, Failure> {
+    pub(super) async fn batch(&self, message: Encoded, caller: Caller) -> Result<Encoded, Failure> {
         let counters = &self.0.shared.metrics.batch;
         counters.request();
         self.0.batched(&message, caller).await.inspect_err(|failure| counters.error(failure.reason()))
     }
 
-    /// Answers a frame at once, or says that it has to wait.
-    pub(super) fn frame_at_once(&self, request: &v1::StreamCheckEntitlementRequest) -> Option<Encoded> {
+    /// Answers a frame at once, or (`None`) says that it has to wait. What is no frame ends the stream.
+    pub(super) fn frame_at_once(&self, message: &Encoded) -> Result<Option<Encoded>, Failure> {
         let parts = &*self.0;
+        let request = decode::Frame::read(message)?;
         parts.shared.metrics.stream.request();
-        if let Err(failure) = frame_size(request) {
+        if let Err(failure) = frame_size(&request) {
             parts.shared.metrics.stream.error(failure.reason());
-            return Some(frame_error(request.id, &failure));
+            return Ok(Some(frame_error(request.id, &failure)));
         }
-        let frame = Frame::of_stream(parts, request);
+        let frame = Frame::of_stream(parts, &request);
         if frame.waits() {
-            return None;
+            return Ok(None);
         }
-        Some(parts.answer_frame(request.id, &frame, None))
+        Ok(Some(parts.answer_frame(request.id, &frame, None)))
     }
 
     /// Answers a frame that has to wait.
-    pub(super) async fn frame_later(self, request: v1::StreamCheckEntitlementRequest, caller: Caller) -> Encoded {
+    pub(super) async fn frame_later(self, message: Encoded, caller: Caller) -> Result<Encoded, Failure> {
         let parts = &*self.0;
+        let request = decode::Frame::read(&message)?;
         let frame = Frame::of_stream(parts, &request);
         let met = parts.meet(&frame, &caller).await;
-        parts.answer_frame(request.id, &frame, Some(&met))
+        Ok(parts.answer_frame(request.id, &frame, Some(&met)))
     }
 }
 
 impl Parts {
-    async fn batched(&self, message: &v1::BatchCheckEntitlementRequest, caller: Caller) -> Result<Encoded, Failure> {
-        batch_size(message)?;
+    async fn batched(&self, message: &Encoded, caller: Caller) -> Result<Encoded, Failure> {
+        let message = decode::Batch::read(message)?;
+        batch_size(&message)?;
         let wants = Wants { revision: message.with_revisions, detail: message.with_details, explanation: false };
         let counters = &self.shared.metrics.batch;
-        let consistency = message.consistency.as_ref();
+        let consistency = message.consistency.as_deref();
         if let Some(Requirement::AtLeast(at_least)) = requirement(consistency) {
             // Of whom it is each item asks by itself; but what is no revision is none for any.
             let given = &at_least.revision;
@@ -113,7 +116,7 @@ impl Parts {
             // A bad question is not waited for.
             question(check, position)?;
             let demand = frame.demand(check, position)?;
-            self.consistency.meet(&check.tenant_id, &demand, caller, until).await
+            self.consistency.meet(check.asked.tenant_id, &demand, caller, until).await
         });
         join_all(items).await
     }
@@ -139,7 +142,7 @@ impl Parts {
             };
             let decided = decided.and_then(|query| {
                 let wants = Wants { explanation: message.explain, ..frame.wants };
-                let check = Check { tenant: &message.tenant_id, query, wants };
+                let check = Check { tenant: message.asked.tenant_id, query, wants };
                 held.decide(&check, moment, &mut revision, |answer| encode::result_answer(out, tag, &mut scratch, answer))
             });
             match decided {
@@ -157,7 +160,7 @@ impl Parts {
 }
 
 impl<'a> Frame<'a> {
-    fn of_stream(parts: &'a Parts, request: &'a v1::StreamCheckEntitlementRequest) -> Self {
+    fn of_stream(parts: &'a Parts, request: &'a decode::Frame<'a>) -> Self {
         let wants = Wants { revision: request.with_revisions, detail: request.with_details, explanation: false };
         Self { checks: &request.checks, consistency: None, wants, counters: &parts.shared.metrics.stream }
     }
@@ -167,15 +170,15 @@ impl<'a> Frame<'a> {
         let demands = |consistency: Option<&v1::Consistency>| {
             requirement(consistency).is_some_and(|requirement| !matches!(requirement, Requirement::MinimizeLatency(_)))
         };
-        demands(self.consistency) || self.checks.iter().any(|check| demands(check.consistency.as_ref()))
+        demands(self.consistency) || self.checks.iter().any(|check| demands(check.consistency.as_deref()))
     }
 
     /// What an item demands: what it says itself, else what all do.
-    fn demand(&self, check: &v1::CheckEntitlementRequest, position: usize) -> Result<Demand, Failure> {
-        if requirement(check.consistency.as_ref()).is_none() {
-            return Demand::of(self.consistency, &check.tenant_id);
+    fn demand(&self, check: &decode::Check<'_>, position: usize) -> Result<Demand, Failure> {
+        if requirement(check.consistency.as_deref()).is_none() {
+            return Demand::of(self.consistency, check.asked.tenant_id);
         }
-        Demand::of(check.consistency.as_ref(), &check.tenant_id).map_err(|failure| failure.within(&path(position)))
+        Demand::of(check.consistency.as_deref(), check.asked.tenant_id).map_err(|failure| failure.within(&path(position)))
     }
 
     fn expected_bytes(&self) -> usize {
@@ -185,17 +188,17 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn batch_size(message: &v1::BatchCheckEntitlementRequest) -> Result<(), Failure> {
+fn batch_size(message: &decode::Batch<'_>) -> Result<(), Failure> {
     let detailed = message.with_revisions || message.with_details;
     let (max, with) = if detailed { (DETAILED_MAX, " with revisions or details") } else { (BATCH_MAX, "") };
     size(&message.checks, max, with)
 }
 
-fn frame_size(message: &v1::StreamCheckEntitlementRequest) -> Result<(), Failure> {
+fn frame_size(message: &decode::Frame<'_>) -> Result<(), Failure> {
     size(&message.checks, FRAME_MAX, " in a frame")
 }
 
-fn size(checks: &[v1::CheckEntitlementRequest], max: usize, with: &str) -> Result<(), Failure> {
+fn size(checks: &[decode::Check<'_>], max: usize, with: &str) -> Result<(), Failure> {
     let count = checks.len();
     if count > max {
         return Err(Failure::too_large("checks", format!("`{count}` checks; allowed are at most {max}{with}")));
@@ -219,8 +222,8 @@ fn requirement(consistency: Option<&v1::Consistency>) -> Option<&Requirement> {
     consistency.and_then(|consistency| consistency.requirement.as_ref())
 }
 
-fn question(check: &v1::CheckEntitlementRequest, position: usize) -> Result<Query<'_>, Failure> {
-    convert::query(check).map_err(|failure| failure.within(&path(position)))
+fn question<'a>(check: &decode::Check<'a>, position: usize) -> Result<Query<'a>, Failure> {
+    convert::query(&check.asked).map_err(|failure| failure.within(&path(position)))
 }
 
 fn path(position: usize) -> String {

@@ -3,32 +3,32 @@
 use tessera_ports::hooks::{self, Guard};
 use tessera_proto::convert::decision as convert;
 use tessera_proto::status::Failure;
-use tessera_proto::v1;
 
 use super::Entitlements;
 use crate::consistency::{Caller, Demand};
 use crate::decide::{Check, Held, Moment, Wants, decide};
 use crate::matrix::Matrix;
 use crate::wire::codec::Encoded;
-use crate::wire::encode;
+use crate::wire::{decode, encode};
 
 /// First size of an answer, in bytes: most fit.
 const ANSWER_BYTES: usize = 160;
 
 impl Entitlements {
-    pub(super) async fn check(&self, message: v1::CheckEntitlementRequest, caller: Caller) -> Result<Encoded, Failure> {
+    pub(super) async fn check(&self, message: Encoded, caller: Caller) -> Result<Encoded, Failure> {
         let counters = &self.0.shared.metrics.unary;
         counters.request();
         self.checked(&message, caller).await.inspect_err(|failure| counters.error(failure.reason()))
     }
 
-    async fn checked(&self, message: &v1::CheckEntitlementRequest, caller: Caller) -> Result<Encoded, Failure> {
+    async fn checked(&self, message: &Encoded, caller: Caller) -> Result<Encoded, Failure> {
         let parts = &*self.0;
-        let query = convert::query(message)?;
-        let tenant = message.tenant_id.as_str();
+        let message = decode::Check::read(message)?;
+        let query = convert::query(&message.asked)?;
+        let tenant = message.asked.tenant_id;
         let wants = Wants { revision: true, detail: true, explanation: message.explain };
         let check = Check { tenant, query, wants };
-        let demand = Demand::of(message.consistency.as_ref(), tenant)?;
+        let demand = Demand::of(message.consistency.as_deref(), tenant)?;
         if demand.is_none() {
             return self.answer(&parts.shared.matrix(), &check);
         }

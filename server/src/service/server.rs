@@ -24,7 +24,7 @@ use super::request_id::HEADER;
 use super::{ANSWER_LEN_MAX, Entitlements, REQUEST_LEN_MAX};
 use crate::consistency::Caller;
 use crate::metric_definitions::{CheckCounters, Metrics};
-use crate::wire::codec::{Encoded, EncodedCodec};
+use crate::wire::codec::{Encoded, EncodedCodec, Incoming};
 
 /// The full name of the service.
 pub(crate) const NAME: &str = "tessera.v1.EntitlementService";
@@ -91,7 +91,7 @@ fn unary<S, R>(service: Entitlements, request: http::Request<Body>, method: impl
 where
     S: UnaryService<R, Response = Encoded> + Counted + Send + 'static,
     S::Future: Send,
-    R: prost::Message + Default + 'static,
+    R: Incoming,
 {
     let request_id = service.0.request_ids.of(request.headers());
     let deadline = match service.0.admit(request.headers()) {
@@ -115,7 +115,7 @@ fn streaming<S, R>(service: Entitlements, request: http::Request<Body>, method: 
 where
     S: StreamingService<R, Response = Encoded, ResponseStream = Answers> + Counted + Send + 'static,
     S::Future: Send,
-    R: prost::Message + Default + 'static,
+    R: Incoming,
 {
     let request_id = service.0.request_ids.of(request.headers());
     let deadline = match service.0.admit_stream(request.headers()) {
@@ -183,11 +183,11 @@ impl Counted for Check {
     }
 }
 
-impl UnaryService<v1::CheckEntitlementRequest> for Check {
+impl UnaryService<Encoded> for Check {
     type Response = Encoded;
     type Future = BoxFuture<'static, Result<Response<Encoded>, Status>>;
 
-    fn call(&mut self, request: Request<v1::CheckEntitlementRequest>) -> Self::Future {
+    fn call(&mut self, request: Request<Encoded>) -> Self::Future {
         let (service, caller) = (self.0.service.clone(), self.0.caller(&request));
         async move { Ok(Response::new(service.check(request.into_inner(), caller).await?)) }.boxed()
     }
@@ -201,11 +201,11 @@ impl Counted for Batch {
     }
 }
 
-impl UnaryService<v1::BatchCheckEntitlementRequest> for Batch {
+impl UnaryService<Encoded> for Batch {
     type Response = Encoded;
     type Future = BoxFuture<'static, Result<Response<Encoded>, Status>>;
 
-    fn call(&mut self, request: Request<v1::BatchCheckEntitlementRequest>) -> Self::Future {
+    fn call(&mut self, request: Request<Encoded>) -> Self::Future {
         let (service, caller) = (self.0.service.clone(), self.0.caller(&request));
         async move { Ok(Response::new(service.batch(request.into_inner(), caller).await?)) }.boxed()
     }
@@ -241,12 +241,12 @@ impl Counted for CheckStream {
     }
 }
 
-impl StreamingService<v1::StreamCheckEntitlementRequest> for CheckStream {
+impl StreamingService<Encoded> for CheckStream {
     type Response = Encoded;
     type ResponseStream = Answers;
     type Future = BoxFuture<'static, Result<Response<Answers>, Status>>;
 
-    fn call(&mut self, request: Request<Streaming<v1::StreamCheckEntitlementRequest>>) -> Self::Future {
+    fn call(&mut self, request: Request<Streaming<Encoded>>) -> Self::Future {
         let caller = self.0.caller(&request);
         let answers = self.0.service.stream(request.into_inner(), caller);
         let answers = ending_named(answers, self.0.request_id.clone());

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use tessera_proto::status::Failure;
-use tessera_proto::v1;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
@@ -20,9 +19,9 @@ use crate::wire::codec::Encoded;
 pub(crate) struct Checks {
     service: Entitlements,
     caller: Caller,
-    input: Streaming<v1::StreamCheckEntitlementRequest>,
+    input: Streaming<Encoded>,
     /// The frame that waits for a revision; the ones behind it wait, too.
-    waiting: Option<BoxFuture<'static, Encoded>>,
+    waiting: Option<BoxFuture<'static, Result<Encoded, Failure>>>,
     draining: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
 }
@@ -34,7 +33,7 @@ impl std::fmt::Debug for Checks {
 }
 
 impl Entitlements {
-    pub(super) fn stream(&self, input: Streaming<v1::StreamCheckEntitlementRequest>, caller: Caller) -> Checks {
+    pub(super) fn stream(&self, input: Streaming<Encoded>, caller: Caller) -> Checks {
         Checks {
             service: self.clone(),
             caller,
@@ -65,15 +64,19 @@ impl Stream for Checks {
             if let Some(waiting) = &mut self.waiting {
                 let Poll::Ready(answer) = waiting.poll_unpin(context) else { return Poll::Pending };
                 self.waiting = None;
-                return Poll::Ready(Some(Ok(answer)));
+                return match answer {
+                    Ok(answer) => Poll::Ready(Some(Ok(answer))),
+                    Err(failure) => self.end(failure.into()),
+                };
             }
             if self.service.0.shutdown.is_draining() {
                 return self.end(Failure::draining().into());
             }
             match self.input.poll_next_unpin(context) {
                 Poll::Ready(Some(Ok(frame))) => match self.service.frame_at_once(&frame) {
-                    Some(answer) => return Poll::Ready(Some(Ok(answer))),
-                    None => self.waiting = Some(self.service.clone().frame_later(frame, self.caller).boxed()),
+                    Ok(Some(answer)) => return Poll::Ready(Some(Ok(answer))),
+                    Err(failure) => return self.end(failure.into()),
+                    Ok(None) => self.waiting = Some(self.service.clone().frame_later(frame, self.caller).boxed()),
                 },
                 Poll::Ready(Some(Err(status))) => return self.end(input_error(status)),
                 Poll::Ready(None) => {

@@ -1,9 +1,12 @@
-//! A codec whose requests are generated messages and whose answers are bytes that were encoded before.
+//! A codec whose answers are bytes that were encoded before, and whose requests are generated messages or, where a check must not
+//! cost an allocation, bytes that are decoded later (`decode.rs`).
 
 use std::marker::PhantomData;
 
-use bytes::{BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes};
+use prost::{DecodeError, Message as _};
 use tessera_proto::status::Failure;
+use tessera_proto::v1;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
@@ -20,13 +23,42 @@ pub(crate) struct EncodedCodec<Request>(PhantomData<fn() -> Request>);
 /// An encoded message.
 pub(crate) type Encoded = Bytes;
 
+/// What a codec can hand to a call.
+pub(crate) trait Incoming: Sized + Send + 'static {
+    /// Takes the whole message.
+    fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Failure>;
+}
+
+impl Incoming for Encoded {
+    fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Failure> {
+        Ok(buffer.copy_to_bytes(buffer.remaining()))
+    }
+}
+
+impl Incoming for v1::ListEntitlementsRequest {
+    fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Failure> {
+        Self::decode(buffer).map_err(|error| malformed(&error))
+    }
+}
+
+impl Incoming for v1::WatchEntitlementsRequest {
+    fn take(buffer: &mut DecodeBuf<'_>) -> Result<Self, Failure> {
+        Self::decode(buffer).map_err(|error| malformed(&error))
+    }
+}
+
+/// What came is no message of the method.
+pub(super) fn malformed(error: &DecodeError) -> Failure {
+    Failure::invalid_field("request", format!("the bytes are not the message of this method: {error}"))
+}
+
 impl<Request> Default for EncodedCodec<Request> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<Request: prost::Message + Default + 'static> Codec for EncodedCodec<Request> {
+impl<Request: Incoming> Codec for EncodedCodec<Request> {
     type Encode = Encoded;
     type Decode = Request;
     type Encoder = EncodedEncoder;
@@ -59,18 +91,16 @@ impl Encoder for EncodedEncoder {
     }
 }
 
-/// Decodes a generated message.
+/// Takes what comes.
 #[derive(Debug)]
 pub(crate) struct RequestDecoder<Request>(PhantomData<fn() -> Request>);
 
-impl<Request: prost::Message + Default> Decoder for RequestDecoder<Request> {
+impl<Request: Incoming> Decoder for RequestDecoder<Request> {
     type Item = Request;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Request>, Status> {
-        Request::decode(buffer).map(Some).map_err(|error| {
-            Failure::invalid_field("request", format!("the bytes are not the message of this method: {error}")).into()
-        })
+        Ok(Some(Request::take(buffer)?))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -1,0 +1,95 @@
+//! Equal to prost, on good messages, on good ones with bytes changed, and on anything.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What prost makes of a check, in our words.
+fn check(message: &v1::CheckEntitlementRequest) -> Check<'_> {
+    Check { asked: Asked::from(message), consistency: message.consistency.clone().map(Box::new), explain: message.explain }
+}
+
+#[track_caller]
+fn agree(bytes: &Bytes) {
+    match v1::CheckEntitlementRequest::decode(bytes.clone()) {
+        Ok(message) => assert_eq!(Check::read(bytes).unwrap(), check(&message)),
+        Err(error) => assert_eq!(Check::read(bytes).unwrap_err(), malformed(&error)),
+    }
+    match v1::BatchCheckEntitlementRequest::decode(bytes.clone()) {
+        Ok(message) => {
+            let expected = Batch {
+                checks: message.checks.iter().map(check).collect(),
+                consistency: message.consistency.clone().map(Box::new),
+                with_revisions: message.with_revisions,
+                with_details: message.with_details,
+            };
+            assert_eq!(Batch::read(bytes).unwrap(), expected);
+        }
+        Err(error) => assert_eq!(Batch::read(bytes).unwrap_err(), malformed(&error)),
+    }
+    match v1::StreamCheckEntitlementRequest::decode(bytes.clone()) {
+        Ok(message) => {
+            let expected = Frame {
+                id: message.id,
+                checks: message.checks.iter().map(check).collect(),
+                with_revisions: message.with_revisions,
+                with_details: message.with_details,
+            };
+            assert_eq!(Frame::read(bytes).unwrap(), expected);
+        }
+        Err(error) => assert_eq!(Frame::read(bytes).unwrap_err(), malformed(&error)),
+    }
+}
+
+prop_compose! {
+    fn any_check()(
+        tenant_id in "\\PC{0,30}", service in "\\PC{0,9}", feature in "\\PC{0,9}",
+        limit in prop::option::of(("[a-z_]{0,9}", any::<i64>(), prop::option::of(any::<i64>()))),
+        consistency in prop::option::of(0..4), revision in prop::collection::vec(any::<u8>(), 0..20),
+        explain: bool,
+    ) -> v1::CheckEntitlementRequest {
+        use v1::consistency::Requirement;
+        let requirement = |number| match number {
+            0 => None,
+            1 => Some(Requirement::MinimizeLatency(v1::MinimizeLatency {})),
+            2 => Some(Requirement::AtLeast(v1::AtLeast { revision: revision.clone().into() })),
+            _ => Some(Requirement::FullyConsistent(v1::FullyConsistent {})),
+        };
+        v1::CheckEntitlementRequest {
+            tenant_id, service, feature,
+            limit_check: limit.map(|(name, amount, used)| v1::LimitCheck { name, amount, used }),
+            consistency: consistency.map(|number| v1::Consistency { requirement: requirement(number) }),
+            explain,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn good_messages_and_those_with_a_byte_changed(
+        checks in prop::collection::vec(any_check(), 0..4), id: u64, flag: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let alone = checks.first().cloned().unwrap_or_default().encode_to_vec();
+        let frame = v1::StreamCheckEntitlementRequest { id, checks: checks.clone(), with_revisions: flag, with_details: !flag };
+        let consistency = checks.first().and_then(|check| check.consistency.clone());
+        let batch = v1::BatchCheckEntitlementRequest { checks, consistency, with_revisions: flag, with_details: !flag };
+        // Twice in a row is one message, in which the later value wins and messages grow together.
+        let twice = [alone.clone(), frame.encode_to_vec(), alone.clone()].concat();
+        for mut bytes in [alone, frame.encode_to_vec(), batch.encode_to_vec(), twice] {
+            agree(&Bytes::from(bytes.clone()));
+            for (place, byte) in &changes {
+                if !bytes.is_empty() {
+                    let place = place.index(bytes.len());
+                    bytes[place] = *byte;
+                }
+            }
+            agree(&Bytes::from(bytes));
+        }
+    }
+
+    #[test]
+    fn anything(bytes in prop::collection::vec(prop_oneof![0_u8..60, any::<u8>()], 0..60)) {
+        agree(&Bytes::from(bytes));
+    }
+}
