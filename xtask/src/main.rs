@@ -1,5 +1,6 @@
 //! Project chores, called as `cargo xtask <chore>`. Only reads the arguments and hands over; each chore is a module.
 
+mod bench;
 mod codegen;
 mod test;
 mod tidy;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <chore>
 
   test [--list] [--only STEP]...   everything that has to hold before a commit, and the same that CI runs
+  bench [--short|--full|--help]    measure; --short only counts, and holds the counts against benches/baseline.json
   codegen [--check]                generate the protobuf code; with --check only compare it with what is checked in
   tidy                             the house rules that no compiler knows";
 
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments.as_slice() {
         ["test", rest @ ..] => test::run(rest),
+        ["bench", rest @ ..] => bench::run(rest),
         ["codegen"] => codegen::run(false),
         ["codegen", "--check"] => codegen::run(true),
         ["tidy"] => tidy::run(),

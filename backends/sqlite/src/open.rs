@@ -63,6 +63,7 @@ impl Sqlite {
         let (identity, schema) = schema::prepare(&mut writer, &path, found, ids)?;
         integrity::check_pages(&writer, &path, config.page_check_bytes_max)?;
         integrity::check_ends(&writer, &path)?;
+        connection::forget_pages(&writer).map_err(sqlite)?;
         connection::tidy_up_on_close(&writer).map_err(sqlite)?;
 
         let tip = Tip::at(feed_rows(&writer).map_err(sqlite)?);

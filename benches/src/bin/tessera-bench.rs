@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use tessera_benches::report::{self, Row};
 use tessera_benches::rows::{counts, residence, wire, writes};
 use tessera_benches::stores::Workshop;
@@ -18,9 +18,25 @@ struct Arguments {
     /// Also ten million tenants
     #[arg(long, conflicts_with = "short")]
     full: bool,
+    /// Only rows of that kind; may be said more than once
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "short")]
+    only: Vec<Kind>,
     /// Where stores, logs and the report are put
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
+}
+
+/// What rows there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Instructions and allocations
+    Counts,
+    /// Imports, and writes until they are visible
+    Writes,
+    /// Memory and starts
+    Residence,
+    /// CPU time beside a bare echo
+    Wire,
 }
 
 /// Tenants of an ordinary run.
@@ -30,18 +46,28 @@ const MANY_TENANTS: u64 = 10_000_000;
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let workshop = Workshop::new(arguments.folder)?;
-    let mut rows = counts::allocations(&workshop)?;
-    rows.extend(counts::instructions(&workshop)?);
+    let workshop = Workshop::new(arguments.folder.clone())?;
+    let wanted = |kind| arguments.only.is_empty() || arguments.only.contains(&kind);
+    let mut rows = Vec::new();
+    if wanted(Kind::Counts) {
+        rows.extend(counts::allocations(&workshop)?);
+        rows.extend(counts::instructions(&workshop)?);
+    }
     if arguments.short {
         println!("{}", report::table(&rows));
         return held_against_the_baseline(&rows);
     }
-    rows.extend(writes::measure(&workshop)?);
+    if wanted(Kind::Writes) {
+        rows.extend(writes::measure(&workshop)?);
+    }
     let many = arguments.full.then_some(MANY_TENANTS);
     for tenants in std::iter::once(TENANTS).chain(many) {
-        rows.extend(residence::measure(&workshop, tenants)?);
-        rows.extend(wire::measure(&workshop, tenants)?);
+        if wanted(Kind::Residence) {
+            rows.extend(residence::measure(&workshop, tenants)?);
+        }
+        if wanted(Kind::Wire) {
+            rows.extend(wire::measure(&workshop, tenants)?);
+        }
     }
     println!("{}", report::table(&rows));
     report::write(&rows, &workshop.path("report.json"))?;

@@ -1,0 +1,21 @@
+//! `cargo xtask bench`: builds what is measured and what measures, for release, and hands over to `tessera-bench`.
+
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::workspace;
+
+/// Builds and measures; the arguments are `tessera-bench`'s.
+pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    let packages = ["tessera-cli", "tessera-server", "tessera-benches"].map(|package| format!("--package={package}"));
+    let mut build = Command::new("cargo");
+    finish(build.args(["build", "--release", "--bins"]).args(packages), "build what is measured")?;
+    finish(Command::new(workspace::root().join("target/release/tessera-bench")).args(arguments), "measure")
+}
+
+fn finish(command: &mut Command, what: &str) -> anyhow::Result<()> {
+    let status = command.current_dir(workspace::root()).status().context(what.to_owned())?;
+    anyhow::ensure!(status.success(), "{what}: {status}");
+    Ok(())
+}
