@@ -2,7 +2,7 @@
 //!
 //! - [`scenario`]: which tenants, plans and questions there are; the same for benches, load tests and tests;
 //! - [`stores`]: the scenario in a store on disk, kept between runs;
-//! - [`child`]: the processes that are measured, and what they use;
+//! - [`child`]: the processes that are measured, and what they use; [`twin`]: the bare one beside them;
 //! - [`load`]: questions over the wire, with every answer looked at;
 //! - [`rows`]: what is measured; one file per kind of row;
 //! - [`report`]: rows as a table and as JSON.
@@ -17,3 +17,4 @@ pub mod report;
 pub mod rows;
 pub mod scenario;
 pub mod stores;
+pub mod twin;

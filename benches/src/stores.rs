@@ -35,8 +35,8 @@ pub struct Imported {
 
 impl Workshop {
     /// Below that folder, which is made.
-    pub fn new(folder: PathBuf) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(&folder).with_context(|| format!("make `{}`", folder.display()))?;
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| format!("make `{}`", folder.display()))?;
         Ok(Self(folder.canonicalize()?))
     }
 

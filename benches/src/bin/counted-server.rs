@@ -1,10 +1,12 @@
-//! `tessera-server` with an allocator that counts: for every line on standard input it prints how many allocations there were so
-//! far, and of how many bytes.
+//! `tessera-server` with an allocator that counts by thread: for every line on standard input it prints, for each thread, how many
+//! allocations it has made and of how many bytes. The thread that serves is the one whose counts grow with the calls; what the
+//! others do in the meantime depends on how long that takes.
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
 use std::io::BufRead as _;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use mimalloc::MiMalloc;
 use tessera_server::process;
@@ -12,8 +14,17 @@ use tessera_server::process;
 /// The allocator of the server, counting.
 struct Counting;
 
-static COUNT: AtomicU64 = AtomicU64::new(0);
-static BYTES: AtomicU64 = AtomicU64::new(0);
+/// Most threads that are told apart; later ones count as the last.
+const THREADS_MAX: usize = 64;
+
+/// Allocations and bytes of each thread.
+static COUNTS: [(AtomicU64, AtomicU64); THREADS_MAX] = [const { (AtomicU64::new(0), AtomicU64::new(0)) }; THREADS_MAX];
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// This thread's place, once it has allocated.
+    static PLACE: Cell<Option<usize>> = const { Cell::new(None) };
+}
 
 #[expect(unsafe_code, reason = "an allocator that counts cannot be written without; it only forwards")]
 // SAFETY: every call goes to mimalloc unchanged; the counters never allocate.
@@ -39,8 +50,16 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn count(bytes: usize) {
-    COUNT.fetch_add(1, Ordering::Relaxed);
-    BYTES.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    // A thread that is ending has no place any more.
+    let place = PLACE.try_with(|place| {
+        let own = place.get().unwrap_or_else(|| THREADS.fetch_add(1, Ordering::Relaxed).min(THREADS_MAX - 1));
+        place.set(Some(own));
+        own
+    });
+    if let Some((count, total)) = COUNTS.get(place.unwrap_or(THREADS_MAX - 1)) {
+        count.fetch_add(1, Ordering::Relaxed);
+        total.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 #[global_allocator]
@@ -50,7 +69,8 @@ fn main() -> ExitCode {
     let teller = || {
         let lines = std::io::stdin().lock().lines();
         for _ in lines.map_while(Result::ok) {
-            println!("{} {}", COUNT.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
+            let counts = COUNTS.iter().map(|(count, bytes)| (count.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed)));
+            println!("{}", serde_json::json!(counts.collect::<Vec<_>>()));
         }
     };
     std::thread::spawn(teller);

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
 use tessera_proto::v1;
@@ -79,7 +81,7 @@ impl EntitlementService for Echo {
 fn main() -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     let mut answer = || -> anyhow::Result<v1::CheckEntitlementResponse> {
-        let bytes = unhex(&arguments.next().context("usage: echo-twin ANSWER ANSWER_AMONG_MANY, in hex")?)?;
+        let bytes = STANDARD.decode(arguments.next().context("usage: echo-twin ANSWER ANSWER_AMONG_MANY, in base64")?)?;
         Ok(v1::CheckEntitlementResponse::decode(&*bytes)?)
     };
     let alone = answer()?;
@@ -97,9 +99,4 @@ async fn serve(echo: Echo) -> anyhow::Result<ExitCode> {
         listener::serve_on_threads(listener, routes, &ListenerConfig::default(), NonZeroUsize::MIN, shutdown).await
     });
     Ok(tasks.run_until_stopped(signals).await.into())
-}
-
-fn unhex(text: &str) -> anyhow::Result<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits.map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?)).collect()
 }

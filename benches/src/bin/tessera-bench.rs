@@ -46,7 +46,7 @@ const MANY_TENANTS: u64 = 10_000_000;
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let workshop = Workshop::new(arguments.folder.clone())?;
+    let workshop = Workshop::new(&arguments.folder)?;
     let wanted = |kind| arguments.only.is_empty() || arguments.only.contains(&kind);
     let mut rows = Vec::new();
     if wanted(Kind::Counts) {

@@ -1,4 +1,4 @@
-//! What can be counted exactly: instructions (by valgrind's callgrind) and allocations of the server process per request. These
+//! What can be counted exactly: instructions (by valgrind's callgrind) and allocations per message, of the thread that serves. These
 //! rows have a baseline, `benches/baseline.json`, which CI holds them against.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use crate::child::{self, Running};
 use crate::load::{self, Call, Shape, Source};
 use crate::report::Row;
 use crate::stores::Workshop;
+use crate::twin;
 
 /// Tenants in the counted process: callgrind is slow, and the count hardly depends on it.
 const TENANTS: u64 = 10_000;
@@ -32,47 +33,64 @@ pub fn allocations(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
     server.ready()?;
     let mut rows = Vec::new();
     for (name, shape, _, messages) in SHAPES {
-        ask(&server, shape, messages / 10)?;
+        ask(&server, shape, messages / 10, true)?;
         let before = counted(&mut server)?;
-        ask(&server, shape, messages)?;
+        ask(&server, shape, messages, true)?;
         let after = counted(&mut server)?;
-        let each = |after: u64, before: u64| per_message(after.saturating_sub(before), messages);
-        rows.push(Row::measured(format!("{name}: allocations per message"), TENANTS, "count", &[each(after.0, before.0)]));
-        rows.push(Row::measured(format!("{name}: allocated per message"), TENANTS, "B", &[each(after.1, before.1)]));
+        let grown = before.iter().zip(&after).map(|(before, after)| (after.0 - before.0, after.1 - before.1));
+        let (count, bytes) = grown.max().context("a process without threads")?;
+        let row = |what: &str, unit, total| {
+            Row::measured(format!("{name}: {what} per message"), TENANTS, unit, &[per_message(total, messages)])
+        };
+        rows.extend([row("allocations", "count", count), row("allocated", "B", bytes)]);
     }
     server.stop()?;
     Ok(rows)
 }
 
-/// Instructions of the server per request.
+/// Instructions of the server and of its twin per message.
 pub fn instructions(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
     const UNIT: &str = "count";
     if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
         anyhow::ensure!(std::env::var_os("CI").is_none(), "valgrind is not installed, and CI skips nothing");
         return Ok(vec![Row::skipped("instructions per message", TENANTS, UNIT, "valgrind is not installed")]);
     }
-    let store = workshop.store(TENANTS)?;
-    let counts = workshop.path("callgrind");
+    let mut server = workshop.server(counting(workshop, "tessera-server")?, &workshop.store(TENANTS)?)?;
+    server.ready()?;
+    let twin = twin::of(&server, counting(workshop, "echo-twin")?, workshop)?;
+    let mut rows = Vec::new();
+    for (position, (name, shape, messages, _)) in SHAPES.into_iter().enumerate() {
+        let count = |process: &Running, program, checked| -> anyhow::Result<f64> {
+            ask(process, shape, messages / 4, checked)?;
+            control(process, "--zero")?;
+            ask(process, shape, messages, checked)?;
+            control(process, "--dump")?;
+            Ok(per_message(total(workshop, program, position + 1)?, messages))
+        };
+        let (ours, bare) = (count(&server, "tessera-server", true)?, count(&twin, "echo-twin", false)?);
+        let row = |what: &str, unit, value| Row::measured(format!("{name}: instructions{what}"), TENANTS, unit, &[value]);
+        rows.push(row(" per message", UNIT, ours));
+        rows.push(row(" per message of the bare echo", UNIT, bare));
+        rows.push(row(", ratio", "×", ours / bare));
+    }
+    server.stop()?;
+    twin.stop()?;
+    Ok(rows)
+}
+
+/// Runs that program so that its instructions are counted.
+fn counting(workshop: &Workshop, program: &str) -> anyhow::Result<Command> {
+    let counts = workshop.path(program);
     if counts.exists() {
         std::fs::remove_dir_all(&counts)?;
     }
     std::fs::create_dir(&counts)?;
     let mut command = Command::new("valgrind");
-    command.args(["--quiet", "--tool=callgrind", "--dump-instr=no"]);
-    command.arg(format!("--callgrind-out-file={}", counts.join("out").display())).arg(child::beside("tessera-server")?);
-    let mut server = workshop.server(command, &store)?;
-    server.ready()?;
-    let mut rows = Vec::new();
-    for (position, (name, shape, messages, _)) in SHAPES.into_iter().enumerate() {
-        ask(&server, shape, messages / 4)?;
-        control(&server, "--zero")?;
-        ask(&server, shape, messages)?;
-        control(&server, "--dump")?;
-        let total = total(&counts, position + 1)?;
-        rows.push(Row::measured(format!("{name}: instructions per message"), TENANTS, UNIT, &[per_message(total, messages)]));
-    }
-    server.stop()?;
-    Ok(rows)
+    command
+        .args(["--quiet", "--tool=callgrind", "--separate-threads=yes"])
+        .arg(format!("--callgrind-out-file={}", counts.join("out").display()));
+    command.arg(child::beside(program)?);
+    Ok(command)
 }
 
 /// Holds counts against the baseline in that file: the rows that are more than they may be, and those that it does not know.
@@ -92,15 +110,14 @@ pub fn exceeded(rows: &[Row], baseline: &Path) -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
-fn ask(server: &Running, shape: Shape, messages: u64) -> anyhow::Result<()> {
-    load::run(server.address("data")?, shape, &Source::new(7, TENANTS, messages, true))
+fn ask(process: &Running, shape: Shape, messages: u64, checked: bool) -> anyhow::Result<()> {
+    load::run(process.address("data")?, shape, &Source::new(7, TENANTS, messages, checked))
 }
 
-/// Allocations and bytes so far.
-fn counted(server: &mut Running) -> anyhow::Result<(u64, u64)> {
+/// Allocations and bytes of every thread so far.
+fn counted(server: &mut Running) -> anyhow::Result<Vec<(u64, u64)>> {
     let line = server.ask("count")?;
-    let (count, bytes) = line.split_once(' ').with_context(|| format!("counts in `{line}`"))?;
-    Ok((count.parse()?, bytes.parse()?))
+    serde_json::from_str(&line).with_context(|| format!("counts in `{line}`"))
 }
 
 fn control(server: &Running, what: &str) -> anyhow::Result<()> {
@@ -110,12 +127,21 @@ fn control(server: &Running, what: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The sum in the dump of that number.
-fn total(folder: &Path, number: usize) -> anyhow::Result<u64> {
-    let path = folder.join(format!("out.{number}"));
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read `{}`", path.display()))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: ")));
-    Ok(line.with_context(|| format!("a sum in `{}`", path.display()))?.trim().parse()?)
+/// What the thread that serves has spent by the dump of that number: it has spent most. The others do what they do by the clock.
+fn total(workshop: &Workshop, program: &str, number: usize) -> anyhow::Result<u64> {
+    let (folder, of_dump) = (workshop.path(program), format!("out.{number}-"));
+    let mut most = 0;
+    for file in std::fs::read_dir(&folder)? {
+        let path = file?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&of_dump)) {
+            let text = std::fs::read_to_string(&path).with_context(|| format!("read `{}`", path.display()))?;
+            let sum = text.lines().find_map(|line| line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: ")));
+            let sum = sum.with_context(|| format!("a sum in `{}`", path.display()))?;
+            most = most.max(sum.trim().parse()?);
+        }
+    }
+    anyhow::ensure!(most > 0, "dump {number} in `{}` has no threads", folder.display());
+    Ok(most)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]

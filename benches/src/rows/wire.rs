@@ -3,17 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use prost::Message as _;
-use tessera_ports::memory::SplitMix64;
-use tessera_proto::v1;
-use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
-use tonic::transport::Channel;
 
 use crate::child::{self, Running};
 use crate::load::{self, Call, Shape, Source};
 use crate::report::{Goal, Row};
-use crate::scenario::Question;
 use crate::stores::Workshop;
+use crate::twin;
 
 /// The core that serves; callers have the others.
 pub const SERVING_CORE: usize = 0;
@@ -36,7 +31,7 @@ pub fn measure(workshop: &Workshop, tenants: u64) -> anyhow::Result<Vec<Row>> {
     let store = workshop.store(tenants)?;
     let mut server = workshop.server(child::pinned(&child::beside("tessera-server")?, SERVING_CORE), &store)?;
     server.ready()?;
-    let twin = twin(workshop, &server)?;
+    let twin = twin::of(&server, child::pinned(&child::beside("echo-twin")?, SERVING_CORE), workshop)?;
     let mut rows = Vec::new();
     for (name, shape, messages) in SHAPES {
         rows.extend(compare(name, shape, messages, tenants, &server, &twin).with_context(|| format!("row `{name}`"))?);
@@ -44,31 +39,6 @@ pub fn measure(workshop: &Workshop, tenants: u64) -> anyhow::Result<Vec<Row>> {
     server.stop()?;
     twin.stop()?;
     Ok(rows)
-}
-
-/// The twin, which says over and over what the server said once.
-fn twin(workshop: &Workshop, server: &Running) -> anyhow::Result<Running> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (alone, among_many) = runtime.block_on(sample(server))?;
-    let mut command = child::pinned(&child::beside("echo-twin")?, SERVING_CORE);
-    command.args([hex(&alone.encode_to_vec()), hex(&among_many.encode_to_vec())]);
-    Running::start(command, &workshop.path("echo-twin.log"))
-}
-
-/// An answer as it is given to a call of its own, and as it is given among many.
-async fn sample(server: &Running) -> anyhow::Result<(v1::CheckEntitlementResponse, v1::CheckEntitlementResponse)> {
-    let channel = Channel::from_shared(format!("http://{}", server.address("data")?))?.connect().await?;
-    let mut client = EntitlementServiceClient::new(channel);
-    let mut random = SplitMix64::new(1);
-    let question = std::iter::repeat_with(|| Question::draw(&mut random, 1_000)).find(|question| question.entitled);
-    let message = question.context("a question with a good answer")?.message();
-    let alone = client.check_entitlement(message.clone()).await?.into_inner();
-    let batch = v1::BatchCheckEntitlementRequest { checks: vec![message], ..Default::default() };
-    let batch = client.batch_check_entitlement(batch).await?.into_inner();
-    match batch.results.into_iter().next().and_then(|result| result.result) {
-        Some(v1::check_result::Result::Response(among_many)) => Ok((alone, among_many)),
-        other => anyhow::bail!("a batch was answered {other:?}"),
-    }
 }
 
 fn compare(name: &str, shape: Shape, messages: u64, tenants: u64, server: &Running, twin: &Running) -> anyhow::Result<Vec<Row>> {
@@ -119,8 +89,4 @@ fn cost(process: &Running, shape: Shape, plan: &Plan) -> anyhow::Result<Duration
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn micros(cpu: Duration, messages: u64, questions: usize) -> f64 {
     cpu.as_secs_f64() * 1e6 / (messages as f64 * questions as f64)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
