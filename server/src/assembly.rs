@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt as _;
 use serde_json::Value;
+use tessera_core::decision::{Query, Reason};
 use tessera_ports::{ChangeFeed, Clock, EventStore};
+use tessera_proto::status::Failure;
 use tessera_runtime::lifecycle::{Shutdown, Tasks};
 use tokio::sync::mpsc;
 use tonic::service::Routes;
@@ -13,6 +15,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::config::{Config, OutOfBounds};
 use crate::consistency::Consistency;
+use crate::decide::{Check, Moment, Wants, decide};
 use crate::follower::Follower;
 use crate::service::Entitlements;
 use crate::service::server::{EntitlementServer, NAME};
@@ -147,6 +150,17 @@ impl Handle {
     pub async fn loaded(&self) {
         // The sender lives as long as `shared`.
         drop(self.shared.readiness().wait_for(|ready| *ready).await);
+    }
+
+    /// One decision in this process, as `CheckEntitlement` makes it, without a wire. It allocates nothing, and reads only what is
+    /// in memory; UNAVAILABLE before the data is loaded.
+    pub fn decide(&self, tenant_id: &str, query: Query<'_>) -> Result<Reason, Failure> {
+        if !self.shared.is_ready() {
+            return Err(Failure::not_ready());
+        }
+        let check = Check { tenant: tenant_id, query, wants: Wants::default() };
+        let decided = decide(&self.shared.matrix(), &check, &Moment::of(&self.shared), &mut Vec::new(), |_| ());
+        decided.map(|(reason, ())| reason)
     }
 
     /// Epoch, counts by kind and digest of everything applied; names nothing. Equal to the store's when nothing is under way.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use tessera_benches::report::{self, Row};
-use tessera_benches::rows::{counts, residence, wire, writes};
+use tessera_benches::rows::{counts, matrix, residence, wire, writes};
 use tessera_benches::stores::Workshop;
 
 /// What to measure.
@@ -33,6 +33,8 @@ enum Kind {
     Counts,
     /// Imports, and writes until they are visible
     Writes,
+    /// Decisions inside the process
+    Matrix,
     /// Memory and starts
     Residence,
     /// CPU time beside a bare echo
@@ -62,6 +64,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let many = arguments.full.then_some(MANY_TENANTS);
     for tenants in std::iter::once(TENANTS).chain(many) {
+        if wanted(Kind::Matrix) {
+            rows.extend(matrix::measure(&workshop, tenants)?);
+        }
         if wanted(Kind::Residence) {
             rows.extend(residence::measure(&workshop, tenants)?);
         }

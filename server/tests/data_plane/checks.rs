@@ -148,3 +148,19 @@ async fn staleness_is_the_age_of_the_newest_heartbeat() {
     }
     assert_eq!(seen, Some(1_500));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_in_process_is_that_of_a_call_and_there_is_none_before_the_data_is() {
+    let bench = bench().await;
+    for (tenant, service, feature) in
+        [("acme", "reports", "view"), ("acme", "reports", "nothing"), ("gone", "reports", "view"), ("nobody", "reports", "view")]
+    {
+        let called = bench.ask(check(tenant, service, feature)).await.unwrap().reason();
+        let query = tessera_core::decision::Query { service, feature, limit: None };
+        let decided = bench.handle.decide(tenant, query).unwrap();
+        assert_eq!(tessera_proto::convert::decision::to_reason(decided), called, "{tenant} {service} {feature}");
+    }
+    let early = Bench::not_loaded(tessera_server::Config::default());
+    let query = tessera_core::decision::Query { service: "reports", feature: "view", limit: None };
+    assert_eq!(early.handle.decide("acme", query).unwrap_err().reason(), "NOT_READY");
+}
