@@ -7,7 +7,8 @@
 //! again, loaders that stand still and go on later, servers that are cut off or slow, a restore from a backup into the next
 //! epoch. *Not failures*: the disk of the store, its promise that a quorum sees what a quorum has learned, and the clock. *Not
 //! under the seed's control*: which of several tasks that are ready at the same instant tokio polls first is fixed but not chosen.
-//! The same seed gives the same run.
+//! The same seed gives the same choices, and nearly always the same run: where several branches of a `select!` are ready at once,
+//! tokio picks one by a chance of its own.
 //!
 //! - `cluster`: processes that can crash; `line`: what lies between one of them and everything else;
 //! - `command`: what is asked for; `client`: callers, and what they were told;
