@@ -6,9 +6,8 @@
 //! and sent again much later by the feed, feed logs cut short and topics made again, loaders and servers that crash and start
 //! again, loaders that stand still and go on later, servers that are cut off or slow, a restore from a backup into the next
 //! epoch. *Not failures*: the disk of the store, its promise that a quorum sees what a quorum has learned, and the clock. *Not
-//! under the seed's control*: which of several tasks that are ready at the same instant tokio polls first is fixed but not chosen.
-//! The same seed gives the same choices, and nearly always the same run: where several branches of a `select!` are ready at once,
-//! tokio picks one by a chance of its own.
+//! under the seed's control*: which of several tasks that are ready at the same instant tokio polls first is not chosen.
+//! The same seed gives the same choices, but not always the same run.
 //!
 //! - `cluster`: processes that can crash; `line`: what lies between one of them and everything else;
 //! - `command`: what is asked for; `client`: callers, and what they were told;

@@ -10,7 +10,7 @@ use tessera_ports::hooks::{self, Guard};
 use tessera_simulation::{Mode, Violation, simulate};
 
 /// Seeds tried per guard before it counts as unseen; many times what each of them needed when it was listed.
-const SEEDS_MAX: u64 = 150;
+const SEEDS_MAX: u64 = 500;
 
 /// Guards that the simulation sees, the mode in which nothing hides their absence, and a seed to begin with.
 const SEEN: &[(Guard, Mode, u64)] = &[
