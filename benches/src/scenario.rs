@@ -54,7 +54,7 @@ impl Tenant {
     /// The features whose answer an override turns round.
     fn overridden(self) -> Vec<usize> {
         let mut random = SplitMix64::new(self.hash());
-        if !random.below(OVERRIDDEN).eq(&0) {
+        if random.below(OVERRIDDEN) != 0 {
             return Vec::new();
         }
         let count = 1 + random.below(OVERRIDES_MAX);

@@ -54,11 +54,17 @@ pub(super) fn accepted(listener: TcpListener, connections_max: usize) -> impl St
 
 async fn accept(listener: &TcpListener) -> std::net::TcpStream {
     loop {
-        match listener.accept().await.and_then(|(stream, _)| {
-            stream.set_nodelay(true)?;
-            stream.into_std()
-        }) {
-            Ok(stream) => return stream,
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    warn!(%error, "cannot set TCP_NODELAY");
+                }
+                match stream.into_std() {
+                    Ok(stream) => return stream,
+                    // This connection's trouble alone: the next one need not wait.
+                    Err(error) => warn!(%error, "cannot hand on a connection"),
+                }
+            }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
