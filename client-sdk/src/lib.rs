@@ -1,0 +1,1 @@
+//! A client for services that ask Tessera: the table of contents.
