@@ -154,8 +154,8 @@ fn is_odd_number(text: &str) -> bool {
     let based = [
         ("0x", u8::is_ascii_hexdigit as fn(&u8) -> bool),
         ("0X", u8::is_ascii_hexdigit),
-        ("0o", u8::is_ascii_digit),
-        ("0b", u8::is_ascii_digit),
+        ("0o", |b| matches!(b, b'0'..=b'7')),
+        ("0b", |b| matches!(b, b'0' | b'1')),
     ]
     .iter()
     .any(|(base, of)| digits.strip_prefix(base).is_some_and(|rest| all(rest, *of)));
@@ -196,10 +196,44 @@ mod tests {
         for odd in ["0x10", "-0x1f", "0o17", "0b101", "1_000", "+5", "-0", "017", "00", "1__0"] {
             assert!(is_odd_number(odd), "{odd}");
         }
-        for plain in
-            ["0", "5", "-1", "1000", "1e3", "0x", "a_1", "_1", "2026-01-01T00:00:00Z", "-", "+", "", "1.5", "max_users", "0day"]
-        {
+        for plain in [
+            "0",
+            "5",
+            "-1",
+            "1000",
+            "1e3",
+            "0x",
+            "a_1",
+            "_1",
+            "2026-01-01T00:00:00Z",
+            "-",
+            "+",
+            "",
+            "1.5",
+            "max_users",
+            "0day",
+            "0b2",
+            "0o8",
+        ] {
             assert!(!is_odd_number(plain), "{plain}");
+        }
+    }
+
+    #[test]
+    fn the_writer_puts_every_text_in_quotes_that_would_be_refused_as_a_number() {
+        // All short texts of what numbers are made of, and a little more.
+        let mut texts = vec![String::new()];
+        for _ in 0..5 {
+            let longer = texts.iter().flat_map(|text| "0129_boxa-".chars().map(move |next| format!("{text}{next}")));
+            texts.extend(longer.collect::<Vec<_>>());
+            texts.sort_unstable();
+            texts.dedup();
+        }
+        let odd: Vec<String> = texts.into_iter().filter(|text| is_odd_number(text)).collect();
+        assert!(odd.len() > 1_000, "{}", odd.len());
+        for text in odd {
+            let written = super::super::yaml::to_string(&text);
+            assert!(written.starts_with(['"', '\'']), "`{text}` is written as {written}");
         }
     }
 }

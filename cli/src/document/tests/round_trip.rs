@@ -22,7 +22,7 @@ use super::*;
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => "[a-z0-9]([a-z0-9._-]{0,8}[a-z0-9])?",
-        1 => prop::sample::select(vec!["no", "on", "y", "null", "true", "1", "0x1", "1e3", "1.5", "0o7", "1_0"])
+        1 => prop::sample::select(vec!["no", "on", "y", "null", "true", "1", "0x1", "1e3", "1.5", "0o7", "1_0", "0b2", "0o8", "0b1_0"])
             .prop_map(str::to_owned),
     ]
 }
