@@ -12,6 +12,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <chore>
 
   test [--list] [--only STEP]...   everything that has to hold before a commit, and the same that CI runs
+       [--explore]                 properties on new cases instead of the same ones every time
   bench [--short|--full|--help]    measure; --short only counts, and holds the counts against benches/baseline.json
   codegen [--check]                generate the protobuf code; with --check only compare it with what is checked in
   tidy                             the house rules that no compiler knows";

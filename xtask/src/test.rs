@@ -2,15 +2,22 @@
 //!
 //! All steps run whatever fails; the table at the end and the exit code tell. A step whose tool is absent is skipped
 //! visibly, except in CI (`CI=true`), where it fails. Which suites exist is read from cargo, so that a new one cannot be forgotten.
+//!
+//! Properties are tried on the same cases every time, so that a change fails for what it changed; `--explore` draws new ones.
 
 mod plan;
 mod step;
+
+use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::{Context as _, bail};
 
 use crate::tools;
 use crate::workspace::Workspace;
-use step::{Outcome, Report};
+use step::{Outcome, Report, SEED_VARIABLE};
+
+/// Any number, as long as it stays the same.
+const SEED: &str = "2026";
 
 /// Runs the steps that the arguments select.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
@@ -26,7 +33,13 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         bail!("no step is named `{unknown}`; `cargo xtask test --list` names them");
     }
     let chosen = steps.into_iter().filter(|step| selection.takes(&step.name));
-    let reports: Vec<Report> = chosen.map(|step| step.run(tools::in_ci())).collect();
+    let seed = match std::env::var(SEED_VARIABLE) {
+        Ok(seed) => seed,
+        Err(_) if selection.explore => RandomState::new().hash_one("seed").to_string(),
+        Err(_) => SEED.to_owned(),
+    };
+    println!("{SEED_VARIABLE}={seed}");
+    let reports: Vec<Report> = chosen.map(|step| step.run(tools::in_ci(), &seed)).collect();
     conclude(&reports)
 }
 
@@ -56,6 +69,7 @@ fn conclude(reports: &[Report]) -> anyhow::Result<()> {
 #[derive(Debug, Default)]
 struct Selection {
     list: bool,
+    explore: bool,
     only: Vec<String>,
 }
 
@@ -66,8 +80,9 @@ impl Selection {
         while let Some(argument) = rest.next() {
             match *argument {
                 "--list" => selection.list = true,
+                "--explore" => selection.explore = true,
                 "--only" => selection.only.push((*rest.next().context("`--only` without a step")?).to_owned()),
-                other => bail!("unknown argument `{other}`; allowed are --list and --only STEP"),
+                other => bail!("unknown argument `{other}`; allowed are --list, --explore and --only STEP"),
             }
         }
         Ok(selection)

@@ -27,6 +27,9 @@ pub(crate) struct Step {
     pub(crate) action: Action,
 }
 
+/// What proptest reads its seed from.
+pub(super) const SEED_VARIABLE: &str = "PROPTEST_RNG_SEED";
+
 /// How a step ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -46,7 +49,8 @@ pub(crate) struct Report {
 }
 
 impl Step {
-    pub(crate) fn run(self, in_ci: bool) -> Report {
+    /// Runs it with `seed` for its properties.
+    pub(crate) fn run(self, in_ci: bool, seed: &str) -> Report {
         println!("\n=== {}", self.name);
         if let Some(tool) = self.needs
             && tools::find(tool).is_none()
@@ -57,8 +61,8 @@ impl Step {
         }
         let started = now();
         let (result, tests) = match &self.action {
-            Action::Command(command) => (run_command(command).map(drop), None),
-            Action::Tests(command) => split(run_command(command).and_then(some_tests)),
+            Action::Command(command) => (run_command(command, seed).map(drop), None),
+            Action::Tests(command) => split(run_command(command, seed).and_then(some_tests)),
             Action::Check(check) => (check(), None),
         };
         let elapsed = started.elapsed();
@@ -95,12 +99,13 @@ fn some_tests(count: u64) -> anyhow::Result<u64> {
 }
 
 /// Runs a command, showing its output; returns how many tests its output reports.
-fn run_command(command: &[String]) -> anyhow::Result<u64> {
+fn run_command(command: &[String], seed: &str) -> anyhow::Result<u64> {
     let (program, arguments) = command.split_first().context("an empty command")?;
     println!("$ {}", command.join(" "));
     let mut child = Command::new(tools::find(program).unwrap_or_else(|| program.into()))
         .args(arguments)
         .current_dir(workspace::root())
+        .env(SEED_VARIABLE, seed)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -170,12 +175,12 @@ mod tests {
     #[test]
     fn a_suite_without_a_test_fails() {
         let step = Step { name: "nothing".into(), needs: None, action: Action::Tests(vec!["true".into()]) };
-        assert!(step.run(false).outcome.is_failure());
+        assert!(step.run(false, "1").outcome.is_failure());
     }
 
     #[test]
     fn an_exit_code_is_a_failure() {
         let step = Step { name: "false".into(), needs: None, action: Action::Command(vec!["false".into()]) };
-        assert!(step.run(false).outcome.is_failure());
+        assert!(step.run(false, "1").outcome.is_failure());
     }
 }
