@@ -1,0 +1,151 @@
+//! What can go wrong, by what the caller can do about it. A denial is an answer, not an error: see [`crate::Decision`].
+
+use std::time::Duration;
+
+use crate::failure::Failure;
+
+/// Why there is no answer.
+///
+/// Everything that came of a call carries a [`Failure`] with the gRPC code, the server's stable reason, the fields at fault,
+/// the request id to look for in logs, and the endpoint.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An endpoint of the builder is not usable.
+    #[error("endpoint `{endpoint}`: {problem}; {allowed}")]
+    Endpoint {
+        /// What was given.
+        endpoint: String,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// What would be right.
+        allowed: &'static str,
+    },
+    /// A setting is out of its bounds.
+    #[error("`{setting}` is `{given}`; {allowed}")]
+    Setting {
+        /// Which one.
+        setting: &'static str,
+        /// What was given.
+        given: String,
+        /// What would be right.
+        allowed: &'static str,
+    },
+    /// The client was built outside of a tokio runtime, which its connections need.
+    #[error("there is no tokio runtime here; build the client inside of one")]
+    NoRuntime,
+    /// No endpoint could be connected to in time.
+    #[error("cannot connect to any endpoint: {}", .attempts.join("; "))]
+    Connect {
+        /// What came of each of them.
+        attempts: Vec<String>,
+    },
+    /// The request is wrong and will never be answered: repair it.
+    #[error("the request is wrong: {0}")]
+    Invalid(Failure),
+    /// What was asked about does not exist.
+    #[error("not found: {0}")]
+    NotFound(Failure),
+    /// Who asks is not known, or may not.
+    #[error("not allowed: {0}")]
+    NotAllowed(Failure),
+    /// No server could answer; it may be another one can, later.
+    #[error("unavailable: {0}")]
+    Unavailable(Failure),
+    /// The servers are overloaded, or this caller asks too often.
+    #[error("overloaded: {0}")]
+    Overloaded(Failure),
+    /// There was no answer within the deadline.
+    #[error("no answer within {deadline:?}: {failure}")]
+    DeadlineExceeded {
+        /// How long the call was allowed to take.
+        deadline: Duration,
+        /// The last thing that went wrong before.
+        failure: Failure,
+    },
+    /// The server answered something that it should not have: a bug, or not a Tessera server.
+    #[error("wrong answer: {0}")]
+    Server(Failure),
+    /// So many checks wait in the checker that no more are taken: ask less, or give it more streams.
+    #[error("`{waiting}` checks wait in the checker; allowed are {allowed}")]
+    QueueFull {
+        /// How many wait.
+        waiting: usize,
+        /// How many may.
+        allowed: usize,
+    },
+    /// The watch has as many subscriptions as it may have: open another.
+    #[error("the watch has `{subscriptions}` subscriptions; allowed are {allowed}")]
+    TooManySubscriptions {
+        /// How many there are.
+        subscriptions: usize,
+        /// How many may be.
+        allowed: usize,
+    },
+    /// The handle that did the work behind this is gone.
+    #[error("the client behind this was closed")]
+    Closed,
+}
+
+impl Error {
+    /// What is known of the call, where there was one.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Invalid(failure)
+            | Self::NotFound(failure)
+            | Self::NotAllowed(failure)
+            | Self::Unavailable(failure)
+            | Self::Overloaded(failure)
+            | Self::Server(failure)
+            | Self::DeadlineExceeded { failure, .. } => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// The gRPC code, where there was a call.
+    pub fn code(&self) -> Option<tonic::Code> {
+        match self {
+            Self::DeadlineExceeded { .. } => Some(tonic::Code::DeadlineExceeded),
+            _ => self.failure().map(Failure::code),
+        }
+    }
+
+    /// The server's stable reason, such as `TENANT_NOT_FOUND`; empty when it gave none.
+    pub fn reason(&self) -> &str {
+        self.failure().map_or("", Failure::reason)
+    }
+
+    /// The id of the call in the servers' logs.
+    pub fn request_id(&self) -> Option<&str> {
+        self.failure().map(Failure::request_id).filter(|id| !id.is_empty())
+    }
+
+    /// Whether the same call may well be answered a little later.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable(_)
+                | Self::Overloaded(_)
+                | Self::DeadlineExceeded { .. }
+                | Self::QueueFull { .. }
+                | Self::Connect { .. }
+        )
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        use tonic::Code;
+        if failure.is_connection_trouble() {
+            return Self::Unavailable(failure);
+        }
+        match failure.code() {
+            Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => Self::Invalid(failure),
+            Code::NotFound => Self::NotFound(failure),
+            Code::Unauthenticated | Code::PermissionDenied => Self::NotAllowed(failure),
+            Code::Unavailable => Self::Unavailable(failure),
+            Code::ResourceExhausted => Self::Overloaded(failure),
+            _ => Self::Server(failure),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The connections to all endpoints, one each, and their health. Who is asked next is decided by [`selection`]; here is the
+//! lock round it and what a change of health does to a connection.
+
+mod selection;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::endpoint::Address;
+use crate::failure::Failure;
+use crate::metrics::Metrics;
+use crate::random::Random;
+use crate::settings::Settings;
+use crate::wire::{Client, Wire};
+pub(crate) use selection::Outcome;
+use selection::{Change, Selection};
+
+/// All endpoints of a client.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    endpoints: Vec<Endpoint>,
+    selection: Mutex<Selection>,
+    settings: Settings,
+    random: Arc<Random>,
+    metrics: Arc<dyn Metrics>,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    shown: String,
+    /// None in this process: there is nothing to connect to.
+    address: Option<Address>,
+    wire: Mutex<Wire>,
+}
+
+/// A request to one endpoint, counted as in flight until it is finished or dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    pool: Arc<Pool>,
+    index: usize,
+    is_probe: bool,
+    finished: bool,
+}
+
+impl Pool {
+    /// Must be called inside a runtime.
+    pub(crate) fn new(addresses: Vec<Address>, settings: Settings, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
+        let endpoint = |address: Address| Endpoint {
+            shown: address.to_string(),
+            wire: Mutex::new(Wire::to(&address, &settings)),
+            address: Some(address),
+        };
+        let endpoints = addresses.into_iter().map(endpoint).collect();
+        Self::of(endpoints, settings, random, metrics)
+    }
+
+    #[cfg(feature = "fake")]
+    pub(crate) fn in_process(wire: Wire, settings: Settings, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
+        let endpoint = Endpoint { shown: "fake".to_owned(), address: None, wire: Mutex::new(wire) };
+        Self::of(vec![endpoint], settings, random, metrics)
+    }
+
+    fn of(endpoints: Vec<Endpoint>, settings: Settings, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
+        let selection = Mutex::new(Selection::new(endpoints.len()));
+        Self { endpoints, selection, settings, random, metrics }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// The endpoint to ask next, and not one of `avoid` while there is another.
+    pub(crate) fn pick(self: &Arc<Self>, avoid: &[usize]) -> Permit {
+        let (index, is_probe) = self.selection().pick(Instant::now(), self.random.next(), avoid);
+        Permit { pool: Arc::clone(self), index, is_probe, finished: false }
+    }
+
+    /// Where everything is, for messages.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.iter().map(|endpoint| endpoint.shown.as_str())
+    }
+
+    pub(crate) fn client_of(&self, index: usize) -> Option<Client> {
+        let endpoint = self.endpoints.get(index)?;
+        Some(endpoint.wire.lock().unwrap_or_else(PoisonError::into_inner).clone().client())
+    }
+
+    fn selection(&self) -> std::sync::MutexGuard<'_, Selection> {
+        // What is guarded are counters: sound after any panic.
+        self.selection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stream to an endpoint ended so.
+    pub(crate) fn note(&self, index: usize, outcome: Outcome) {
+        let change = self.selection().note(index, false, outcome, Instant::now(), self.random.next());
+        self.act_on(index, change, outcome);
+    }
+
+    fn finish(&self, index: usize, is_probe: bool, outcome: Outcome) {
+        let change = self.selection().finish(index, is_probe, outcome, Instant::now(), self.random.next());
+        self.act_on(index, change, outcome);
+    }
+
+    fn act_on(&self, index: usize, change: Option<Change>, outcome: Outcome) {
+        let Some(endpoint) = self.endpoints.get(index) else { return };
+        match change {
+            None => {}
+            Some(Change::Returned) => {
+                tracing::info!(endpoint = endpoint.shown, "an endpoint answers again");
+                self.metrics.endpoint_returned(&endpoint.shown);
+            }
+            Some(Change::PutAside(time)) => {
+                tracing::warn!(endpoint = endpoint.shown, ?outcome, ?time, "an endpoint is put aside");
+                self.metrics.endpoint_put_aside(&endpoint.shown, time);
+                if outcome == Outcome::Unanswered
+                    && let Some(address) = &endpoint.address
+                {
+                    // The connection may be half-open: the probe gets a new one. What is under way keeps the old.
+                    let wire = Wire::to(address, &self.settings);
+                    *endpoint.wire.lock().unwrap_or_else(PoisonError::into_inner) = wire;
+                }
+            }
+        }
+    }
+}
+
+impl Permit {
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        self.pool.endpoints.get(self.index).map_or("", |endpoint| endpoint.shown.as_str())
+    }
+
+    /// A client of the endpoint. `None` never: there is an endpoint behind every permit.
+    pub(crate) fn client(&self) -> Option<Client> {
+        self.pool.client_of(self.index)
+    }
+
+    /// Whether there is somebody else to ask.
+    pub(crate) fn has_other(&self) -> bool {
+        self.pool.selection().has_other(self.index)
+    }
+
+    pub(crate) fn finish(mut self, outcome: Outcome) {
+        self.finished = true;
+        self.pool.finish(self.index, self.is_probe, outcome);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.pool.finish(self.index, self.is_probe, Outcome::Abandoned);
+        }
+    }
+}
+
+/// What a failure says of the endpoint's health.
+pub(crate) fn outcome_of(failure: &Failure) -> Outcome {
+    if failure.timed_out() {
+        return Outcome::Unanswered;
+    }
+    let serves_not = match failure.code() {
+        Code::Unavailable => matches!(failure.reason(), "" | "NOT_READY" | "DRAINING"),
+        // Something listens there, but it is no Tessera server.
+        Code::Unimplemented => failure.reason().is_empty(),
+        _ => false,
+    };
+    if serves_not || failure.is_connection_trouble() { Outcome::Refused } else { Outcome::Answered }
+}
