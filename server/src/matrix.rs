@@ -63,8 +63,8 @@ enum EntryState {
     Never(Seq),
 }
 
-// Key, entry and control byte are 81 bytes; at the fill of the table that is about 100 bytes per tenant.
-const _: () = assert!(size_of::<Entry>() <= 48);
+// Key, entry and control byte are 73 bytes; at the fill of the table that is about 97 bytes per tenant.
+const _: () = assert!(size_of::<Entry>() <= 40);
 
 impl Entry {
     fn seq(&self) -> Seq {

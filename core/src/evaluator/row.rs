@@ -11,20 +11,36 @@ use crate::tenant::{Effect, PlanChoice, Tenant};
 use crate::time::Timestamp;
 use crate::value::{Familiarity, LimitValue, Offer, Reason, Version, VersionChoice};
 
-const PENDING: u8 = 1;
-const DELETED: u8 = 2;
+/// What a tenant is apart from everything that depends on the time. An enum, not flags: its spare values are where an `Option`
+/// of a row, or an enum round it, says what it is without another word of memory per tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Ordinary,
+    Pending,
+    Deleted,
+}
+
+impl Condition {
+    fn of(pending: bool, deleted: bool) -> Self {
+        match (deleted, pending) {
+            (true, _) => Self::Deleted,
+            (false, true) => Self::Pending,
+            (false, false) => Self::Ordinary,
+        }
+    }
+}
 
 /// A tenant, compiled against [`Tables`]. Does not know its own id: whoever holds it found it by that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantRow {
     seq: Seq,
     plan: FollowedOffer,
-    flags: u8,
+    condition: Condition,
     extras: Option<Arc<Extras>>,
 }
 
 // A million of them must fit 120 bytes each, with key and map.
-const _: () = assert!(size_of::<TenantRow>() <= 40);
+const _: () = assert!(size_of::<TenantRow>() <= 32 && size_of::<Option<TenantRow>>() <= 32);
 
 /// A plan or add-on and which version of it is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,13 +118,13 @@ impl TenantRow {
         if !compiler.missing.is_empty() {
             return Err(Missing { names: compiler.missing });
         }
-        let flags = match (deleted, tenant.pending) {
-            (true, _) => DELETED,
-            (false, true) => PENDING,
-            (false, false) => 0,
-        };
+        let condition = Condition::of(tenant.pending, deleted);
         let extras = if extras == Extras::default() { None } else { Some(Arc::new(extras)) };
-        Ok(Self { seq, plan, flags, extras })
+        Ok(Self { seq, plan, condition, extras })
+    }
+
+    pub(super) fn from_parts(seq: Seq, plan: FollowedOffer, pending: bool, deleted: bool, extras: Option<Arc<Extras>>) -> Self {
+        Self { seq, plan, condition: Condition::of(pending, deleted), extras }
     }
 
     /// The seq of the tenant's stream that this row is.
@@ -118,12 +134,12 @@ impl TenantRow {
 
     /// Whether the tenant was deleted: its row stays for ever, listings and watches leave it out.
     pub fn is_deleted(&self) -> bool {
-        self.flags & DELETED != 0
+        self.condition == Condition::Deleted
     }
 
     /// Whether the tenant waits for activation.
     pub fn is_pending(&self) -> bool {
-        self.flags & PENDING != 0
+        self.condition == Condition::Pending
     }
 
     pub(super) fn plan(&self) -> FollowedOffer {
