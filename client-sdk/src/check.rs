@@ -81,13 +81,20 @@ impl Check {
         &self.request.feature
     }
 
+    /// As it would be sent.
+    #[cfg(feature = "local")]
+    pub(crate) fn wire(&self) -> &v1::CheckEntitlementRequest {
+        &self.request
+    }
+
     /// As it is sent.
     pub(crate) fn into_wire(self) -> v1::CheckEntitlementRequest {
         self.request
     }
 
-    pub(crate) fn wire(&self) -> &v1::CheckEntitlementRequest {
-        &self.request
+    #[cfg(feature = "fake")]
+    pub(crate) fn of_wire(request: v1::CheckEntitlementRequest) -> Self {
+        Self { request }
     }
 }
 

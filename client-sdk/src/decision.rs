@@ -45,7 +45,7 @@ pub struct Decision {
 pub struct Denied(pub Box<Decision>);
 
 /// A plan and its version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PlanVersion {
     /// Which plan.
     pub id: String,
@@ -54,7 +54,7 @@ pub struct PlanVersion {
 }
 
 /// How much of a service's UI a tenant is shown, in basis points: 0, 5,000, 7,500, 8,750 or 10,000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Familiarity {
     /// Hundredths of a percent.
     pub basis_points: i32,

@@ -2,6 +2,7 @@
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
 
+mod batch;
 mod builder;
 mod call;
 mod check;
@@ -11,7 +12,12 @@ mod document;
 mod endpoint;
 mod error;
 mod failure;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod freshness;
+mod list;
+#[cfg(feature = "local")]
+pub mod local;
 mod metrics;
 mod pool;
 mod random;
@@ -21,6 +27,7 @@ mod tenant;
 mod watch;
 mod wire;
 
+pub use batch::{BatchAnswer, BatchCall};
 pub use builder::Builder;
 pub use check::{Check, CheckCall};
 pub use client::Tessera;
@@ -31,6 +38,7 @@ pub use document::{Entitlements, FeatureEntitlement, LimitEntitlement, ServiceEn
 pub use error::Error;
 pub use failure::{Failure, Violation};
 pub use freshness::{Revision, Staleness};
+pub use list::{ListCall, ListIfChangedCall};
 pub use metrics::{Method, Metrics, NoMetrics};
 pub use retry::RetryPolicy;
 pub use settings::Keepalive;

@@ -11,18 +11,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use tessera_proto::convert::decision::{Asked, AskedLimit, query};
-use tessera_proto::v1;
-use tessera_proto::v1::limit_entitlement::Value;
 
 use super::names::Names;
+use crate::decision::{Allowance, Familiarity, PlanVersion, Reason};
+use crate::document::{Entitlements as Message, TenantStatus};
+use crate::freshness::Revision;
 
 /// What a tenant may use until time or a change makes it otherwise.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub(crate) struct Document {
     entitlements: Arc<Entitlements>,
-    revision: Bytes,
+    revision: Revision,
     valid_until: Option<SystemTime>,
     grace_until: Option<SystemTime>,
 }
@@ -31,8 +31,7 @@ pub struct Document {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Entitlements {
     names: Arc<Names>,
-    plan_id: Box<str>,
-    plan_version: i32,
+    plan: PlanVersion,
     is_active: bool,
     /// By the ordinal of the service or feature.
     outcomes: Box<[Outcome]>,
@@ -44,47 +43,42 @@ struct Entitlements {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Outcome {
     entitled: bool,
-    reason: i32,
-    /// The service's; 0 when not entitled.
-    familiarity_basis_points: i32,
+    reason: Reason,
+    /// The service's; zero when not entitled.
+    familiarity: Familiarity,
 }
 
 /// An answer out of a [`Document`], to be read beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Yes or no; the one field to decide by.
-    pub entitled: bool,
-    /// Why: a number of [`v1::Reason`], or one that came later than this version.
-    pub reason: i32,
-    /// How much of the service's UI is shown; 0 when not entitled.
-    pub familiarity_basis_points: i32,
+    pub(crate) entitled: bool,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// How much of the service's UI is shown; zero when not entitled.
+    pub(crate) familiarity: Familiarity,
     /// The limit that was asked about, whenever a check would tell it.
-    pub limit: Option<LimitVerdict>,
+    pub(crate) limit: Option<LimitVerdict>,
 }
 
 /// What is known of the limit that was asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitVerdict {
+pub(crate) struct LimitVerdict {
     at: usize,
     /// What the tenant has of it; `None` is unlimited.
-    pub maximum: Option<i64>,
+    pub(crate) maximum: Option<i64>,
     /// As the caller reported, 0 or more.
-    pub used: i64,
+    pub(crate) used: i64,
 }
 
 /// A message is no document that answers could be made from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the document of tenant `{tenant_id}` cannot be answered from: {problem}")]
-pub struct Unusable {
-    /// Which tenant, as the message says.
-    pub tenant_id: String,
-    /// What is wrong with it.
-    pub problem: &'static str,
-}
+#[error("the document cannot be answered from: {0}")]
+pub(crate) struct Unusable(&'static str);
 
 /// Compiles documents, and keeps what they share once.
 #[derive(Debug, Default)]
-pub struct Compiler {
+pub(crate) struct Compiler {
     names: HashSet<Arc<Names>>,
     entitlements: HashSet<Arc<Entitlements>>,
     /// How many of them there may be before those that nobody has any more are looked for.
@@ -97,17 +91,13 @@ const SWEEP_FROM: usize = 64;
 impl Document {
     /// The answer to `asked` about this tenant; `None` when only the server can tell: what is asked breaks the grammar, or the
     /// document does not say it. Never allocates for what is registered.
-    pub fn verdict(&self, asked: &Asked<'_>) -> Option<Verdict> {
+    pub(crate) fn verdict(&self, asked: &Asked<'_>) -> Option<Verdict> {
         let known = &*self.entitlements;
         let Some(outcome) = known.names.target(asked.service, asked.feature).and_then(|at| known.outcomes.get(at)) else {
             return known.unregistered(asked);
         };
-        let verdict = Verdict {
-            entitled: outcome.entitled,
-            reason: outcome.reason,
-            familiarity_basis_points: outcome.familiarity_basis_points,
-            limit: None,
-        };
+        let verdict =
+            Verdict { entitled: outcome.entitled, reason: outcome.reason, familiarity: outcome.familiarity, limit: None };
         match &asked.limit {
             None => Some(verdict),
             Some(limit) => known.with_limit(verdict, asked, limit),
@@ -115,39 +105,40 @@ impl Document {
     }
 
     /// The plan in force.
-    pub fn plan_id(&self) -> &str {
-        &self.entitlements.plan_id
-    }
-
-    /// Its version in force, from 1.
-    pub fn plan_version(&self) -> i32 {
-        self.entitlements.plan_version
+    pub(crate) fn plan(&self) -> &PlanVersion {
+        &self.entitlements.plan
     }
 
     /// How new the document is.
-    pub fn revision(&self) -> &Bytes {
+    pub(crate) fn revision(&self) -> &Revision {
         &self.revision
     }
 
     /// When time alone changes the document next; `None`: never. From then on it is no answer any more.
-    pub fn valid_until(&self) -> Option<SystemTime> {
+    pub(crate) fn valid_until(&self) -> Option<SystemTime> {
         self.valid_until
     }
 
     /// The earliest instant at which a suspension takes effect that has not yet.
-    pub fn grace_until(&self) -> Option<SystemTime> {
+    pub(crate) fn grace_until(&self) -> Option<SystemTime> {
         self.grace_until
     }
 
     /// The name of the limit that a verdict of this document tells of.
-    pub fn limit_name(&self, limit: &LimitVerdict) -> &str {
+    pub(crate) fn limit_name(&self, limit: &LimitVerdict) -> &str {
         self.entitlements.names.limit_name(limit.at).unwrap_or_default()
+    }
+}
+
+impl Verdict {
+    fn denied(reason: Reason, limit: Option<LimitVerdict>) -> Self {
+        Self { entitled: false, reason, familiarity: Familiarity::default(), limit }
     }
 }
 
 impl LimitVerdict {
     /// How much is left before the amount that was asked for; `None` when unlimited.
-    pub fn remaining(&self) -> Option<i64> {
+    pub(crate) fn remaining(&self) -> Option<i64> {
         self.maximum.map(|maximum| maximum.saturating_sub(self.used).max(0))
     }
 
@@ -165,8 +156,8 @@ impl Entitlements {
     fn unregistered(&self, asked: &Asked<'_>) -> Option<Verdict> {
         query(asked).ok()?;
         let service = self.names.target(asked.service, "").is_some();
-        let reason = if service { v1::Reason::FeatureUnknown } else { v1::Reason::ServiceUnknown };
-        Some(Verdict { entitled: false, reason: reason.into(), familiarity_basis_points: 0, limit: None })
+        let reason = if service { Reason::FEATURE_UNKNOWN } else { Reason::SERVICE_UNKNOWN };
+        Some(Verdict::denied(reason, None))
     }
 
     /// The last step of a decision, which only an entitled answer reaches; the limit is told from step 5 on.
@@ -189,96 +180,91 @@ impl Entitlements {
         }
         let found = at.and_then(|at| Some(LimitVerdict { at, maximum: *self.limits.get(at)?, used }));
         let refused = match found {
-            None => Some(v1::Reason::LimitUnknown),
-            Some(found) if found.exceeded_by(limit.amount) => Some(v1::Reason::LimitExceeded),
+            None => Some(Reason::LIMIT_UNKNOWN),
+            Some(found) if found.exceeded_by(limit.amount) => Some(Reason::LIMIT_EXCEEDED),
             Some(_) => None,
         };
         Some(match refused.filter(|_| verdict.entitled) {
             None => Verdict { limit: found, ..verdict },
-            Some(reason) => Verdict { entitled: false, reason: reason.into(), familiarity_basis_points: 0, limit: found },
+            Some(reason) => Verdict::denied(reason, found),
         })
     }
 }
 
 /// Whether a decision for that reason has come to step 5, from which on it tells of limits. `None`: a reason of a later version.
-fn tells_limits(reason: i32) -> Option<bool> {
-    use v1::Reason as R;
-    match R::try_from(reason).ok()? {
-        R::Unspecified => None,
-        R::TenantUnknown
-        | R::ServiceUnknown
-        | R::FeatureUnknown
-        | R::Disabled
-        | R::TenantDeleted
-        | R::TenantPending
-        | R::TenantSuspended => Some(false),
-        R::NotStarted
-        | R::SubscriptionEnded
-        | R::TrialEnded
-        | R::DeniedByOverride
-        | R::GrantedByOverride
-        | R::GrantedByAddOn
-        | R::GrantedByPlan
-        | R::ServiceNotInPlan
-        | R::FeatureNotInPlan
-        | R::LimitUnknown
-        | R::LimitExceeded => Some(true),
+fn tells_limits(reason: Reason) -> Option<bool> {
+    match reason {
+        Reason::TENANT_UNKNOWN
+        | Reason::SERVICE_UNKNOWN
+        | Reason::FEATURE_UNKNOWN
+        | Reason::DISABLED
+        | Reason::TENANT_DELETED
+        | Reason::TENANT_PENDING
+        | Reason::TENANT_SUSPENDED => Some(false),
+        Reason::NOT_STARTED
+        | Reason::SUBSCRIPTION_ENDED
+        | Reason::TRIAL_ENDED
+        | Reason::DENIED_BY_OVERRIDE
+        | Reason::GRANTED_BY_OVERRIDE
+        | Reason::GRANTED_BY_ADD_ON
+        | Reason::GRANTED_BY_PLAN
+        | Reason::SERVICE_NOT_IN_PLAN
+        | Reason::FEATURE_NOT_IN_PLAN
+        | Reason::LIMIT_UNKNOWN
+        | Reason::LIMIT_EXCEEDED => Some(true),
+        _ => None,
     }
 }
 
 // === impl Compiler ===
 
 impl Compiler {
-    /// Compiles what a watch or a listing said of a tenant.
-    pub fn compile(&mut self, message: &v1::TenantEntitlements) -> Result<Document, Unusable> {
-        let entitlements = self.entitlements(message).map_err(|problem| {
-            let tenant_id = message.tenant_id.clone();
-            Unusable { tenant_id, problem }
-        })?;
-        let time = |at: Option<prost_types::Timestamp>| at.map(SystemTime::try_from).transpose();
-        let (Ok(valid_until), Ok(grace_until)) = (time(message.valid_until), time(message.grace_until)) else {
-            return Err(Unusable { tenant_id: message.tenant_id.clone(), problem: "a time in it is no time" });
-        };
-        // A copy: the bytes of the message would keep all of it in memory.
-        let revision = Bytes::copy_from_slice(&message.revision);
-        Ok(Document { entitlements: self.shared(entitlements), revision, valid_until, grace_until })
+    /// Compiles what a watch said of a tenant.
+    pub(crate) fn compile(&mut self, message: &Message) -> Result<Document, Unusable> {
+        if message.revision.is_empty() {
+            return Err(Unusable("it has no revision"));
+        }
+        let entitlements = self.entitlements(message)?;
+        Ok(Document {
+            entitlements: self.shared(entitlements),
+            // A copy: the bytes of the message would keep all of it in memory.
+            revision: Revision::from_bytes(message.revision.as_bytes().to_vec()),
+            valid_until: message.valid_until,
+            grace_until: message.grace_until,
+        })
     }
 
-    fn entitlements(&mut self, message: &v1::TenantEntitlements) -> Result<Entitlements, &'static str> {
-        if message.revision.is_empty() {
-            return Err("it has no revision");
-        }
+    fn entitlements(&mut self, message: &Message) -> Result<Entitlements, Unusable> {
         let mut names = Names::default();
         let mut outcomes = Vec::new();
         for service in &message.services {
-            names.add_target(&service.service, "").filter(|_| !service.service.is_empty()).ok_or("it names a service twice")?;
-            let outcome =
-                |entitled, reason, familiarity_basis_points| Outcome { entitled, reason, familiarity_basis_points };
-            outcomes.push(outcome(service.entitled, service.reason, service.familiarity_basis_points));
+            let named = names.add_target(&service.service, "").filter(|_| !service.service.is_empty());
+            named.ok_or(Unusable("it names a service twice, or one without a name"))?;
+            outcomes.push(Outcome { entitled: service.entitled, reason: service.reason, familiarity: service.familiarity });
             for feature in &service.features {
-                let named = names.add_target(&service.service, &feature.feature);
-                named.filter(|_| !feature.feature.is_empty()).ok_or("it names a feature twice")?;
+                let named = names.add_target(&service.service, &feature.feature).filter(|_| !feature.feature.is_empty());
+                named.ok_or(Unusable("it names a feature twice, or one without a name"))?;
                 if feature.entitled && !service.entitled {
-                    return Err("it entitles to a feature of a service that it does not entitle to");
+                    return Err(Unusable("it entitles to a feature of a service that it does not entitle to"));
                 }
-                let familiarity = if feature.entitled { service.familiarity_basis_points } else { 0 };
-                outcomes.push(outcome(feature.entitled, feature.reason, familiarity));
+                let familiarity = if feature.entitled { service.familiarity } else { Familiarity::default() };
+                outcomes.push(Outcome { entitled: feature.entitled, reason: feature.reason, familiarity });
             }
         }
         let mut limits = Vec::with_capacity(message.limits.len());
         for limit in &message.limits {
-            names.add_limit(&limit.limit).filter(|_| !limit.limit.is_empty()).ok_or("it names a limit twice")?;
-            limits.push(match limit.value {
-                Some(Value::Maximum(maximum)) if maximum >= 0 => Some(maximum),
-                Some(Value::Unlimited(true)) => None,
-                Some(_) | None => return Err("it says of a limit neither a maximum nor that there is none"),
+            let named = names.add_limit(&limit.limit).filter(|_| !limit.limit.is_empty());
+            named.ok_or(Unusable("it names a limit twice, or one without a name"))?;
+            limits.push(match limit.allowance {
+                Allowance::Unlimited => None,
+                Allowance::AtMost(maximum) if maximum >= 0 => Some(maximum),
+                Allowance::AtMost(_) => return Err(Unusable("a limit in it is below zero")),
             });
         }
         Ok(Entitlements {
             names: self.shared_names(names),
-            plan_id: message.plan_id.as_str().into(),
-            plan_version: message.plan_version,
-            is_active: message.status() == v1::TenantStatus::Active,
+            plan: message.plan.clone(),
+            is_active: message.status == TenantStatus::Active,
             outcomes: outcomes.into(),
             limits: limits.into(),
         })

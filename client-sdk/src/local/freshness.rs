@@ -8,13 +8,15 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::freshness::Staleness;
+
 /// Now, twice: by the clock on the wall, which may be set, and by one that only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub(crate) struct Moment {
     /// What a document's `valid_until` is compared with.
-    pub wall: SystemTime,
+    pub(crate) wall: SystemTime,
     /// Nanoseconds since this local mode began: what ages are measured by.
-    pub steady_ns: u64,
+    pub(crate) steady_ns: u64,
 }
 
 /// Until when everything published is known to have arrived, in nanoseconds of [`Moment::steady_ns`]; it may lie before 0.
@@ -25,11 +27,10 @@ impl Proof {
     /// Nothing is known.
     pub(crate) const NONE: Self = Self(i64::MIN);
 
-    /// What a server proves that says `staleness_ms` now.
-    pub(crate) fn of(staleness_ms: Option<i64>, now: Moment) -> Self {
-        // Less than none is no answer either.
-        let Some(staleness_ms) = staleness_ms.filter(|lag| *lag >= 0) else { return Self::NONE };
-        let lag = staleness_ms.saturating_mul(1_000_000);
+    /// What a server proves that says this now.
+    pub(crate) fn of(staleness: Staleness, now: Moment) -> Self {
+        let Staleness::AtMost(lag) = staleness else { return Self::NONE };
+        let lag = i64::try_from(lag.as_nanos()).unwrap_or(i64::MAX);
         // One above the least, which means nothing.
         Self(signed(now.steady_ns).saturating_sub(lag).max(i64::MIN + 1))
     }
@@ -82,38 +83,41 @@ mod tests {
         Moment { wall: SystemTime::UNIX_EPOCH, steady_ns }
     }
 
+    fn lag(milliseconds: u64) -> Staleness {
+        Staleness::AtMost(Duration::from_millis(milliseconds))
+    }
+
     #[test]
     fn age_is_the_time_since_and_what_the_server_lagged() {
         let second = 1_000_000_000;
         let connection = Connection::new();
         assert_eq!(connection.proof().age(at(second)), None);
-        connection.prove(Proof::of(None, at(second)));
+        connection.prove(Proof::of(Staleness::Unknown, at(second)));
         assert_eq!(connection.proof().age(at(second)), None);
-        connection.prove(Proof::of(Some(250), at(second)));
+        connection.prove(Proof::of(lag(250), at(second)));
         assert_eq!(connection.proof().age(at(2 * second)), Some(Duration::from_millis(1_250)));
         // A lag from before this process began.
-        assert_eq!(Proof::of(Some(10_000), at(second)).age(at(second)), Some(Duration::from_secs(10)));
-        assert!(Proof::of(Some(i64::MAX), at(second)).age(at(second)) > Some(Duration::from_secs(200 * 365 * 86_400)));
+        assert_eq!(Proof::of(lag(10_000), at(second)).age(at(second)), Some(Duration::from_secs(10)));
+        assert!(Proof::of(lag(u64::MAX), at(second)).age(at(second)) > Some(Duration::from_hours(200 * 365 * 24)));
     }
 
     proptest! {
         #[test]
         fn a_proof_never_gets_younger_and_never_older_than_time(
-            heard in proptest::collection::vec((0_u64..1_000_000, proptest::option::of(-5_i64..5_000)), 1..20),
+            heard in proptest::collection::vec((0_u64..1_000_000, proptest::option::of(0_u64..5_000)), 1..20),
         ) {
             let connection = Connection::new();
             let (mut now, mut before) = (0, None::<Duration>);
-            for (pause, staleness_ms) in heard {
+            for (pause, said) in heard {
                 now += pause;
                 if let Some(before) = before {
                     prop_assert_eq!(connection.proof().age(at(now)), Some(before + Duration::from_nanos(pause)));
                 }
-                connection.prove(Proof::of(staleness_ms, at(now)));
+                connection.prove(Proof::of(said.map_or(Staleness::Unknown, lag), at(now)));
                 let age = connection.proof().age(at(now));
                 prop_assert!(before.is_none() || age <= before.map(|before| before + Duration::from_nanos(pause)));
                 // Never younger than what the server said just now, unless it proved more before.
                 if before.is_none() {
-                    let said = staleness_ms.and_then(|said| u64::try_from(said).ok());
                     prop_assert_eq!(age, said.map(Duration::from_millis));
                 }
                 before = age;

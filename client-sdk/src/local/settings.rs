@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::policy::Policies;
 use crate::error::Error;
 
+/// Most tenants of one watch: what a server takes by its own default.
+const TENANTS_MAX: usize = 10_000;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) max_staleness: Duration,
@@ -23,8 +26,7 @@ impl Default for Settings {
             max_staleness: Duration::from_secs(30),
             idle_after: Duration::from_secs(600),
             unknown_for: Duration::from_secs(10),
-            // What a server takes over one watch by its own default.
-            tenants_max: 10_000,
+            tenants_max: TENANTS_MAX,
             preloaded: BTreeSet::new(),
             policies: Policies::default(),
         }
@@ -43,8 +45,12 @@ impl Settings {
                 return Err(Error::Setting { setting, given: format!("{given:?}"), allowed });
             }
         }
-        if !(1..=1_000_000).contains(&self.tenants_max) {
-            return Err(Error::Setting { setting: "tenants_max", given: self.tenants_max.to_string(), allowed: "allowed are 1 to 1,000,000" });
+        if !(1..=TENANTS_MAX).contains(&self.tenants_max) {
+            return Err(Error::Setting {
+                setting: "tenants_max",
+                given: self.tenants_max.to_string(),
+                allowed: "allowed are 1 to 10,000",
+            });
         }
         if self.preloaded.len() > self.tenants_max {
             let given = format!("{} tenants", self.preloaded.len());
@@ -78,10 +84,7 @@ mod tests {
             (Settings { idle_after: Duration::from_hours(25), ..Settings::default() }, "idle_after"),
             (Settings { unknown_for: Duration::from_millis(999), ..Settings::default() }, "unknown_for"),
             (Settings { tenants_max: 0, ..Settings::default() }, "tenants_max"),
-            (
-                Settings { tenants_max: 1, preloaded: ["a", "b"].map(str::to_owned).into(), ..Settings::default() },
-                "preload",
-            ),
+            (Settings { tenants_max: 1, preloaded: ["a", "b"].map(str::to_owned).into(), ..Settings::default() }, "preload"),
         ];
         for (settings, named) in table {
             let error = settings.check().unwrap_err().to_string();

@@ -117,7 +117,7 @@ impl Tenants {
         };
         let is_new_enough = match question.demand {
             Demand::None => true,
-            Demand::AtLeast(revision) => *held.document.revision() == *revision,
+            Demand::AtLeast(revision) => held.document.revision().as_bytes() == revision,
             Demand::Server => false,
         };
         let Some(verdict) = held.document.verdict(&question.asked).filter(|_| is_new_enough) else {

@@ -1,5 +1,9 @@
 //! Documents that answer, documents that cannot be used, and what is kept once.
 
+use bytes::Bytes;
+use tessera_proto::v1;
+use tessera_proto::v1::limit_entitlement::Value;
+
 use super::*;
 
 fn service(service: &str, reason: v1::Reason, features: &[(&str, v1::Reason)]) -> v1::ServiceEntitlement {
@@ -42,8 +46,12 @@ pub(in crate::local) fn message(tenant: &str) -> v1::TenantEntitlements {
     }
 }
 
+fn compile(compiler: &mut Compiler, message: v1::TenantEntitlements) -> Result<Document, Unusable> {
+    compiler.compile(&Message::of_wire(message))
+}
+
 fn document() -> Document {
-    Compiler::default().compile(&message("acme")).unwrap()
+    compile(&mut Compiler::default(), message("acme")).unwrap()
 }
 
 fn ask<'a>(service: &'a str, feature: &'a str, limit: Option<(&'a str, i64, Option<i64>)>) -> Asked<'a> {
@@ -69,7 +77,7 @@ fn limits_are_decided_exactly() {
         let verdict = document.verdict(&ask("reporting", "exports", Some((name, amount, used)))).unwrap();
         assert_eq!(verdict.entitled, entitled, "{name} {amount} {used:?}");
         assert_eq!(verdict.limit.map(|limit| limit.remaining()), remaining, "{name} {amount} {used:?}");
-        assert_eq!(verdict.familiarity_basis_points, if entitled { 7_500 } else { 0 });
+        assert_eq!(verdict.familiarity.basis_points, if entitled { 7_500 } else { 0 });
         if let Some(limit) = verdict.limit {
             assert_eq!((document.limit_name(&limit), limit.used), (name, used.unwrap_or(0)));
         }
@@ -78,7 +86,7 @@ fn limits_are_decided_exactly() {
     assert_eq!(document.verdict(&ask("reporting", "mail", Some(("users", 1, None)))).unwrap().limit, None);
     // A denial after it tells the limit, and is not about it.
     let denied = document.verdict(&ask("reporting", "charts", Some(("users", 11, None)))).unwrap();
-    assert_eq!(denied.reason, i32::from(v1::Reason::FeatureNotInPlan));
+    assert_eq!(denied.reason, Reason::FEATURE_NOT_IN_PLAN);
     assert_eq!(denied.limit.unwrap().maximum, Some(10));
 }
 
@@ -99,11 +107,11 @@ fn a_question_that_a_server_would_refuse_is_not_answered() {
         assert_eq!(document.verdict(&asked), None, "{asked:?}");
     }
     for (asked, reason) in [
-        (ask("nothing", "exports", Some(("users", 1, None))), v1::Reason::ServiceUnknown),
-        (ask("reporting", "nothing", None), v1::Reason::FeatureUnknown),
+        (ask("nothing", "exports", Some(("users", 1, None))), Reason::SERVICE_UNKNOWN),
+        (ask("reporting", "nothing", None), Reason::FEATURE_UNKNOWN),
     ] {
         let verdict = document.verdict(&asked).unwrap();
-        assert_eq!((verdict.entitled, verdict.reason, verdict.limit), (false, reason.into(), None));
+        assert_eq!((verdict.entitled, verdict.reason, verdict.limit), (false, reason, None));
     }
 }
 
@@ -111,9 +119,9 @@ fn a_question_that_a_server_would_refuse_is_not_answered() {
 fn a_reason_of_a_later_version_is_passed_on_but_says_nothing_of_limits() {
     let mut message = message("acme");
     message.services[0].features[1].reason = 4_711;
-    let document = Compiler::default().compile(&message).unwrap();
+    let document = compile(&mut Compiler::default(), message).unwrap();
     let verdict = document.verdict(&ask("reporting", "exports", None)).unwrap();
-    assert_eq!((verdict.entitled, verdict.reason), (true, 4_711));
+    assert_eq!((verdict.entitled, verdict.reason), (true, Reason::of_wire(4_711)));
     assert_eq!(document.verdict(&ask("reporting", "exports", Some(("users", 1, None)))), None);
 }
 
@@ -126,25 +134,25 @@ fn what_is_no_document_is_refused_with_the_reason() {
         (|m| m.services[0].features[1].feature = "charts".to_owned(), "a feature twice"),
         (|m| m.services[0].entitled = false, "does not entitle"),
         (|m| m.limits[1].limit = "calls".to_owned(), "a limit twice"),
-        (|m| m.limits[1].value = Some(Value::Maximum(-1)), "neither"),
+        (|m| m.limits[1].value = Some(Value::Maximum(-1)), "below zero"),
     ];
     for (break_it, problem) in broken {
         let mut message = message("acme");
         break_it(&mut message);
-        let error = Compiler::default().compile(&message).unwrap_err().to_string();
-        assert!(error.contains("`acme`") && error.contains(problem), "{error}");
+        let error = compile(&mut Compiler::default(), message).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
     }
 }
 
 #[test]
 fn tenants_with_the_same_rights_share_them_and_others_do_not() {
     let mut compiler = Compiler::default();
-    let first = compiler.compile(&message("acme")).unwrap();
-    let second = compiler.compile(&message("globex")).unwrap();
+    let first = compile(&mut compiler, message("acme")).unwrap();
+    let second = compile(&mut compiler, message("globex")).unwrap();
     assert!(Arc::ptr_eq(&first.entitlements, &second.entitlements));
     let mut other = message("initech");
     other.limits[1].value = Some(Value::Maximum(11));
-    let third = compiler.compile(&other).unwrap();
+    let third = compile(&mut compiler, other).unwrap();
     assert!(!Arc::ptr_eq(&first.entitlements, &third.entitlements));
     assert!(Arc::ptr_eq(&first.entitlements.names, &third.entitlements.names));
 }
@@ -152,15 +160,15 @@ fn tenants_with_the_same_rights_share_them_and_others_do_not() {
 #[test]
 fn what_nobody_has_any_more_is_not_kept() {
     let mut compiler = Compiler::default();
-    let kept = compiler.compile(&message("acme")).unwrap();
+    let kept = compile(&mut compiler, message("acme")).unwrap();
     for maximum in 0..10_000 {
         let mut message = message("globex");
         message.limits[1].value = Some(Value::Maximum(maximum));
         message.limits[0].limit = format!("calls-{maximum}");
-        drop(compiler.compile(&message).unwrap());
+        drop(compile(&mut compiler, message).unwrap());
     }
     assert!(compiler.entitlements.len() <= 2 * SWEEP_FROM, "{}", compiler.entitlements.len());
     assert!(compiler.names.len() <= 2 * SWEEP_FROM, "{}", compiler.names.len());
-    let again = compiler.compile(&message("initech")).unwrap();
+    let again = compile(&mut compiler, message("initech")).unwrap();
     assert!(Arc::ptr_eq(&kept.entitlements, &again.entitlements));
 }

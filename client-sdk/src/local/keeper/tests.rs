@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use tessera_proto::convert::decision::Asked;
+use tessera_proto::v1;
 
 use super::super::document::tests::message;
 use super::super::tenants::{Demand, Elsewhere, Question, Told};
 use super::*;
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::freshness::Staleness;
 
 const SECOND: u64 = 1_000_000_000;
 const MAX_STALENESS: Duration = Duration::from_secs(10);
@@ -19,7 +24,9 @@ fn at(seconds: u64) -> Moment {
 
 fn keeper(settings: Settings) -> (Keeper, Arc<Tenants>) {
     let tenants = Arc::new(Tenants::default());
-    (Keeper::new(Arc::clone(&tenants), settings, at(0)), tenants)
+    let (keeper, first) = Keeper::new(Arc::clone(&tenants), settings.clone(), at(0));
+    assert_eq!(first, settings.preloaded.iter().map(|tenant| subscribe(tenant)).collect::<Vec<_>>());
+    (keeper, tenants)
 }
 
 fn settings() -> Settings {
@@ -42,37 +49,49 @@ fn outcome(tenants: &Tenants, tenant: &str, now: Moment) -> &'static str {
     }
 }
 
-fn document(tenant: &str, revision: &'static [u8]) -> v1::WatchEntitlementsResponse {
-    let document = v1::TenantEntitlements { revision: Bytes::from_static(revision), ..message(tenant) };
-    v1::WatchEntitlementsResponse { event: Some(Event::Document(document)) }
+fn event(message: v1::TenantEntitlements) -> WatchEvent {
+    WatchEvent::Document(Box::new(Entitlements::of_wire(message)))
 }
 
-fn heartbeat(staleness_ms: Option<i64>) -> v1::WatchEntitlementsResponse {
-    v1::WatchEntitlementsResponse { event: Some(Event::Heartbeat(v1::Heartbeat { staleness_ms })) }
+fn document(tenant: &str, revision: &'static [u8]) -> WatchEvent {
+    event(v1::TenantEntitlements { revision: Bytes::from_static(revision), ..message(tenant) })
 }
 
-fn error(tenant: &str, code: Code) -> v1::WatchEntitlementsResponse {
-    let status = tonic_types::pb::Status { code: code.into(), ..Default::default() };
-    let error = v1::WatchError { tenant_id: tenant.to_owned(), status: Some(status) };
-    v1::WatchEntitlementsResponse { event: Some(Event::Error(error)) }
+fn heartbeat(staleness_ms: Option<i64>) -> WatchEvent {
+    WatchEvent::Heartbeat { staleness: Staleness::of_wire(staleness_ms) }
 }
 
-fn subscribe(tenant: &str, last_revision: &'static [u8]) -> Action {
-    Action::Subscribe { tenant: tenant.to_owned(), last_revision: Bytes::from_static(last_revision) }
+fn refused(tenant: &str, retry_in: Option<Duration>) -> WatchEvent {
+    let error = Error::Unavailable(Failure::broken("for a test"));
+    WatchEvent::Refused { tenant: tenant.to_owned(), error, retry_in }
+}
+
+fn connected() -> WatchEvent {
+    WatchEvent::Connected { endpoint: String::new(), resumed: false }
+}
+
+fn disconnected() -> WatchEvent {
+    WatchEvent::Disconnected { error: Error::Unavailable(Failure::broken("for a test")), retry_in: Duration::ZERO }
+}
+
+fn subscribe(tenant: &str) -> Action {
+    Action::Subscribe(tenant.to_owned())
 }
 
 fn unsubscribe(tenant: &str) -> Action {
-    Action::Unsubscribe { tenant: tenant.to_owned() }
+    Action::Unsubscribe(tenant.to_owned())
 }
 
 /// With `acme` held since second 1.
 fn holding_acme() -> (Keeper, Arc<Tenants>) {
     let (mut keeper, tenants) = keeper(settings());
-    assert_eq!(keeper.connected(at(0)), []);
+    keeper.happened(&connected(), at(0));
     assert_eq!(outcome(&tenants, "acme", at(0)), "wanted");
-    assert_eq!(keeper.wanted("acme", at(0)), [subscribe("acme", b"")]);
+    assert_eq!(keeper.wanted("acme", at(0)), [subscribe("acme")]);
     assert_eq!(outcome(&tenants, "acme", at(0)), "not held");
-    keeper.heard(document("acme", b"r1"), at(1));
+    // Many checks may have asked at once.
+    assert_eq!(keeper.wanted("acme", at(0)), []);
+    keeper.happened(&document("acme", b"r1"), at(1));
     assert_eq!(outcome(&tenants, "acme", at(1)), "told");
     (keeper, tenants)
 }
@@ -83,10 +102,10 @@ fn an_answer_grows_old_unless_the_stream_goes_on() {
     // 40 ms of lag when the document came.
     assert_eq!(ask(&tenants, "acme", Demand::None, at(10)).unwrap().age, Some(Duration::from_millis(9_040)));
     assert_eq!(outcome(&tenants, "acme", at(11)), "outdated");
-    keeper.heard(heartbeat(Some(2_000)), at(12));
+    keeper.happened(&heartbeat(Some(2_000)), at(12));
     assert_eq!(ask(&tenants, "acme", Demand::None, at(13)).unwrap().age, Some(Duration::from_secs(3)));
     // One that knows nothing proves nothing.
-    keeper.heard(heartbeat(None), at(19));
+    keeper.happened(&heartbeat(None), at(19));
     assert_eq!(outcome(&tenants, "acme", at(20)), "told");
     assert_eq!(outcome(&tenants, "acme", at(21)), "outdated");
 }
@@ -94,13 +113,12 @@ fn an_answer_grows_old_unless_the_stream_goes_on() {
 #[test]
 fn a_document_without_any_proof_is_not_told_until_there_is_one() {
     let (mut keeper, tenants) = holding_acme();
-    assert_eq!(keeper.wanted("globex", at(1)), [subscribe("globex", b"")]);
-    let unproved = v1::TenantEntitlements { staleness_ms: None, ..message("globex") };
-    keeper.heard(v1::WatchEntitlementsResponse { event: Some(Event::Document(unproved)) }, at(1));
+    assert_eq!(keeper.wanted("globex", at(1)), [subscribe("globex")]);
+    keeper.happened(&event(v1::TenantEntitlements { staleness_ms: None, ..message("globex") }), at(1));
     assert!(matches!(ask(&tenants, "globex", Demand::None, at(1)), Err(Elsewhere::Outdated(Told { age: None, .. }))));
     // What came with the other tenant's document proves nothing of this one.
     assert_eq!(outcome(&tenants, "acme", at(1)), "told");
-    keeper.heard(heartbeat(Some(0)), at(2));
+    keeper.happened(&heartbeat(Some(0)), at(2));
     assert_eq!(outcome(&tenants, "globex", at(2)), "told");
 }
 
@@ -109,17 +127,14 @@ fn an_edge_in_time_ends_a_document_to_the_nanosecond() {
     let (mut keeper, tenants) = holding_acme();
     let until = at(5).wall;
     let valid_until = Some(prost_types::Timestamp::from(until));
-    let timed = v1::TenantEntitlements { valid_until, ..message("acme") };
-    keeper.heard(v1::WatchEntitlementsResponse { event: Some(Event::Document(timed)) }, at(2));
+    keeper.happened(&event(v1::TenantEntitlements { valid_until, ..message("acme") }), at(2));
     let just_before = Moment { wall: until - Duration::from_nanos(1), ..at(5) };
     assert_eq!(outcome(&tenants, "acme", just_before), "told");
     assert_eq!(outcome(&tenants, "acme", at(5)), "outdated");
-    // It is asked for anew, naming what is held, and not over and over.
-    assert_eq!(keeper.wanted("acme", at(5)), [subscribe("acme", b"\x01r1")]);
+    // The watch sends another at that time; who was set to an earlier one by the wall goes over the wire until then.
     assert_eq!(keeper.wanted("acme", at(5)), []);
-    keeper.heard(document("acme", b"r2"), at(6));
+    keeper.happened(&document("acme", b"r2"), at(6));
     assert_eq!(outcome(&tenants, "acme", at(6)), "told");
-    assert_eq!(keeper.wanted("acme", at(9)), []);
 }
 
 #[test]
@@ -144,93 +159,92 @@ fn demands_are_met_by_exactly_what_is_held() {
 #[test]
 fn a_new_stream_proves_nothing_of_a_tenant_before_it_has_sent_its_document() {
     let (mut keeper, tenants) = holding_acme();
-    keeper.disconnected();
+    keeper.happened(&disconnected(), at(2));
     // Nobody listens any more.
-    keeper.heard(document("acme", b"r9"), at(2));
-    assert_eq!(ask(&tenants, "acme", Demand::None, at(3)).unwrap().held.document.revision(), "r1");
-    assert_eq!(keeper.connected(at(4)), [subscribe("acme", b"r1")]);
-    keeper.heard(heartbeat(Some(0)), at(11));
+    keeper.happened(&document("acme", b"r9"), at(2));
+    assert_eq!(ask(&tenants, "acme", Demand::None, at(3)).unwrap().held.document.revision().as_bytes(), b"r1");
+    keeper.happened(&connected(), at(4));
+    keeper.happened(&heartbeat(Some(0)), at(11));
     assert_eq!(outcome(&tenants, "acme", at(11)), "outdated");
-    keeper.heard(document("acme", b"r2"), at(12));
+    keeper.happened(&document("acme", b"r2"), at(12));
     let told = ask(&tenants, "acme", Demand::None, at(12)).unwrap();
-    assert_eq!((told.held.document.revision().as_ref(), told.age), (b"r2".as_ref(), Some(Duration::from_millis(40))));
+    assert_eq!((told.held.document.revision().as_bytes(), told.age), (b"r2".as_ref(), Some(Duration::from_millis(40))));
 }
 
 #[test]
-fn what_the_server_does_not_serve_is_left_to_the_wire_for_a_time() {
-    let unknown_s = settings().unknown_for.as_secs();
-    // Code, what is held before, what comes of it at once, and when it is asked for again.
-    let table = [
-        (Code::NotFound, false, "not held", unknown_s),
-        (Code::NotFound, true, "not held", unknown_s),
-        (Code::InvalidArgument, true, "not held", unknown_s),
-        (Code::ResourceExhausted, false, "not held", 1),
-        (Code::Unavailable, true, "told", 1),
-    ];
-    for (code, held, outcome_at_once, again_s) in table {
+fn what_the_server_does_not_serve_for_now_grows_old() {
+    let (mut keeper, tenants) = holding_acme();
+    keeper.happened(&refused("acme", Some(Duration::from_secs(1))), at(2));
+    keeper.happened(&heartbeat(Some(0)), at(2));
+    assert_eq!(ask(&tenants, "acme", Demand::None, at(4)).unwrap().age, Some(Duration::from_millis(3_040)));
+    keeper.happened(&document("acme", b"r2"), at(5));
+    keeper.happened(&heartbeat(Some(0)), at(5));
+    assert_eq!(ask(&tenants, "acme", Demand::None, at(6)).unwrap().age, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn what_the_server_does_not_serve_at_all_is_left_to_the_wire_for_a_time() {
+    let again_s = 2 + settings().unknown_for.as_secs();
+    // Also when a document of it was held: it is an answer to nothing.
+    for tenant in ["acme", "globex"] {
         let (mut keeper, tenants) = holding_acme();
-        let tenant = if held { "acme" } else { "globex" };
-        let begun = keeper.wanted(tenant, at(1));
-        assert_eq!(begun.len(), usize::from(!held));
-        keeper.heard(error(tenant, code), at(2));
-        assert_eq!(outcome(&tenants, tenant, at(2)), outcome_at_once, "{code:?} {held}");
-        if outcome_at_once == "told" {
-            // It is subscribed again by itself, and gets no younger until that has an answer.
-            keeper.heard(heartbeat(Some(0)), at(2));
-            assert_eq!(ask(&tenants, tenant, Demand::None, at(4)).unwrap().age, Some(Duration::from_millis(3_040)));
-            assert_eq!(keeper.tick(at(2)), []);
-            assert_eq!(keeper.tick(at(2 + again_s)), [subscribe(tenant, b"r1")]);
-        } else {
-            assert_eq!(keeper.wanted(tenant, at(2)), []);
-            assert_eq!(outcome(&tenants, tenant, at(1 + again_s)), "not held", "{code:?} {held}");
-            assert_eq!(outcome(&tenants, tenant, at(2 + again_s)), "wanted", "{code:?} {held}");
-            assert_eq!(keeper.wanted(tenant, at(2 + again_s)), [subscribe(tenant, b"")]);
-        }
+        keeper.wanted(tenant, at(1));
+        keeper.happened(&refused(tenant, None), at(2));
+        assert_eq!(outcome(&tenants, tenant, at(2)), "not held");
+        assert_eq!(keeper.wanted(tenant, at(2)), []);
+        assert_eq!(outcome(&tenants, tenant, at(again_s - 1)), "not held");
+        assert_eq!(outcome(&tenants, tenant, at(again_s)), "wanted");
+        assert_eq!(keeper.wanted(tenant, at(again_s)), [subscribe(tenant)]);
+        keeper.happened(&document(tenant, b"r2"), at(again_s));
+        assert_eq!(outcome(&tenants, tenant, at(again_s)), "told");
     }
 }
 
 #[test]
 fn a_document_that_cannot_be_used_is_no_answer() {
     let (mut keeper, tenants) = holding_acme();
-    let broken = v1::TenantEntitlements { revision: Bytes::new(), ..message("acme") };
-    keeper.heard(v1::WatchEntitlementsResponse { event: Some(Event::Document(broken)) }, at(2));
+    keeper.happened(&event(v1::TenantEntitlements { revision: Bytes::new(), ..message("acme") }), at(2));
     assert_eq!(outcome(&tenants, "acme", at(2)), "not held");
+    keeper.happened(&document("acme", b"r2"), at(3));
+    assert_eq!(outcome(&tenants, "acme", at(3)), "told");
 }
 
 #[test]
 fn the_tenants_that_are_asked_about_least_recently_make_room() {
     let (mut keeper, tenants) = keeper(Settings { tenants_max: 4, preloaded: ["kept".to_owned()].into(), ..settings() });
-    assert_eq!(keeper.connected(at(0)), [subscribe("kept", b"")]);
+    keeper.happened(&connected(), at(0));
     for (second, tenant) in [(1, "a"), (2, "b"), (3, "c")] {
-        assert_eq!(keeper.wanted(tenant, at(second)), [subscribe(tenant, b"")]);
-        keeper.heard(document(tenant, b"r1"), at(second));
+        assert_eq!(keeper.wanted(tenant, at(second)), [subscribe(tenant)]);
+        keeper.happened(&document(tenant, b"r1"), at(second));
     }
     assert_eq!(outcome(&tenants, "a", at(4)), "told");
-    assert_eq!(keeper.wanted("d", at(5)), [unsubscribe("b"), subscribe("d", b"")]);
+    assert_eq!(keeper.wanted("d", at(5)), [unsubscribe("b"), subscribe("d")]);
     assert_eq!(outcome(&tenants, "b", at(5)), "wanted");
-    // What comes of it afterwards is nobody's.
-    keeper.heard(document("b", b"r2"), at(5));
-    keeper.heard(error("b", Code::NotFound), at(5));
+    // What comes of it afterwards is nobody's, and it is not subscribed again while that may be.
+    assert_eq!(keeper.wanted("b", at(5)), []);
+    keeper.happened(&document("b", b"r2"), at(5));
+    keeper.happened(&refused("b", None), at(5));
     assert_eq!((outcome(&tenants, "b", at(5)), keeper.len()), ("wanted", 4));
-    assert_eq!(outcome(&tenants, "kept", at(5)), "not held");
+    assert_eq!(keeper.tick(at(6)), []);
+    assert_eq!(keeper.wanted("b", at(6)), [unsubscribe("c"), subscribe("b")]);
+    assert_eq!(outcome(&tenants, "kept", at(6)), "not held");
 }
 
 #[test]
 fn when_all_are_to_be_held_there_is_no_room() {
     let (mut keeper, tenants) = keeper(Settings { tenants_max: 1, preloaded: ["kept".to_owned()].into(), ..settings() });
-    keeper.connected(at(0));
     assert_eq!(keeper.wanted("other", at(1)), []);
     assert_eq!((outcome(&tenants, "other", at(1)), keeper.len()), ("wanted", 1));
 }
 
 #[test]
 fn tenants_that_nobody_asks_about_are_given_up_and_preloaded_ones_are_not() {
-    let idle_after = Duration::from_secs(60);
+    let idle_after = Duration::from_mins(1);
     let (mut keeper, tenants) = keeper(Settings { idle_after, preloaded: ["kept".to_owned()].into(), ..settings() });
-    keeper.connected(at(0));
+    keeper.happened(&connected(), at(0));
     for tenant in ["a", "b"] {
         assert_eq!(keeper.wanted(tenant, at(0)).len(), 1);
-        keeper.heard(document(tenant, b"r1"), at(1));
+        keeper.happened(&document(tenant, b"r1"), at(1));
     }
     assert_eq!(keeper.tick(at(30)), []);
     assert_eq!(outcome(&tenants, "a", at(50)), "outdated");
@@ -241,14 +255,14 @@ fn tenants_that_nobody_asks_about_are_given_up_and_preloaded_ones_are_not() {
 }
 
 #[test]
-fn a_preloaded_tenant_that_does_not_exist_yet_is_asked_for_again() {
+fn a_preloaded_tenant_that_does_not_exist_yet_is_subscribed_again() {
     let (mut keeper, tenants) = keeper(Settings { preloaded: ["late".to_owned()].into(), ..settings() });
-    assert_eq!(keeper.connected(at(0)), [subscribe("late", b"")]);
-    keeper.heard(error("late", Code::NotFound), at(1));
+    keeper.happened(&connected(), at(0));
+    keeper.happened(&refused("late", None), at(1));
     let again = at(1 + settings().unknown_for.as_secs());
     assert_eq!(keeper.tick(at(2)), []);
-    assert_eq!(keeper.tick(again), [subscribe("late", b"")]);
-    keeper.heard(document("late", b"r1"), again);
+    assert_eq!(keeper.tick(again), [subscribe("late")]);
+    keeper.happened(&document("late", b"r1"), again);
     assert_eq!(outcome(&tenants, "late", again), "told");
 }
 
@@ -295,9 +309,10 @@ struct Model {
     published: [Vec<u64>; TENANTS.len()],
     /// Everything published by then is applied.
     applied_ms: u64,
-    /// Due documents: which tenant, not older than which state, and since when.
+    /// Documents to send, with until when what was sent before is still up to date.
     due: BTreeMap<usize, u64>,
-    subscribed: [bool; TENANTS.len()],
+    /// What the watch watches, with the last state that it saw.
+    wanted: BTreeMap<usize, Option<usize>>,
     connected: bool,
 }
 
@@ -315,24 +330,35 @@ impl Model {
     fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Subscribe { tenant, last_revision } => {
-                    let tenant = TENANTS.iter().position(|name| *name == tenant).unwrap();
-                    // A server waits until it is as far as that.
-                    if let Some(held) = last_revision.first() {
-                        let reached = self.published[tenant].iter().take(usize::from(*held - 1)).max().copied();
-                        self.applied_ms = self.applied_ms.max(reached.unwrap_or(0));
+                Action::Subscribe(tenant) => {
+                    let tenant = number(&tenant);
+                    self.wanted.insert(tenant, None);
+                    if self.connected {
+                        self.due.insert(tenant, self.applied_ms);
                     }
-                    self.subscribed[tenant] = true;
-                    self.due.insert(tenant, self.applied_ms);
                 }
-                Action::Unsubscribe { tenant } => {
-                    let tenant = TENANTS.iter().position(|name| *name == tenant).unwrap();
-                    self.subscribed[tenant] = false;
-                    self.due.remove(&tenant);
+                Action::Unsubscribe(tenant) => {
+                    self.wanted.remove(&number(&tenant));
+                    self.due.remove(&number(&tenant));
                 }
             }
         }
     }
+
+    /// A new stream to a server that has applied less: it waits until it is as far as every subscription demands.
+    fn connect(&mut self) {
+        self.connected = true;
+        self.applied_ms /= 2;
+        for (tenant, last) in &self.wanted {
+            let reached = last.and_then(|state| self.published[*tenant].get(usize::checked_sub(state, 1)?));
+            self.applied_ms = self.applied_ms.max(reached.copied().unwrap_or(0));
+        }
+        self.due = self.wanted.keys().map(|tenant| (*tenant, self.applied_ms)).collect();
+    }
+}
+
+fn number(tenant: &str) -> usize {
+    TENANTS.iter().position(|name| *name == tenant).unwrap()
 }
 
 proptest! {
@@ -349,7 +375,7 @@ proptest! {
                 Step::Apply => {
                     for tenant in 0..TENANTS.len() {
                         let news = model.published[tenant].iter().find(|at| **at > model.applied_ms).copied();
-                        if let (true, Some(since)) = (model.subscribed[tenant], news) {
+                        if let (true, Some(since)) = (model.connected && model.wanted.contains_key(&tenant), news) {
                             model.due.entry(tenant).or_insert(since - 1);
                         }
                     }
@@ -357,32 +383,30 @@ proptest! {
                 }
                 Step::SendOne => {
                     if let (true, Some((tenant, _))) = (model.connected, model.due.pop_first()) {
-                        let state = u8::try_from(model.state_at(tenant, model.applied_ms) + 1).unwrap();
-                        let document = v1::TenantEntitlements {
-                            revision: Bytes::from(vec![state]),
+                        let state = model.state_at(tenant, model.applied_ms);
+                        model.wanted.insert(tenant, Some(state));
+                        let message = v1::TenantEntitlements {
+                            revision: Bytes::from(vec![u8::try_from(state + 1).unwrap()]),
                             staleness_ms: Some(i64::try_from(model.now_ms - model.applied_ms).unwrap()),
                             ..message(TENANTS[tenant])
                         };
-                        keeper.heard(v1::WatchEntitlementsResponse { event: Some(Event::Document(document)) }, now);
+                        keeper.happened(&event(message), now);
                     }
                 }
                 Step::Heartbeat => {
                     if model.connected {
                         // A server counts what it has yet to send as its own lag.
                         let sent = model.due.values().copied().fold(model.applied_ms, u64::min);
-                        keeper.heard(heartbeat(Some(i64::try_from(model.now_ms - sent).unwrap())), now);
+                        keeper.happened(&heartbeat(Some(i64::try_from(model.now_ms - sent).unwrap())), now);
                     }
                 }
                 Step::Break => {
-                    keeper.disconnected();
+                    keeper.happened(&disconnected(), now);
                     model.connected = false;
                 }
                 Step::Connect => {
-                    keeper.disconnected();
-                    (model.connected, model.applied_ms) = (true, model.applied_ms / 2);
-                    (model.subscribed, model.due) = ([false; TENANTS.len()], BTreeMap::new());
-                    let actions = keeper.connected(now);
-                    model.perform(actions);
+                    model.connect();
+                    keeper.happened(&connected(), now);
                 }
                 Step::Tick => {
                     let actions = keeper.tick(now);
@@ -393,23 +417,23 @@ proptest! {
                         let age = told.age.unwrap();
                         prop_assert!(age <= MAX_STALENESS);
                         let as_of = i128::from(model.now_ms) - i128::try_from(age.as_millis()).unwrap();
-                        let state = usize::from(told.held.document.revision()[0]) - 1;
+                        let state = usize::from(told.held.document.revision().as_bytes()[0]) - 1;
                         let known = u64::try_from(as_of).map_or(0, |as_of| model.state_at(tenant, as_of));
                         prop_assert!(state >= known, "{} told state {state} and says {age:?}, but {known} was there", TENANTS[tenant]);
                         prop_assert!(state >= last_told[tenant], "{} went back", TENANTS[tenant]);
                         last_told[tenant] = state;
                     }
-                    Err(Elsewhere::Wanted | Elsewhere::Outdated(_)) => {
+                    Err(Elsewhere::Wanted) => {
                         // Once it is given up, nothing is remembered to go back behind.
                         let actions = keeper.wanted(TENANTS[tenant], now);
                         for action in &actions {
-                            if let Action::Unsubscribe { tenant } = action {
-                                last_told[TENANTS.iter().position(|name| name == tenant).unwrap()] = 0;
+                            if let Action::Unsubscribe(tenant) = action {
+                                last_told[number(tenant)] = 0;
                             }
                         }
                         model.perform(actions);
                     }
-                    Err(Elsewhere::NotHeld | Elsewhere::Undecided) => {}
+                    Err(Elsewhere::NotHeld | Elsewhere::Undecided | Elsewhere::Outdated(_)) => {}
                 },
             }
         }
