@@ -38,6 +38,19 @@ impl StateDigest {
         self.sum = self.sum.wrapping_sub(term(kind, key, seq, checksum));
     }
 
+    /// Takes in everything that is in `other`, and was not in this one.
+    pub fn absorb(&mut self, other: Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count = count.wrapping_add(more);
+        }
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
+    /// The digest without the counts.
+    pub fn sum(&self) -> u128 {
+        self.sum
+    }
+
     /// How many streams of that kind are in it.
     pub fn count(&self, kind: StreamKind) -> u64 {
         self.counts.get(position(kind)).copied().unwrap_or(0)
@@ -85,6 +98,17 @@ mod tests {
         other.remove(StreamKind::Tenant, b"b", 7, 70);
         assert_eq!(one, other);
         assert_eq!(one.count(StreamKind::Tenant), 1);
+    }
+
+    #[test]
+    fn parts_make_the_whole() {
+        let (mut whole, mut one, mut other) = (StateDigest::default(), StateDigest::default(), StateDigest::default());
+        for (part, id) in [(&mut one, b"a"), (&mut other, b"b")] {
+            whole.add(StreamKind::Tenant, id, 3, 30);
+            part.add(StreamKind::Tenant, id, 3, 30);
+        }
+        one.absorb(other);
+        assert_eq!((one, one.sum()), (whole, whole.sum()));
     }
 
     #[test]

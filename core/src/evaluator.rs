@@ -11,6 +11,7 @@
 mod catalog_table;
 mod document;
 mod offer_table;
+mod packed_row;
 mod row;
 mod standing;
 mod steps;
@@ -19,6 +20,7 @@ mod tables;
 mod verdict;
 
 pub use document::{document, next_edge};
+pub use packed_row::{NotARow, ROW_FORMAT};
 pub use row::TenantRow;
 pub use streams::revision_streams;
 pub use tables::{Missing, Tables, TablesError, Unresolved};

@@ -6,6 +6,7 @@ mod compiled;
 mod differential;
 mod documents;
 mod laws;
+mod packed;
 mod random;
 mod script;
 mod stage;
