@@ -66,6 +66,14 @@ pub enum Error {
     /// The server answered something that it should not have: a bug, or not a Tessera server.
     #[error("wrong answer: {0}")]
     Server(Failure),
+    /// The batch is too large: ask in several, each decided at a time of its own.
+    #[error("the batch has `{given}` checks; allowed are {allowed}")]
+    TooManyChecks {
+        /// How many were given.
+        given: usize,
+        /// How many may be, with what they ask for.
+        allowed: usize,
+    },
     /// So many checks wait in the checker that no more are taken: ask less, or give it more streams.
     #[error("`{waiting}` checks wait in the checker; allowed are {allowed}")]
     QueueFull {
@@ -82,9 +90,6 @@ pub enum Error {
         /// How many may be.
         allowed: usize,
     },
-    /// The handle that did the work behind this is gone.
-    #[error("the client behind this was closed")]
-    Closed,
 }
 
 impl Error {

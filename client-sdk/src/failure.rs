@@ -136,7 +136,7 @@ impl Failure {
     pub(crate) fn invalid(field: &str, description: impl Into<String>) -> Self {
         let violation = Violation { field: field.to_owned(), description: description.into() };
         let mut failure = Self::local(Code::InvalidArgument, format!("{}: {}", violation.field, violation.description));
-        failure.0.reason = "INVALID_FIELD".to_owned();
+        "INVALID_FIELD".clone_into(&mut failure.0.reason);
         failure.0.violations.push(violation);
         failure
     }
@@ -200,9 +200,9 @@ impl fmt::Display for Failure {
         write!(f, "{}", known.message)?;
         let code = grpc_name(known.code);
         if known.reason.is_empty() {
-            write!(f, " ({code}")?
+            write!(f, " ({code}")?;
         } else {
-            write!(f, " ({code} {}", known.reason)?
+            write!(f, " ({code} {}", known.reason)?;
         }
         if !known.endpoint.is_empty() {
             write!(f, ", endpoint `{}`", known.endpoint)?;

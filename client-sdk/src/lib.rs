@@ -6,6 +6,7 @@ mod batch;
 mod builder;
 mod call;
 mod check;
+mod checker;
 mod client;
 mod decision;
 mod document;
@@ -30,6 +31,7 @@ mod wire;
 pub use batch::{BatchAnswer, BatchCall};
 pub use builder::Builder;
 pub use check::{Check, CheckCall};
+pub use checker::{Checker, CheckerOptions};
 pub use client::Tessera;
 pub use decision::{
     Allowance, Decision, Denied, Detail, ExplainedStep, Familiarity, LimitState, PlanVersion, Reason, StepOutcome,

@@ -18,7 +18,7 @@ impl Random {
         Self::seeded(RandomState::new().hash_one("tessera"))
     }
 
-    /// Any number. This is SplitMix64: a counter and a mixer.
+    /// Any number. This is `SplitMix64`: a counter and a mixer.
     pub(crate) fn next(&self) -> u64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut mixed = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);

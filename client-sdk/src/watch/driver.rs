@@ -48,8 +48,8 @@ struct Outgoing {
 
 /// How a stream ended.
 enum End {
-    /// It broke.
-    Broken(Failure),
+    /// It broke; an end in order says nothing against the endpoint.
+    Broken(Failure, Option<Outcome>),
     /// A new one is needed.
     Outdated,
     /// Nobody listens.
@@ -117,7 +117,7 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
         let end = match opened {
             Err(failure) => {
                 permit.finish(outcome_of(&failure));
-                End::Broken(failure)
+                End::Broken(failure, None)
             }
             Ok(messages) => {
                 permit.finish(Outcome::Answered);
@@ -132,8 +132,8 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
                     failed = 0;
                     asked.clear();
                 }
-                if let End::Broken(failure) = &end {
-                    inner.pool.note(index, outcome_of(failure));
+                if let End::Broken(_, Some(outcome)) = end {
+                    inner.pool.note(index, outcome);
                 }
                 end
             }
@@ -141,7 +141,7 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
         let failure = match end {
             End::Unwatched => return,
             End::Outdated => continue,
-            End::Broken(failure) => failure,
+            End::Broken(failure, _) => failure,
         };
         failed = failed.saturating_add(1);
         let failure = failure.at(&endpoint, &request_id, failed);
@@ -210,18 +210,22 @@ async fn listen(
         };
         let message = match received {
             Ok(Ok(Some(message))) => message,
-            Ok(Ok(None)) => return (End::Broken(Failure::broken("the server ended the stream")), heard),
-            Ok(Err(status)) => return (End::Broken(Failure::of_status(&status)), heard),
+            Ok(Ok(None)) => return (End::Broken(Failure::broken("the server ended the stream"), None), heard),
+            Ok(Err(status)) => {
+                let failure = Failure::of_status(&status);
+                let outcome = outcome_of(&failure);
+                return (End::Broken(failure, Some(outcome)), heard);
+            }
             Err(_) => {
                 let failure = Failure::no_answer_in_time(format!("not even a heartbeat within {silence:?}"));
-                return (End::Broken(failure), heard);
+                return (End::Broken(failure, Some(Outcome::Unanswered)), heard);
             }
         };
         heard = true;
-        if let Some(event) = message.event.and_then(|event| taken(inner, shared, event)) {
-            if events.send(event).await.is_err() {
-                return (End::Unwatched, heard);
-            }
+        if let Some(event) = message.event.and_then(|event| taken(inner, shared, event))
+            && events.send(event).await.is_err()
+        {
+            return (End::Unwatched, heard);
         }
         // While the user took their time, the server could not be heard.
         silent_until = Instant::now() + silence;

@@ -84,8 +84,9 @@ proptest! {
         let mut selection = Selection::new(2);
         let mut now = Instant::now();
         for _ in 0..failures {
-            selection.pick(now, random, &[1]);
-            selection.finish(0, false, Outcome::Refused, now, random);
+            let (picked, is_probe) = selection.pick(now, random, &[1]);
+            prop_assert_eq!(picked, 0);
+            selection.finish(0, is_probe, Outcome::Refused, now, random);
             now += ASIDE_MAX;
         }
         let (picked, is_probe) = selection.pick(now + ASIDE_MAX, random, &[]);

@@ -1,0 +1,168 @@
+//! The task behind one stream of a checker: connects when something waits, hands out answers, and connects elsewhere when the
+//! stream breaks or does not answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tessera_proto::v1;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tonic::{Code, Request, Streaming};
+
+use super::CheckerOptions;
+use super::shared::{Outgoing, Shared};
+use crate::batch::result_of;
+use crate::call::name;
+use crate::client::Inner;
+use crate::decision::Decision;
+use crate::failure::Failure;
+use crate::metrics::Method;
+use crate::pool::{Outcome, Permit, outcome_of};
+
+/// One stream.
+pub(super) struct Driver {
+    pub(super) inner: Arc<Inner>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: usize,
+    pub(super) options: CheckerOptions,
+}
+
+/// An open stream.
+struct Open {
+    answers: Streaming<v1::StreamCheckEntitlementResponse>,
+    /// A frame was sent after a time without.
+    sent: Arc<Notify>,
+    endpoint: String,
+    request_id: String,
+    /// The longest wait for an answer.
+    patience: Duration,
+}
+
+impl Driver {
+    /// Runs until the checker is dropped.
+    pub(super) async fn run(self) {
+        let (mut asked, mut failed): (Vec<usize>, u32) = (Vec::new(), 0);
+        loop {
+            self.demand().await;
+            let begun = Instant::now();
+            let others = self.shared.taken_by_others(self.stream);
+            let avoid: Vec<usize> = asked.iter().copied().chain(others).collect();
+            let permit = self.inner.pool.pick(&avoid);
+            let (index, endpoint) = (permit.index(), permit.endpoint().to_owned());
+            let request_id = self.inner.random.request_id();
+            // Not longer than half a deadline where somebody else may still answer in time.
+            let whole = self.inner.settings.deadline;
+            let patience = if permit.has_other() { whole / 2 } else { whole };
+            let (outgoing, sent) = self.shared.open(self.stream, index, self.options.with_revisions, self.options.with_details);
+            let (failure, outcome) = match open(&permit, outgoing, &request_id, patience).await {
+                Err(failure) => {
+                    let failure = failure.at(&endpoint, &request_id, 1);
+                    permit.finish(outcome_of(&failure));
+                    (failure, None)
+                }
+                Ok(answers) => {
+                    permit.finish(Outcome::Answered);
+                    let open = Open { answers, sent, endpoint: endpoint.clone(), request_id: request_id.clone(), patience };
+                    let (failure, outcome, answered) = self.listen(open).await;
+                    if answered {
+                        (asked, failed) = (Vec::new(), 0);
+                    }
+                    (failure.at(&endpoint, &request_id, 1), outcome)
+                }
+            };
+            if let Some(outcome) = outcome {
+                self.inner.pool.note(index, outcome);
+            }
+            tracing::debug!(%failure, stream = self.stream, "a stream of a checker ended");
+            self.inner.metrics.attempt_ended(Method::StreamCheck, &endpoint, failure.code(), begun.elapsed());
+            self.shared.lost(self.stream, &failure);
+            failed = failed.saturating_add(1);
+            asked.push(index);
+            if asked.len() >= self.inner.pool.len() {
+                asked.clear();
+            }
+            sleep(self.inner.settings.retry.pause(failed, None, self.inner.random.next())).await;
+        }
+    }
+
+    /// Waits until something waits.
+    async fn demand(&self) {
+        loop {
+            let mut demanded = std::pin::pin!(self.shared.demand.notified());
+            demanded.as_mut().enable();
+            if self.shared.lock().queue.has_waiting() {
+                return;
+            }
+            demanded.await;
+        }
+    }
+
+    /// Hands out answers until the stream ends: why, what it says of the endpoint, and whether there was any answer.
+    async fn listen(&self, mut open: Open) -> (Failure, Option<Outcome>, bool) {
+        let mut answered = false;
+        loop {
+            let oldest = self.shared.lock().queue.oldest_sent(self.stream);
+            let message = tokio::select! {
+                message = open.answers.message() => message,
+                () = open.sent.notified(), if oldest.is_none() => continue,
+                () = sleep_until(oldest.unwrap_or_else(Instant::now) + open.patience), if oldest.is_some() => {
+                    let failure = Failure::no_answer_in_time(format!("no answer to a frame within {:?}", open.patience));
+                    return (failure, Some(Outcome::Unanswered), answered);
+                }
+            };
+            match message {
+                Ok(Some(answer)) => {
+                    if let Err(failure) = self.hand_out(answer, &open) {
+                        return (failure, Some(Outcome::Refused), answered);
+                    }
+                    answered = true;
+                }
+                // In order, as at the end of a connection's time: that says nothing against the endpoint.
+                Ok(None) => return (Failure::broken("the server ended the stream"), None, answered),
+                Err(status) => {
+                    let failure = Failure::of_status(&status);
+                    let outcome = outcome_of(&failure);
+                    return (failure, Some(outcome), answered);
+                }
+            }
+        }
+    }
+
+    /// Each answer to whoever waits for it.
+    fn hand_out(&self, answer: v1::StreamCheckEntitlementResponse, open: &Open) -> Result<(), Failure> {
+        let Some(waiters) = self.shared.answered(self.stream, answer.id) else {
+            let message = format!("an answer to frame `{}`, which was not sent", answer.id);
+            return Err(Failure::local(Code::Internal, message));
+        };
+        let results: Vec<Result<Decision, Failure>> = match &answer.frame_error {
+            Some(status) => waiters.iter().map(|_| Err(Failure::of_item(status))).collect(),
+            None if answer.results.len() == waiters.len() => answer.results.into_iter().map(result_of).collect(),
+            None => {
+                let message = format!("`{}` answers to `{}` checks", answer.results.len(), waiters.len());
+                waiters.iter().map(|_| Err(Failure::local(Code::Internal, message.clone()))).collect()
+            }
+        };
+        for (waiter, result) in waiters.into_iter().zip(results) {
+            let result = result.map_err(|failure| failure.at(&open.endpoint, &open.request_id, 1));
+            // Who has gone needs no answer.
+            let _ = waiter.send(result);
+        }
+        Ok(())
+    }
+}
+
+async fn open(
+    permit: &Permit,
+    outgoing: Outgoing,
+    request_id: &str,
+    patience: Duration,
+) -> Result<Streaming<v1::StreamCheckEntitlementResponse>, Failure> {
+    let mut client = permit.client().ok_or_else(|| Failure::local(Code::Internal, "there is no endpoint"))?;
+    let mut request = Request::new(outgoing);
+    name(&mut request, request_id);
+    match timeout(patience, client.stream_check_entitlement(request)).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(Failure::of_status(&status)),
+        Err(_) => Err(Failure::no_answer_in_time(format!("no stream within {patience:?}"))),
+    }
+}
