@@ -60,19 +60,43 @@ impl fmt::Display for Problem {
     }
 }
 
+fn name_inner(b: u8) -> bool {
+    name_edge(b) | matches!(b, b'.' | b'_' | b'-')
+}
+
+fn name_edge(b: u8) -> bool {
+    b.is_ascii_lowercase() | b.is_ascii_digit()
+}
+
+/// As the other two of its kind without a branch per byte: it is asked of every check, three times.
+fn is_name(text: &str) -> bool {
+    let (first, last) = (text.bytes().next(), text.bytes().next_back());
+    first.is_some_and(name_edge) && last.is_some_and(name_edge) && text.bytes().fold(true, |so_far, b| so_far & name_inner(b))
+}
+
 /// Where the first byte that breaks the name grammar stands, if any.
 fn name_problem(text: &str) -> Option<Problem> {
-    let inner = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-    let edge = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9');
     let last = text.len().checked_sub(1)?;
-    let bad = |(at, b): &(usize, u8)| if *at == 0 || *at == last { !edge(*b) } else { !inner(*b) };
+    let bad = |(at, b): &(usize, u8)| if *at == 0 || *at == last { !name_edge(*b) } else { !name_inner(*b) };
     text.bytes().enumerate().find(bad).map(|(at, _)| Problem::Character { at })
 }
 
+fn tenant_inner(b: u8) -> bool {
+    b.is_ascii_alphanumeric() | matches!(b, b'.' | b'_' | b':' | b'@' | b'-')
+}
+
+fn is_tenant(text: &str) -> bool {
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    first && text.bytes().fold(true, |so_far, b| so_far & tenant_inner(b))
+}
+
 fn tenant_problem(text: &str) -> Option<Problem> {
-    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'@' | b'-');
-    let bad = |(at, b): &(usize, u8)| if *at == 0 { !b.is_ascii_alphanumeric() } else { !inner(*b) };
+    let bad = |(at, b): &(usize, u8)| if *at == 0 { !b.is_ascii_alphanumeric() } else { !tenant_inner(*b) };
     text.bytes().enumerate().find(bad).map(|(at, _)| Problem::Character { at })
+}
+
+fn is_request(text: &str) -> bool {
+    !text.is_empty() && text.bytes().fold(true, |so_far, b| so_far & matches!(b, 0x20..=0x7e))
 }
 
 fn request_problem(text: &str) -> Option<Problem> {
@@ -80,23 +104,25 @@ fn request_problem(text: &str) -> Option<Problem> {
     text.bytes().enumerate().find(bad).map(|(at, _)| Problem::Character { at })
 }
 
-fn check(
+/// Why a text that does not follow its grammar does not.
+#[cold]
+fn problem(
     kind: &'static str,
     text: &str,
     len_max: usize,
     allowed: &'static str,
     problem_of: fn(&str) -> Option<Problem>,
-) -> Result<(), IdError> {
+) -> IdError {
     let problem = match text.len() {
-        0 => Some(Problem::Empty),
-        len if len > len_max => Some(Problem::TooLong(len)),
-        _ => problem_of(text),
+        0 => Problem::Empty,
+        len if len > len_max => Problem::TooLong(len),
+        _ => problem_of(text).unwrap_or(Problem::Character { at: 0 }),
     };
-    problem.map_or(Ok(()), |p| Err(IdError::new(kind, text, p, allowed)))
+    IdError::new(kind, text, problem, allowed)
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $len_max:expr, $allowed:expr, $problem_of:expr) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $len_max:expr, $allowed:expr, $follows:expr, $problem_of:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Box<str>);
@@ -110,7 +136,10 @@ macro_rules! id {
 
             /// Validates without allocating: `Ok` exactly when [`Self::parse`] would be.
             pub fn check(text: &str) -> Result<(), IdError> {
-                check($kind, text, $len_max, $allowed, $problem_of)
+                if text.len() <= $len_max && $follows(text) {
+                    return Ok(());
+                }
+                Err(problem($kind, text, $len_max, $allowed, $problem_of))
             }
 
             /// The id as it was given.
@@ -149,31 +178,31 @@ macro_rules! id {
 
 id!(
     /// A service of the platform, such as `entity-management`.
-    ServiceId, "service", NAME_LEN_MAX, NAME_GRAMMAR, name_problem
+    ServiceId, "service", NAME_LEN_MAX, NAME_GRAMMAR, is_name, name_problem
 );
 id!(
     /// A feature of a service, such as `role-permissions`; unique within its service.
-    FeatureId, "feature", NAME_LEN_MAX, NAME_GRAMMAR, name_problem
+    FeatureId, "feature", NAME_LEN_MAX, NAME_GRAMMAR, is_name, name_problem
 );
 id!(
     /// A registered limit, such as `max_users`.
-    LimitId, "limit", NAME_LEN_MAX, NAME_GRAMMAR, name_problem
+    LimitId, "limit", NAME_LEN_MAX, NAME_GRAMMAR, is_name, name_problem
 );
 id!(
     /// A plan.
-    PlanId, "plan", NAME_LEN_MAX, NAME_GRAMMAR, name_problem
+    PlanId, "plan", NAME_LEN_MAX, NAME_GRAMMAR, is_name, name_problem
 );
 id!(
     /// An add-on.
-    AddOnId, "add-on", NAME_LEN_MAX, NAME_GRAMMAR, name_problem
+    AddOnId, "add-on", NAME_LEN_MAX, NAME_GRAMMAR, is_name, name_problem
 );
 id!(
     /// A tenant; case-sensitive.
-    TenantId, "tenant", TENANT_LEN_MAX, TENANT_GRAMMAR, tenant_problem
+    TenantId, "tenant", TENANT_LEN_MAX, TENANT_GRAMMAR, is_tenant, tenant_problem
 );
 id!(
     /// What a caller names a command by, so that sending it again does not do it again.
-    RequestId, "request", REQUEST_ID_LEN_MAX, REQUEST_ID_GRAMMAR, request_problem
+    RequestId, "request", REQUEST_ID_LEN_MAX, REQUEST_ID_GRAMMAR, is_request, request_problem
 );
 
 #[cfg(test)]
@@ -216,5 +245,15 @@ mod tests {
             "`a\\u{1b}[31m` is not a tenant id: byte 1 is not allowed there; allowed are 1 to 128 bytes of ASCII letters, digits \
              and . _ : @ -, first alphanumeric"
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_is_an_id_exactly_when_nothing_is_wrong_with_it(text in "[a-cX-Z7-9._:@ -]{0,5}|\\PC{0,4}|[a-z]{60,66}|[0-9]{126,130}") {
+            let right = |len_max: usize, problem: Option<Problem>| !text.is_empty() && text.len() <= len_max && problem.is_none();
+            proptest::prop_assert_eq!(PlanId::check(&text).is_ok(), right(NAME_LEN_MAX, name_problem(&text)));
+            proptest::prop_assert_eq!(TenantId::check(&text).is_ok(), right(TENANT_LEN_MAX, tenant_problem(&text)));
+            proptest::prop_assert_eq!(RequestId::check(&text).is_ok(), right(REQUEST_ID_LEN_MAX, request_problem(&text)));
+        }
     }
 }

@@ -14,13 +14,14 @@ use tessera_proto::status::Failure;
 
 use crate::matrix::{Found, Installed, Matrix};
 use crate::shared::Shared;
-use crate::wire::encode::{Answer, LimitAnswer};
+use crate::wire::encode::{Answer, AsOf, LimitAnswer};
 
 /// What one request is answered as of. One per request, so that its answers agree.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) now: Timestamp,
     pub(crate) staleness_ms: Option<i64>,
+    as_of: AsOf,
 }
 
 /// One check.
@@ -50,7 +51,8 @@ impl Moment {
     /// Now.
     pub(crate) fn of(shared: &Shared) -> Self {
         let now = shared.evaluation.now();
-        Self { now, staleness_ms: shared.staleness_ms(now) }
+        let staleness_ms = shared.staleness_ms(now);
+        Self { now, staleness_ms, as_of: AsOf::new(staleness_ms, now) }
     }
 }
 
@@ -67,15 +69,21 @@ impl Held {
         }
     }
 
-    /// Decides, with the tables that are held unless they are too old for the row.
+    /// What there is of a tenant, for [`Self::decide`].
+    pub(crate) fn find(&self, tenant: &str) -> Found {
+        self.matrix.tenant(tenant)
+    }
+
+    /// Decides about what [`Self::find`] found, with the tables that are held unless they are too old for the row.
     pub(crate) fn decide<T>(
         &mut self,
+        found: Found,
         check: &Check<'_>,
         moment: &Moment,
         scratch: &mut Vec<u8>,
         encode: impl FnOnce(&Answer<'_>) -> T,
     ) -> Result<(Reason, T), Failure> {
-        let row = row_of(&self.matrix, check.tenant)?;
+        let row = row_in(found)?;
         if !self.matrix.is_newest(&self.installed) && hooks::holds(Guard::RowBeforeCatalog) {
             self.installed = self.matrix.tables_to_keep();
         }
@@ -99,7 +107,11 @@ pub(crate) fn decide<T>(
 
 /// A copy of the tenant's row; `None` when there is no such tenant.
 pub(crate) fn row_of(matrix: &Matrix, tenant: &str) -> Result<Option<TenantRow>, Failure> {
-    match matrix.tenant(tenant) {
+    row_in(matrix.tenant(tenant))
+}
+
+fn row_in(found: Found) -> Result<Option<TenantRow>, Failure> {
+    match found {
         Found::Row(row) => Ok(Some(row)),
         Found::Unknown => Ok(None),
         Found::CatalogBehind => Err(Failure::catalog_behind()),
@@ -155,8 +167,7 @@ fn decide_with<T>(
         limit,
         valid_until: verdict.valid_until(),
         revision: scratch,
-        staleness_ms: moment.staleness_ms,
-        evaluated_at: moment.now,
+        as_of: &moment.as_of,
         grace_until: verdict.grace_until(),
         detail: detail.as_ref().map(convert::to_detail),
         explanation: check.wants.explanation.then(|| verdict.explanation()),

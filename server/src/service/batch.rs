@@ -18,7 +18,7 @@ use tonic_types::pb;
 use super::{Entitlements, Parts};
 use crate::consistency::{Caller, Demand};
 use crate::decide::{Check, Held, Moment, Wants};
-use crate::matrix::Matrix;
+use crate::matrix::{Found, Matrix};
 use crate::metric_definitions::{CheckCounters, CheckTally};
 use crate::wire::codec::Encoded;
 use crate::wire::{decode, encode};
@@ -35,6 +35,10 @@ const FRAME_MAX: usize = 1_000;
 const FULL_BYTES: usize = 3 << 20;
 /// Full errors with all their details take no more than this of an answer, in bytes.
 const ERRORS_BYTES: usize = 1 << 20;
+
+/// So many rows are copied one right after the other, before the first is looked at: what memory takes to bring one, the
+/// processor then waits for together with the others.
+const LOOK_UPS_AT_ONCE: usize = 32;
 
 /// What the items of a message wait for, once they have it: per item a matrix, or why not.
 type Met = Vec<Result<Arc<Matrix>, Failure>>;
@@ -125,33 +129,45 @@ impl Parts {
     fn answer_checks(&self, out: &mut Vec<u8>, tag: u32, frame: &Frame<'_>, moment: &Moment, met: Option<&Met>) {
         let mut held = Held::new(Arc::clone(&self.shared.matrix()));
         let mut tally = CheckTally::default();
-        let (mut revision, mut scratch, mut errors) = (Vec::new(), Vec::new(), 0);
-        for (position, message) in frame.checks.iter().enumerate() {
-            if out.len() > FULL_BYTES {
-                frame.counters.error("TOO_LARGE");
-                encode::result_error(out, tag, full());
-                continue;
+        let (mut revision, mut errors) = (Vec::new(), 0);
+        let mut found = [const { Found::Unknown }; LOOK_UPS_AT_ONCE];
+        for (chunk, checks) in frame.checks.chunks(LOOK_UPS_AT_ONCE).enumerate() {
+            let first = chunk * LOOK_UPS_AT_ONCE;
+            for (position, (found, message)) in (first..).zip(found.iter_mut().zip(checks)) {
+                *found = match met.and_then(|met| met.get(position)) {
+                    Some(Ok(matrix)) => matrix.tenant(message.asked.tenant_id),
+                    Some(Err(_)) => Found::Unknown,
+                    None => held.find(message.asked.tenant_id),
+                };
             }
-            let decided = match met.and_then(|met| met.get(position)) {
-                Some(Err(failure)) => Err(failure.clone()),
-                Some(Ok(matrix)) => {
-                    held.turn_to(matrix);
-                    question(message, position)
+            for (position, (found, message)) in (first..).zip(found.iter_mut().zip(checks)) {
+                if out.len() > FULL_BYTES {
+                    frame.counters.error("TOO_LARGE");
+                    encode::result_error(out, tag, full());
+                    continue;
                 }
-                None => question(message, position),
-            };
-            let decided = decided.and_then(|query| {
-                let wants = Wants { explanation: message.explain, ..frame.wants };
-                let check = Check { tenant: message.asked.tenant_id, query, wants };
-                held.decide(&check, moment, &mut revision, |answer| encode::result_answer(out, tag, &mut scratch, answer))
-            });
-            match decided {
-                Ok((reason, ())) => tally.count(reason),
-                Err(failure) => {
-                    frame.counters.error(failure.reason());
-                    let before = out.len();
-                    encode::result_error(out, tag, item_status(failure, errors));
-                    errors += out.len().saturating_sub(before);
+                let query = match met.and_then(|met| met.get(position)) {
+                    Some(Err(failure)) => Err(failure.clone()),
+                    Some(Ok(matrix)) => {
+                        held.turn_to(matrix);
+                        question(message, position)
+                    }
+                    None => question(message, position),
+                };
+                let decided = query.and_then(|query| {
+                    let wants = Wants { explanation: message.explain, ..frame.wants };
+                    let check = Check { tenant: message.asked.tenant_id, query, wants };
+                    let found = std::mem::replace(found, Found::Unknown);
+                    held.decide(found, &check, moment, &mut revision, |answer| encode::result_answer(out, tag, answer))
+                });
+                match decided {
+                    Ok((reason, ())) => tally.count(reason),
+                    Err(failure) => {
+                        frame.counters.error(failure.reason());
+                        let before = out.len();
+                        encode::result_error(out, tag, item_status(failure, errors));
+                        errors += out.len().saturating_sub(before);
+                    }
                 }
             }
         }

@@ -38,7 +38,8 @@ impl Entitlements {
         match early {
             None => self.answer(&matrix, &check),
             Some(mut held) => self.answer_with(&check, |check, moment, scratch, out| {
-                held.decide(check, moment, scratch, |answer| encode::answer(out, answer)).map(|(reason, ())| reason)
+                held.decide(held.find(check.tenant), check, moment, scratch, |answer| encode::answer(out, answer))
+                    .map(|(reason, ())| reason)
             }),
         }
     }

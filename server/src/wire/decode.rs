@@ -37,8 +37,18 @@ pub(crate) struct Frame<'a> {
     pub(crate) with_details: bool,
 }
 
-/// Least bytes of a check of ordinary ids with its tag: says how many there may be.
-const CHECK_BYTES: usize = 32;
+/// Adds a check to a list, of a message of which so many bytes are left. If all are of one size the list grows once.
+fn push<'a>(checks: &mut Vec<Check<'a>>, bytes: &'a [u8], left: usize) -> Option<()> {
+    /// Tag and length.
+    const FRAME_BYTES: usize = 2;
+    /// No room is made for more on the word of the first alone.
+    const EXPECTED_MAX: usize = 1_000;
+    if checks.is_empty() {
+        checks.reserve((1 + left / (bytes.len() + FRAME_BYTES)).min(EXPECTED_MAX));
+    }
+    checks.push(Check::parse(bytes)?);
+    Some(())
+}
 
 impl<'a> Check<'a> {
     /// What the message says.
@@ -71,10 +81,10 @@ impl<'a> Batch<'a> {
     }
 
     fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut batch = Self { checks: Vec::with_capacity(bytes.len() / CHECK_BYTES), ..Self::default() };
+        let mut batch = Self::default();
         fields(bytes, |tag, wire, rest| {
             match tag {
-                1 => batch.checks.push(Check::parse(message(wire, rest)?)?),
+                1 => push(&mut batch.checks, message(wire, rest)?, rest.len())?,
                 2 => merge(&mut batch.consistency, message(wire, rest)?)?,
                 3 => batch.with_revisions = number(wire, rest)? != 0,
                 4 => batch.with_details = number(wire, rest)? != 0,
@@ -93,11 +103,11 @@ impl<'a> Frame<'a> {
     }
 
     fn parse(bytes: &'a [u8]) -> Option<Self> {
-        let mut frame = Self { checks: Vec::with_capacity(bytes.len() / CHECK_BYTES), ..Self::default() };
+        let mut frame = Self::default();
         fields(bytes, |tag, wire, rest| {
             match tag {
                 1 => frame.id = number(wire, rest)?,
-                2 => frame.checks.push(Check::parse(message(wire, rest)?)?),
+                2 => push(&mut frame.checks, message(wire, rest)?, rest.len())?,
                 3 => frame.with_revisions = number(wire, rest)? != 0,
                 4 => frame.with_details = number(wire, rest)? != 0,
                 _ => return Some(false),
@@ -128,7 +138,7 @@ fn merge<M: Message + Default>(into: &mut Option<Box<M>>, bytes: &[u8]) -> Optio
 /// Hands every field to `field`, which takes its value or, with `false`, leaves it to be skipped.
 fn fields<'a>(mut bytes: &'a [u8], mut field: impl FnMut(u32, WireType, &mut &'a [u8]) -> Option<bool>) -> Option<()> {
     while !bytes.is_empty() {
-        let (tag, wire) = decode_key(&mut bytes).ok()?;
+        let (tag, wire) = key(&mut bytes)?;
         if !field(tag, wire, &mut bytes)? {
             skip_field(wire, tag, &mut bytes, DecodeContext::default()).ok()?;
         }
@@ -136,15 +146,36 @@ fn fields<'a>(mut bytes: &'a [u8], mut field: impl FnMut(u32, WireType, &mut &'a
     Some(())
 }
 
+/// Number and kind of the next field. Nearly all keys are one byte and of a kind that is still written.
+#[inline]
+fn key(bytes: &mut &[u8]) -> Option<(u32, WireType)> {
+    if let Some((&first @ 0x08..0x80, rest)) = bytes.split_first() {
+        let wire = WireType::try_from(u64::from(first & 7)).ok()?;
+        *bytes = rest;
+        return Some((u32::from(first >> 3), wire));
+    }
+    decode_key(bytes).ok()
+}
+
+/// Nearly all numbers are lengths below 128.
+#[inline]
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    if let Some((&short @ 0..0x80, rest)) = bytes.split_first() {
+        *bytes = rest;
+        return Some(u64::from(short));
+    }
+    decode_varint(bytes).ok()
+}
+
 fn number(wire: WireType, bytes: &mut &[u8]) -> Option<u64> {
-    if wire == WireType::Varint { decode_varint(bytes).ok() } else { None }
+    if wire == WireType::Varint { varint(bytes) } else { None }
 }
 
 fn message<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     if wire != WireType::LengthDelimited {
         return None;
     }
-    let len = usize::try_from(decode_varint(bytes).ok()?).ok()?;
+    let len = usize::try_from(varint(bytes)?).ok()?;
     let (message, rest) = bytes.split_at_checked(len)?;
     *bytes = rest;
     Some(message)

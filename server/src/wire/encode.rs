@@ -1,11 +1,12 @@
 //! Encodes decisions as `tessera.v1.CheckEntitlementResponse` and the messages round it, field by field in order of their
 //! numbers, leaving out what has its default: the same bytes that prost writes.
 
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encoded_len_varint};
 use tessera_core::decision::{Reason, Step, StepOutcome};
 use tessera_core::time::Timestamp;
 use tessera_core::value::LimitValue;
 use tessera_proto::convert::decision as convert;
+use tessera_proto::convert::time::to_timestamp;
 use tessera_proto::v1;
 use tonic_types::pb;
 
@@ -22,8 +23,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) valid_until: Option<Timestamp>,
     /// Empty: left out.
     pub(crate) revision: &'a [u8],
-    pub(crate) staleness_ms: Option<i64>,
-    pub(crate) evaluated_at: Timestamp,
+    pub(crate) as_of: &'a AsOf,
     pub(crate) grace_until: Option<Timestamp>,
     pub(crate) detail: Option<v1::ReasonDetail>,
     pub(crate) explanation: Option<[StepOutcome; Step::ALL.len()]>,
@@ -39,6 +39,33 @@ pub(crate) struct LimitAnswer<'a> {
     pub(crate) remaining: Option<i64>,
 }
 
+/// What every answer of a message says alike: `staleness_ms` and `evaluated_at`, encoded once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsOf {
+    bytes: [u8; AS_OF_BYTES],
+    len: usize,
+}
+
+/// Two keys, a number, a length and a time of two numbers, each of the most bytes it can take.
+const AS_OF_BYTES: usize = 1 + 10 + 2 + 2 * (1 + 10);
+
+impl AsOf {
+    pub(crate) fn new(staleness_ms: Option<i64>, evaluated_at: Timestamp) -> Self {
+        let mut bytes = [0; AS_OF_BYTES];
+        let mut rest = bytes.as_mut_slice();
+        if let Some(staleness) = staleness_ms {
+            prost::encoding::int64::encode(9, &staleness, &mut rest);
+        }
+        prost::encoding::message::encode(10, &to_timestamp(evaluated_at), &mut rest);
+        let len = AS_OF_BYTES.saturating_sub(rest.len());
+        Self { bytes, len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
 /// Appends the answer.
 pub(crate) fn answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
     uint(out, 1, u64::from(answer.reason.entitles()));
@@ -51,10 +78,7 @@ pub(crate) fn answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
     }
     timestamp(out, 7, answer.valid_until);
     bytes(out, 8, answer.revision);
-    if let Some(staleness) = answer.staleness_ms {
-        int_present(out, 9, staleness);
-    }
-    timestamp(out, 10, Some(answer.evaluated_at));
+    out.extend_from_slice(answer.as_of.bytes());
     timestamp(out, 11, answer.grace_until);
     if let Some(detail) = &answer.detail {
         message(out, 12, detail);
@@ -66,16 +90,9 @@ pub(crate) fn answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
     }
 }
 
-/// Appends `CheckResult {response}` as field `tag` of the message round it. `scratch` saves an allocation per answer.
-pub(crate) fn result_answer(out: &mut Vec<u8>, tag: u32, scratch: &mut Vec<u8>, checked: &Answer<'_>) {
-    scratch.clear();
-    answer(scratch, checked);
-    let inner = 1 + encoded_len_varint(length(scratch)) + scratch.len();
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(length_of(inner), out);
-    encode_key(1, WireType::LengthDelimited, out);
-    encode_varint(length(scratch), out);
-    out.extend_from_slice(scratch);
+/// Appends `CheckResult {response}` as field `tag` of the message round it.
+pub(crate) fn result_answer(out: &mut Vec<u8>, tag: u32, checked: &Answer<'_>) {
+    nested(out, tag, |out| nested(out, 1, |out| answer(out, checked)));
 }
 
 /// Appends `CheckResult {error}` as field `tag` of the message round it.
@@ -86,8 +103,8 @@ pub(crate) fn result_error(out: &mut Vec<u8>, tag: u32, status: pb::Status) {
 /// Appends an unsigned number, or nothing for 0.
 pub(crate) fn uint(out: &mut Vec<u8>, tag: u32, value: u64) {
     if value != 0 {
-        encode_key(tag, WireType::Varint, out);
-        encode_varint(value, out);
+        key(out, tag, WireType::Varint);
+        varint(out, value);
     }
 }
 
@@ -103,8 +120,8 @@ pub(crate) fn timestamp(out: &mut Vec<u8>, tag: u32, at: Option<Timestamp>) {
 
 /// Appends a generated message.
 pub(crate) fn message(out: &mut Vec<u8>, tag: u32, message: &impl prost::Message) {
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(length_of(message.encoded_len()), out);
+    key(out, tag, WireType::LengthDelimited);
+    varint(out, length_of(message.encoded_len()));
     message.encode_raw(out);
 }
 
@@ -123,21 +140,21 @@ fn limit_answer(out: &mut Vec<u8>, limit: &LimitAnswer<'_>) {
 
 /// Appends a number also when it is 0.
 fn int_present(out: &mut Vec<u8>, tag: u32, value: i64) {
-    encode_key(tag, WireType::Varint, out);
-    encode_varint(value.cast_unsigned(), out);
+    key(out, tag, WireType::Varint);
+    varint(out, value.cast_unsigned());
 }
 
 fn bytes(out: &mut Vec<u8>, tag: u32, value: &[u8]) {
     if !value.is_empty() {
-        encode_key(tag, WireType::LengthDelimited, out);
-        encode_varint(length(value), out);
+        key(out, tag, WireType::LengthDelimited);
+        varint(out, length(value));
         out.extend_from_slice(value);
     }
 }
 
-/// Appends a message of at most 127 bytes, whose length is therefore one byte; longer ones are moved to make room.
+/// Appends a message. Most are of at most 127 bytes, so that their length is one byte; longer ones are moved to make room.
 fn nested(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    encode_key(tag, WireType::LengthDelimited, out);
+    key(out, tag, WireType::LengthDelimited);
     let at = out.len();
     out.push(0);
     write(out);
@@ -146,9 +163,30 @@ fn nested(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Vec<u8>)) {
         *place = short;
         return;
     }
-    let mut prefix = Vec::with_capacity(10);
-    encode_varint(length_of(written), &mut prefix);
-    out.splice(at..=at, prefix);
+    out.remove(at);
+    varint(out, length_of(written));
+    // The length stands behind the message: bring it before it.
+    if let Some(message_and_length) = out.get_mut(at..) {
+        message_and_length.rotate_right(encoded_len_varint(length_of(written)));
+    }
+}
+
+/// Appends the number and kind of a field.
+#[inline]
+fn key(out: &mut Vec<u8>, tag: u32, wire: WireType) {
+    varint(out, u64::from(tag << 3 | wire as u32));
+}
+
+/// Appends a number, seven bits a byte, least first. Nearly all of an answer take one or two.
+#[inline]
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        let [low, ..] = value.to_le_bytes();
+        out.push(low | 0x80);
+        value >>= 7;
+    }
+    let [low, ..] = value.to_le_bytes();
+    out.push(low);
 }
 
 fn reason_number(reason: Reason) -> u64 {

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 use prost::Message as _;
 use tessera_core::value::Amount;
-use tessera_proto::convert::time::to_timestamp;
 
 use super::*;
 
@@ -79,8 +78,7 @@ proptest! {
             }),
             valid_until: times.0,
             revision: &revision,
-            staleness_ms: staleness,
-            evaluated_at: times.1,
+            as_of: &AsOf::new(staleness, times.1),
             grace_until: times.2,
             detail,
             explanation,
@@ -95,9 +93,9 @@ proptest! {
             v1::CheckResult { result: Some(v1::check_result::Result::Error(error.clone())) },
         ];
         let frame = v1::StreamCheckEntitlementResponse { id: 7, results, frame_error: None };
-        let (mut out, mut scratch) = (Vec::new(), Vec::new());
+        let mut out = Vec::new();
         uint(&mut out, 1, 7);
-        result_answer(&mut out, 2, &mut scratch, &by_hand);
+        result_answer(&mut out, 2, &by_hand);
         result_error(&mut out, 2, error);
         prop_assert_eq!(out, frame.encode_to_vec());
     }
