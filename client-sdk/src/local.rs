@@ -37,6 +37,8 @@ mod builder;
 mod check;
 mod clock;
 mod document;
+#[cfg(test)]
+mod equality;
 mod follower;
 mod freshness;
 mod keeper;

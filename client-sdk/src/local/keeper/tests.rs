@@ -371,7 +371,11 @@ proptest! {
             model.now_ms += pause_ms;
             let now = model.moment();
             match step {
-                Step::Publish(tenant) => model.published[tenant].push(model.now_ms),
+                Step::Publish(tenant) => {
+                    // After everything that was proved of this instant.
+                    model.now_ms += 1;
+                    model.published[tenant].push(model.now_ms);
+                }
                 Step::Apply => {
                     for tenant in 0..TENANTS.len() {
                         let news = model.published[tenant].iter().find(|at| **at > model.applied_ms).copied();
