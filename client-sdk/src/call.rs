@@ -130,7 +130,8 @@ impl Call<'_> {
         if self.attempts >= policy.attempts_max || now + pause >= self.until {
             return Err(self.error(failure));
         }
-        if !self.inner.budget().take(now) {
+        // What no server has looked at adds nothing to their load.
+        if !failure.unseen() && !self.inner.budget().take(now) {
             self.inner.metrics.retry_refused(self.method);
             return Err(self.error(failure));
         }

@@ -33,6 +33,8 @@ struct Known {
     connection: bool,
     /// The time that this attempt was given was over.
     timed_out: bool,
+    /// No server has looked at the request.
+    unseen: bool,
     request_id: String,
     endpoint: String,
     attempts: u32,
@@ -88,6 +90,11 @@ impl Failure {
         self.0.timed_out
     }
 
+    /// Whether it is certain that no server has looked at the request: the connection ended before.
+    pub(crate) fn unseen(&self) -> bool {
+        self.0.unseen
+    }
+
     /// What a call ended with.
     pub(crate) fn of_status(status: &Status) -> Self {
         let details = status.get_error_details();
@@ -98,7 +105,8 @@ impl Failure {
         let broke_off = matches!(status.code(), Code::Unknown | Code::Cancelled) && !told;
         let mut failure = Self::new(status.code(), status.message(), &details);
         failure.0.connection = from_transport || broke_off;
-        failure.0.timed_out = from_transport && in_time_limit(status);
+        failure.0.timed_out = from_transport && has_cause(status, |error| error.is::<tonic::TimeoutExpired>());
+        failure.0.unseen = from_transport && has_cause(status, says_unseen);
         if failure.0.connection && !failure.0.timed_out {
             failure.0.message = causes(status);
         }
@@ -160,6 +168,7 @@ impl Failure {
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
             connection: false,
             timed_out: false,
+            unseen: false,
             request_id: String::new(),
             endpoint: String::new(),
             attempts: 0,
@@ -167,16 +176,28 @@ impl Failure {
     }
 }
 
-/// Whether the transport itself gave up because the time was over.
-fn in_time_limit(status: &Status) -> bool {
+/// Whether one of the causes is such.
+fn has_cause(status: &Status, is_such: fn(&(dyn std::error::Error + 'static)) -> bool) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
-        if error.is::<tonic::TimeoutExpired>() {
+        if is_such(error) {
             return true;
         }
         source = error.source();
     }
     false
+}
+
+/// It was never sent; or the peer refused the stream, or said goodbye in order before it came to it. (It lets those finish that
+/// it came to.)
+fn says_unseen(error: &(dyn std::error::Error + 'static)) -> bool {
+    if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+        return true;
+    }
+    error.downcast_ref::<h2::Error>().is_some_and(|error| {
+        let goodbye = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+        goodbye || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    })
 }
 
 /// The chain of causes, each once.

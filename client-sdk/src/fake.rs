@@ -1,7 +1,7 @@
 //! A stand-in for servers, for tests of services: the real client over a service in this process, without network and clock.
 //!
 //! What tenants have is set by the test; a plan, catalog or subscription is not played. Whoever wants the real thing runs
-//! `tessera dev`.
+//! `tessera dev`. A [`Fake`] is also a service of `tonic`, for tests that want a network between.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -113,6 +113,16 @@ impl Fake {
     /// Ends every stream, as a server that shuts down does.
     pub fn break_streams(&self) {
         self.0.breaks.send_modify(|count| *count += 1);
+    }
+
+    /// Answers, errors too, come after so long; at once unless said.
+    pub fn set_delay(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
+    /// How many calls and frames of streams came, the failed ones too.
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
     }
 
     /// What answers say of their staleness; zero unless said, `None` is unknown.

@@ -68,7 +68,10 @@ impl fmt::Debug for InProcess {
 impl Fake {
     /// Fails as the test said.
     async fn scripted(&self) -> Result<(), Status> {
-        let failure = self.lock().next_failure();
+        let (delay, failure) = self.lock().take_call();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
         match failure {
             Some(error) => Err(error.happen().await),
             None => Ok(()),

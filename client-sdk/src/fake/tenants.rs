@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) outage: Option<FakeError>,
     pub(super) staleness: Option<Duration>,
     pub(super) now: Option<SystemTime>,
+    pub(super) delay: Duration,
+    pub(super) calls: u64,
     pub(super) asked: VecDeque<Check>,
 }
 
@@ -50,6 +52,8 @@ impl Default for State {
             outage: None,
             staleness: Some(Duration::ZERO),
             now: None,
+            delay: Duration::ZERO,
+            calls: 0,
             asked: VecDeque::new(),
         }
     }
@@ -85,9 +89,10 @@ impl State {
         self.tenants.remove(id);
     }
 
-    /// What the next call fails with, if anything.
-    pub(super) fn next_failure(&mut self) -> Option<FakeError> {
-        self.script.pop_front().or(self.outage)
+    /// A call came: after how long it is answered, and what it fails with, if anything.
+    pub(super) fn take_call(&mut self) -> (Duration, Option<FakeError>) {
+        self.calls += 1;
+        (self.delay, self.script.pop_front().or(self.outage))
     }
 
     pub(super) fn check(&mut self, request: v1::CheckEntitlementRequest) -> Result<v1::CheckEntitlementResponse, Failure> {

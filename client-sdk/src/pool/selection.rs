@@ -83,7 +83,7 @@ impl Selection {
         self.note(index, is_probe, outcome, now, random)
     }
 
-    /// Something was learned of an endpoint, as by a stream that ended.
+    /// Something was learned of an endpoint, as by a stream that ended. What a probe says, or what is as certain, counts at once.
     pub(crate) fn note(&mut self, index: usize, is_probe: bool, outcome: Outcome, now: Instant, random: u64) -> Option<Change> {
         let health = self.endpoints.get_mut(index)?;
         match outcome {

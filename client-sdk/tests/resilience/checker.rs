@@ -1,0 +1,172 @@
+//! Checks of many tasks over shared streams: packed, each with its own deadline, and none lost with a stream.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tessera_client::fake::FakeError;
+use tessera_client::{Check, CheckerOptions, Error, Reason};
+
+use crate::relay::Relay;
+use crate::server::{Record, SLACK, Server, client, eventually, nobody};
+
+fn exports() -> Check {
+    Check::new("acme", "reporting", "exports")
+}
+
+#[tokio::test]
+async fn checks_that_come_together_leave_together() {
+    let server = Server::start("gold").await;
+    let tessera = client(&[server.endpoint()]).connect().await.unwrap();
+    let before = server.fake.calls();
+    let checker = tessera.checker();
+    let features = ["exports", "dashboards"];
+    let checks = (0..3_000).map(|number| checker.check(Check::new("acme", "reporting", features[number % 2])));
+    for (number, decision) in join_all(checks).await.into_iter().enumerate() {
+        assert_eq!(decision.unwrap().is_entitled(), number % 2 == 0, "{number}");
+    }
+    let frames = server.fake.calls() - before;
+    assert!((3..=30).contains(&frames), "{frames} frames");
+}
+
+#[tokio::test]
+async fn a_wrong_check_fails_alone_and_revisions_come_when_asked_for() {
+    let server = Server::start("gold").await;
+    let tessera = client(&[server.endpoint()]).connect().await.unwrap();
+    let options = CheckerOptions { with_revisions: true, ..CheckerOptions::default() };
+    let checker = tessera.checker_with(options).unwrap();
+    let (good, wrong, long) = tokio::join!(
+        checker.check(exports()),
+        checker.check(Check::new("", "reporting", "exports")),
+        checker.check(Check::new("x".repeat(100_000), "reporting", "exports")),
+    );
+    assert!(!good.unwrap().revision.is_empty());
+    let wrong = wrong.unwrap_err();
+    assert_eq!(wrong.failure().unwrap().violations()[0].field, "tenant_id");
+    assert!(wrong.to_string().contains(&server.endpoint()), "{wrong}");
+    assert!(matches!(long.unwrap_err(), Error::Invalid(_)));
+    assert!(tessera.checker().check(exports()).await.unwrap().revision.is_empty());
+    let wrong = CheckerOptions { frame_checks_max: 1_001, ..CheckerOptions::default() };
+    let refused = tessera.checker_with(wrong).unwrap_err().to_string();
+    assert_eq!(refused, "`checker.frame_checks_max` is `1001`; allowed are 1 to 1,000");
+}
+
+#[tokio::test]
+async fn each_check_has_its_own_deadline() {
+    let server = Server::start("gold").await;
+    let tessera = client(&[server.endpoint()]).connect().await.unwrap();
+    let checker = tessera.checker();
+    server.fake.set_delay(Duration::from_millis(400));
+    let begun = Instant::now();
+    let (hasty, patient) = tokio::join!(checker.check_within(exports(), Duration::from_millis(50)), checker.check(exports()));
+    let hasty = hasty.unwrap_err();
+    assert!(matches!(hasty, Error::DeadlineExceeded { .. }), "{hasty}");
+    assert!(patient.unwrap().is_entitled());
+    server.fake.set_delay(Duration::from_mins(10));
+    let error = checker.check_within(exports(), Duration::from_millis(200)).await.unwrap_err();
+    assert!(matches!(error, Error::DeadlineExceeded { .. }) && begun.elapsed() < Duration::from_secs(1) + SLACK);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_by_name_and_whoever_leaves_makes_room() {
+    let server = Server::start("gold").await;
+    let tessera = client(&[server.endpoint()]).connect().await.unwrap();
+    let options = CheckerOptions { frame_checks_max: 1, frames_in_flight_max: 1, waiting_max: 3, ..CheckerOptions::default() };
+    let checker = tessera.checker_with(options).unwrap();
+    server.fake.fail_always(FakeError::Silence);
+    let calls = server.fake.calls();
+    let mut flying = Box::pin(checker.check(exports()));
+    eventually("the first to be on its way", async || {
+        assert!(futures::poll!(&mut flying).is_pending());
+        server.fake.calls() > calls
+    })
+    .await;
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(checker.check(exports()))).collect();
+    for check in &mut waiting {
+        assert!(futures::poll!(check).is_pending());
+    }
+    let refused = checker.check(exports()).await.unwrap_err();
+    assert!(matches!(refused, Error::QueueFull { waiting: 3, allowed: 3 }) && refused.is_transient(), "{refused}");
+    assert_eq!(refused.to_string(), "`3` checks wait in the checker; allowed are 3");
+    waiting.pop();
+    let mut taken = Box::pin(checker.check(exports()));
+    assert!(futures::poll!(&mut taken).is_pending());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_vanishes_under_load_costs_no_check() {
+    let (one, two) = (Server::start("one").await, Server::start("two").await);
+    let (first, second) = (Relay::before(one.address).await, Relay::before(two.address).await);
+    let tessera = client(&[first.endpoint(), second.endpoint()]).connect().await.unwrap();
+    let checker = tessera.checker();
+    let mut load = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let checker = checker.clone();
+        load.spawn(async move {
+            for _ in 0..100 {
+                assert!(checker.check(exports()).await.unwrap().is_entitled());
+            }
+        });
+    }
+    eventually("both to be asked", async || one.fake.calls() > 5 && two.fake.calls() > 5).await;
+    first.cut();
+    eventually("the other to be asked", async || two.fake.calls() > 20).await;
+    second.cut();
+    load.join_all().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_left_for_another() {
+    let (one, two) = (Server::start("one").await, Server::start("two").await);
+    let (first, second) = (Relay::before(one.address).await, Relay::before(two.address).await);
+    let endpoints = [first.endpoint(), second.endpoint()];
+    let builder = client(&endpoints).keepalive(None).deadline(Duration::from_millis(500));
+    let tessera = builder.connect().await.unwrap();
+    let options = CheckerOptions { streams: Some(1), ..CheckerOptions::default() };
+    let checker = tessera.checker_with(options).unwrap();
+    let plan = checker.check(exports()).await.unwrap().plan.unwrap().id;
+    let (silent, other) = if plan == "one" { (&first, "two") } else { (&second, "one") };
+    silent.silence();
+    let decision = checker.check_within(exports(), Duration::from_secs(20)).await.unwrap();
+    assert_eq!(decision.plan.unwrap().id, other);
+}
+
+#[tokio::test]
+async fn a_draining_server_hands_over_to_another() {
+    let (one, two) = (Server::start("one").await, Server::start("two").await);
+    let tessera = client(&[one.endpoint(), two.endpoint()]).connect().await.unwrap();
+    let checker = tessera.checker();
+    for round in 0..10 {
+        let (draining, serving) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        serving.fake.recover();
+        draining.fake.fail_always(FakeError::Draining);
+        draining.fake.break_streams();
+        let checks = (0..20).map(|_| checker.check(exports()));
+        for decision in join_all(checks).await {
+            assert_eq!(decision.unwrap().reason, Reason::GRANTED_BY_PLAN);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_any_server_the_error_says_why() {
+    let wrong = nobody().await;
+    let tessera = client(&[wrong.clone()]).connect_lazy().unwrap();
+    let checker = tessera.checker();
+    let begun = Instant::now();
+    let error = checker.check_within(exports(), Duration::from_millis(300)).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_millis(300) + SLACK);
+    let said = error.to_string();
+    assert!(matches!(error, Error::DeadlineExceeded { .. }) && said.contains(&wrong) && said.contains("refused"), "{said}");
+}
+
+#[tokio::test]
+async fn a_frame_is_not_sent_again_for_ever() {
+    let server = Server::start("one").await;
+    server.fake.fail_always(FakeError::NotReady);
+    let record = Record::default();
+    let tessera = client(&[server.endpoint()]).metrics(record.clone()).connect_lazy().unwrap();
+    let error = tessera.checker().check(exports()).await.unwrap_err();
+    assert_eq!(error.reason(), "NOT_READY");
+    // Three times as part of a frame, and twice more as a check of its own, each time in three frames at most.
+    assert!(server.fake.calls() <= 20, "{} calls", server.fake.calls());
+}
