@@ -12,10 +12,14 @@ mod decision;
 mod document;
 mod endpoint;
 mod error;
+#[cfg(feature = "axum")]
+pub mod extract;
 mod failure;
 #[cfg(feature = "fake")]
 pub mod fake;
 mod freshness;
+#[cfg(feature = "tower")]
+pub mod layer;
 mod list;
 #[cfg(feature = "local")]
 pub mod local;
