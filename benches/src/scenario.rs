@@ -3,11 +3,15 @@
 //! Every plan grants 20 of the 40 features. One tenant in twenty has one to three overrides, each of which turns the answer of its
 //! plan for one feature round. Tenant ids have 24 bytes. Whether an answer is right can be told without a store.
 
-use tessera_ports::memory::SplitMix64;
+use std::fmt;
+
+pub use tessera_ports::memory::SplitMix64;
 use tessera_proto::v1;
 
 /// Changes whenever stores of an earlier version of this file would give other answers.
 pub const VERSION: u32 = 1;
+/// Bytes of a tenant's id.
+pub const ID_LEN: usize = 24;
 /// Services.
 pub const SERVICES: usize = 8;
 /// Features of each.
@@ -20,7 +24,8 @@ const GRANTED: usize = 20;
 const OVERRIDDEN: u64 = 20;
 /// Most overrides of a tenant.
 const OVERRIDES_MAX: u64 = 3;
-const ALL_FEATURES: usize = SERVICES * FEATURES;
+/// Features of all services.
+pub const ALL_FEATURES: usize = SERVICES * FEATURES;
 
 /// A tenant of the scenario, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,19 +45,28 @@ pub struct Question {
 impl Tenant {
     /// 24 bytes, in no order.
     pub fn id(self) -> String {
-        format!("tenant-{:017x}", self.hash())
+        let mut id = String::with_capacity(ID_LEN);
+        // A string takes everything.
+        self.write_id(&mut id).unwrap_or_default();
+        id
+    }
+
+    /// Writes its id behind what `to` holds.
+    pub fn write_id(self, to: &mut impl fmt::Write) -> fmt::Result {
+        write!(to, "tenant-{:017x}", self.hash())
     }
 
     fn hash(self) -> u64 {
         SplitMix64::new(self.0 ^ 0x7e55_e7a0).next_u64()
     }
 
-    fn plan(self) -> usize {
+    /// The number of its plan, below [`PLANS`].
+    pub fn plan(self) -> usize {
         usize::try_from(self.hash() % PLANS as u64).unwrap_or(0)
     }
 
-    /// The features whose answer an override turns round.
-    fn overridden(self) -> Vec<usize> {
+    /// The features whose answer an override turns round, in order.
+    pub fn overridden(self) -> Vec<usize> {
         let mut random = SplitMix64::new(self.hash());
         if random.below(OVERRIDDEN) != 0 {
             return Vec::new();
@@ -154,7 +168,7 @@ mod tests {
         }
         let tenants: Vec<Tenant> = (0..20_000).map(Tenant).collect();
         assert_eq!(tenants.iter().map(|tenant| tenant.id()).collect::<HashSet<_>>().len(), tenants.len());
-        assert!(tenants.iter().all(|tenant| tenant.id().len() == 24));
+        assert!(tenants.iter().all(|tenant| tenant.id().len() == ID_LEN));
         let overridden = tenants.iter().filter(|tenant| !tenant.overridden().is_empty()).count();
         assert!((800..1_200).contains(&overridden), "{overridden} of 20,000");
         for plan in 0..PLANS {

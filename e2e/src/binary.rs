@@ -27,10 +27,19 @@ pub fn tessera() -> anyhow::Result<PathBuf> {
     if let Some(chosen) = std::env::var_os("TESSERA_BINARY") {
         return Ok(chosen.into());
     }
+    beside_this_test("tessera")
+}
+
+/// The load generator that was built beside this test.
+pub fn loadtest() -> anyhow::Result<PathBuf> {
+    beside_this_test("tessera-loadtest")
+}
+
+fn beside_this_test(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe().context("find this test")?;
     // target/<profile>/deps/<test>
     let profile = test.parent().and_then(Path::parent).context("this test is not in a target folder")?;
-    let binary = profile.join("tessera");
+    let binary = profile.join(name);
     anyhow::ensure!(binary.is_file(), "`{}` is not built; `cargo xtask test` builds it", binary.display());
     Ok(binary)
 }

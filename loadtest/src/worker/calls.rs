@@ -1,0 +1,80 @@
+//! Messages as calls of their own: unary checks and batches.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::ResponseFuture;
+use tokio::time::Instant;
+
+use super::Offered;
+use super::desk::Desk;
+use super::line::Line;
+use crate::account::Hold;
+use crate::failure::Failed;
+use crate::question::Question;
+use crate::wire;
+
+/// Connections that take calls in turn.
+pub(super) struct Calls {
+    lines: Vec<Rc<Line>>,
+    next: Cell<usize>,
+}
+
+struct Call {
+    desk: Rc<Desk>,
+    line: Rc<Line>,
+    due: Instant,
+    questions: Vec<Question>,
+}
+
+impl Calls {
+    pub(super) fn over(lines: Vec<Rc<Line>>) -> Self {
+        Self { lines, next: Cell::new(0) }
+    }
+
+    pub(super) fn all_up(&self) -> bool {
+        self.lines.iter().all(|line| line.is_up())
+    }
+
+    /// Sends a message on the next connection that is up.
+    pub(super) fn offer(&self, desk: &Rc<Desk>, due: Instant, size: usize) -> anyhow::Result<Offered> {
+        for _ in 0..self.lines.len() {
+            let turn = self.next.get();
+            self.next.set((turn + 1) % self.lines.len());
+            let Some(line) = self.lines.get(turn) else { continue };
+            let Some((answer, body)) = line.begin() else { continue };
+            let (questions, bytes) = desk.draw(0, size)?;
+            let call = Call { desk: Rc::clone(desk), line: Rc::clone(line), due, questions };
+            tokio::task::spawn_local(call.run(answer, body, bytes));
+            return Ok(Offered::Sent);
+        }
+        Ok(Offered::Held(Hold::NoConnection))
+    }
+}
+
+impl Call {
+    async fn run(self, answer: ResponseFuture, mut body: SendStream<Bytes>, bytes: Bytes) {
+        let Self { desk, line, due, questions } = self;
+        if let Err(error) = body.send_data(bytes, true) {
+            return desk.failed(Failed::lost(&error));
+        }
+        let answer = tokio::time::timeout_at(due + desk.deadline, wire::only_message(answer)).await;
+        let now = Instant::now();
+        match answer {
+            Ok(Ok(message)) => {
+                line.hear(now);
+                desk.answered(now.saturating_duration_since(due), &questions, &message);
+            }
+            Ok(Err(failed)) => {
+                line.hear(now);
+                desk.failed(failed);
+            }
+            Err(_) => {
+                line.unanswered(&desk);
+                desk.failed(Failed::too_late());
+            }
+        }
+    }
+}
