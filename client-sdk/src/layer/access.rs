@@ -61,10 +61,15 @@ type TenantOf = dyn for<'r> Fn(&'r Parts) -> Option<&'r str> + Send + Sync;
 impl Access {
     /// Asks `gate` about the [`Tenant`] in the extensions of a request.
     pub fn new(gate: impl Gate) -> Self {
+        Self::shared(Arc::new(gate))
+    }
+
+    /// As [`Access::new`], with a gate that others have too.
+    pub fn shared(gate: Arc<dyn Gate>) -> Self {
         fn of_extensions(request: &Parts) -> Option<&str> {
             Some(&*request.extensions.get::<Tenant>()?.0)
         }
-        Self { gate: Arc::new(gate), tenant: Arc::new(of_extensions) }
+        Self { gate, tenant: Arc::new(of_extensions) }
     }
 
     /// Finds the tenant otherwise. What it reads must have been verified: whoever can choose it can be any tenant. A request of
