@@ -105,7 +105,7 @@ impl Failure {
         let broke_off = matches!(status.code(), Code::Unknown | Code::Cancelled) && !told;
         let mut failure = Self::new(status.code(), status.message(), &details);
         failure.0.connection = from_transport || broke_off;
-        failure.0.timed_out = from_transport && has_cause(status, |error| error.is::<tonic::TimeoutExpired>());
+        failure.0.timed_out = from_transport && has_cause(status, <dyn std::error::Error>::is::<tonic::TimeoutExpired>);
         failure.0.unseen = from_transport && has_cause(status, says_unseen);
         if failure.0.connection && !failure.0.timed_out {
             failure.0.message = causes(status);

@@ -1,4 +1,26 @@
 //! A client for services that ask Tessera: may this tenant use this feature of this service, and how much of it?
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use tessera_client::Tessera;
+//!
+//! let tessera = Tessera::builder().endpoint("http://127.0.0.1:7400").connect().await?;
+//! if tessera.check("acme", "reporting", "exports").await?.is_entitled() {
+//!     // …
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Tessera::check`] asks once, [`Tessera::batch`] up to 10,000 times at one evaluation time, [`Tessera::list`] for everything a
+//!   tenant may;
+//! - [`Tessera::checker`] packs what many tasks ask into few messages;
+//! - [`Tessera::watch`] tells when something changes, and when nothing is known.
+//!
+//! All of them spread over the endpoints that are healthy, keep their deadlines whatever servers do, and try again where that helps
+//! and the budget allows; the crate's README has a table of what happens when. A denial is a [`Decision`], never an [`Error`]. What
+//! this crate does not do: write anything (the control plane has its own API), or decide what a service does when nobody can be
+//! asked.
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
 

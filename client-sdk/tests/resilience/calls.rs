@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tessera_client::fake::FakeError;
-use tessera_client::{Check, Code, Error, Keepalive, Method, RetryPolicy, Staleness, Tessera};
+use tessera_client::{Check, Code, Decision, Error, Keepalive, Method, RetryPolicy, Staleness, Tessera};
 
 use crate::relay::Relay;
 use crate::server::{PATIENCE, Record, SLACK, Server, client, eventually, mute, nobody};
@@ -67,7 +67,7 @@ async fn a_wrong_endpoint_costs_little_and_no_call() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_an_error_with_endpoint_and_request() {
     let wrong = nobody().await;
-    let tessera = client(&[wrong.clone()]).connect_lazy().unwrap();
+    let tessera = client(std::slice::from_ref(&wrong)).connect_lazy().unwrap();
     let error = tessera.check("acme", "reporting", "exports").await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
     let said = error.to_string();
@@ -266,7 +266,7 @@ async fn batches_keep_their_order_and_wrong_items_fail_alone() {
     let wrong = Check::new("", "reporting", "exports");
     let answer = tessera.batch(checks.into_iter().chain([wrong])).with_revisions().await.unwrap();
     let entitled: Vec<Option<bool>> =
-        answer.results.iter().map(|result| result.as_ref().ok().map(|decision| decision.is_entitled())).collect();
+        answer.results.iter().map(|result| result.as_ref().ok().map(Decision::is_entitled)).collect();
     assert_eq!(entitled, [Some(true), Some(false), Some(true), None]);
     assert!(matches!(answer.results[3], Err(Error::Invalid(_))));
     assert!(!answer.results[0].as_ref().unwrap().revision.is_empty());

@@ -150,7 +150,7 @@ async fn a_draining_server_hands_over_to_another() {
 #[tokio::test]
 async fn without_any_server_the_error_says_why() {
     let wrong = nobody().await;
-    let tessera = client(&[wrong.clone()]).connect_lazy().unwrap();
+    let tessera = client(std::slice::from_ref(&wrong)).connect_lazy().unwrap();
     let checker = tessera.checker();
     let begun = Instant::now();
     let error = checker.check_within(exports(), Duration::from_millis(300)).await.unwrap_err();

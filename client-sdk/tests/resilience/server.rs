@@ -16,12 +16,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// What a call may take beyond its deadline on such a machine.
 pub(crate) const SLACK: Duration = Duration::from_secs(5);
 
+/// `tessera-request-id` and `grpc-timeout` of every call.
+pub(crate) type Seen = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
 /// A fake behind a listener. Dropping it closes everything.
 pub(crate) struct Server {
     pub(crate) fake: Fake,
     pub(crate) address: SocketAddr,
-    /// `tessera-request-id` and `grpc-timeout` of every call.
-    pub(crate) seen: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    /// What came with every call.
+    pub(crate) seen: Seen,
     tasks: JoinSet<()>,
 }
 
@@ -36,7 +39,7 @@ impl Server {
         fake.tenant("acme").plan(plan, 1).grant("reporting", "exports").limit("max_users", 100);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Vec<(String, Option<String>)>>> = Arc::default();
+        let seen = Seen::default();
         let record = Arc::clone(&seen);
         let service = EntitlementServiceServer::with_interceptor(fake.clone(), move |request: tonic::Request<()>| {
             let text = |name: &str| request.metadata().get(name).map(|value| value.to_str().unwrap().to_owned());
