@@ -5,6 +5,7 @@
 
 mod reading;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -35,6 +36,13 @@ impl Config {
     pub fn validate(&self) -> Result<(), String> {
         match self {
             Self::Sqlite(config) => config.validate(),
+        }
+    }
+
+    /// The directory of an embedded database.
+    pub fn data_dir(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(config) => Some(&config.data_dir),
         }
     }
 

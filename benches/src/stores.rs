@@ -12,7 +12,7 @@ use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
 use tessera_proto::v1::import_tenants_request::Item;
 use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
-use tessera_server::process::Opened;
+use tessera_server::process::{Backends, Opened};
 use tonic::transport::Channel;
 
 use crate::child::{self, Running};
@@ -125,7 +125,17 @@ async fn fill(dev: &Running, tenants: u64) -> anyhow::Result<Imported> {
 }
 
 /// Opens the backends of a server's settings, as `tessera-server` does.
-pub fn open(config: &tessera_backends::Config, ids: &dyn IdSource) -> anyhow::Result<Opened> {
+pub const BACKENDS: Backends<tessera_backends::Config> = Backends { check, open, data_dir };
+
+fn check(config: &tessera_backends::Config) -> anyhow::Result<()> {
+    config.validate().map_err(anyhow::Error::msg)
+}
+
+fn data_dir(config: &tessera_backends::Config) -> Option<PathBuf> {
+    config.data_dir().map(Path::to_owned)
+}
+
+fn open(config: &tessera_backends::Config, ids: &dyn IdSource) -> anyhow::Result<Opened> {
     let backends = tessera_backends::open(config, ids)?;
     let fatal = backends.fatal.wait().map(|reason| reason.to_string()).boxed();
     Ok(Opened { store: backends.store, feed: backends.feed, fatal })

@@ -42,6 +42,16 @@ pub enum Guard {
     EpochInEverything,
     NewEpochSwappedWhole,
     Tombstones,
+    SnapshotPositionsFirst,
+    SnapshotKeepsParked,
+    SnapshotTablesLast,
+    SnapshotNotWhileHydrating,
+    SnapshotOfThisStore,
+    SnapshotOfThisTopic,
+    SnapshotTailsFromItsPositions,
+    SnapshotChecksums,
+    SnapshotAgeLimit,
+    SnapshotWrittenBeside,
 }
 
 #[cfg(not(feature = "test-hooks"))]

@@ -20,6 +20,7 @@ use crate::follower::Follower;
 use crate::service::Entitlements;
 use crate::service::server::{EntitlementServer, NAME};
 use crate::shared::Shared;
+use crate::snapshot::folder::SnapshotFolder;
 
 /// Streams that readers may wish for at a time; more wait for the feed.
 const WISHES_MAX: usize = 1_024;
@@ -114,6 +115,13 @@ impl Server {
         self.routes.clone()
     }
 
+    /// From now on it starts from the newest snapshot in that folder that can be used, and writes snapshots there.
+    #[must_use]
+    pub fn with_snapshots(mut self, folder: Arc<dyn SnapshotFolder>) -> Self {
+        self.follower.keep_snapshots(folder);
+        self
+    }
+
     /// A way to it.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -144,6 +152,11 @@ impl Handle {
     /// Whether the data was loaded once.
     pub fn started(&self) -> bool {
         self.shared.is_ready()
+    }
+
+    /// Whether what is answered from is a snapshot whose store has not been caught up with since the process started.
+    pub fn serves_snapshot(&self) -> bool {
+        self.shared.is_unproven()
     }
 
     /// Waits until the data is loaded.

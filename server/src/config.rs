@@ -1,9 +1,12 @@
 //! Settings of the data plane, each with its unit, its bounds and its reason.
 
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::snapshot::folder::Directory;
 
 /// How the data plane behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,20 @@ pub struct Config {
     pub feed_read_records: usize,
     /// Longest wait of one read of the feed, in ms. 1 to 60,000; default 1,000.
     pub feed_wait_ms: u64,
+    /// Whether snapshots are written, and started from. Default yes, where there is a place for them.
+    pub snapshots: bool,
+    /// Folder of the snapshots, of this process alone; made (mode 0700) if it is not there. Default: `snapshots` in the data
+    /// directory of an embedded database; without one, no snapshots.
+    pub snapshot_dir: Option<PathBuf>,
+    /// A snapshot is written every so many seconds. What was published since is read at the next start, and the disk is written
+    /// to with the size of the matrix each time. 1 to 86,400; default 300.
+    pub snapshot_interval_s: u64,
+    /// A server that has loaded a snapshot waits so long, in ms, for store and feed before it serves the snapshot as it is.
+    /// Longer and an outage holds up starts; shorter and a slow store makes for stale answers. 0 to 600,000; default 5,000.
+    pub snapshot_wait_ms: u64,
+    /// A snapshot that was written longer ago, in s, is not used: what it grants may have been taken away for so long. 1 to
+    /// 31,536,000; default 86,400, a day.
+    pub snapshot_age_max_s: u64,
     /// Most `fully_consistent` reads under way at a time. 1 to 10,000; default 64.
     pub fully_consistent_at_once_max: usize,
     /// Most of them for one caller (an address). 1 to 10,000; default 16.
@@ -70,6 +87,11 @@ impl Default for Config {
             hydration_ranges_at_once: 8,
             feed_read_records: 1_000,
             feed_wait_ms: 1_000,
+            snapshots: true,
+            snapshot_dir: None,
+            snapshot_interval_s: 300,
+            snapshot_wait_ms: 5_000,
+            snapshot_age_max_s: 86_400,
             fully_consistent_at_once_max: 64,
             fully_consistent_per_caller_max: 16,
             watch_streams_max: 1_000,
@@ -108,6 +130,9 @@ impl Config {
             ("hydration_ranges_at_once", count(self.hydration_ranges_at_once), 1, 256),
             ("feed_read_records", count(self.feed_read_records), 1, 100_000),
             ("feed_wait_ms", self.feed_wait_ms, 1, 60_000),
+            ("snapshot_interval_s", self.snapshot_interval_s, 1, 86_400),
+            ("snapshot_wait_ms", self.snapshot_wait_ms, 0, 600_000),
+            ("snapshot_age_max_s", self.snapshot_age_max_s, 1, 31_536_000),
             ("fully_consistent_at_once_max", count(self.fully_consistent_at_once_max), 1, 10_000),
             ("fully_consistent_per_caller_max", count(self.fully_consistent_per_caller_max), 1, 10_000),
             ("watch_streams_max", count(self.watch_streams_max), 1, 100_000),
@@ -127,6 +152,25 @@ impl Config {
     pub fn serving_threads(&self) -> NonZeroUsize {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         NonZeroUsize::new(self.threads).unwrap_or_else(cores)
+    }
+
+    /// Where snapshots are kept: where the settings say, or below the directory of an embedded database; `None`: nowhere.
+    pub fn snapshot_folder(&self, data_dir: Option<&Path>) -> Option<Directory> {
+        let below = || data_dir.map(|data_dir| data_dir.join("snapshots"));
+        let path = self.snapshot_dir.clone().or_else(below)?;
+        self.snapshots.then(|| Directory::new(path))
+    }
+
+    pub(crate) fn snapshot_interval(&self) -> Duration {
+        Duration::from_secs(self.snapshot_interval_s)
+    }
+
+    pub(crate) fn snapshot_wait(&self) -> Duration {
+        Duration::from_millis(self.snapshot_wait_ms)
+    }
+
+    pub(crate) fn snapshot_age_max(&self) -> Duration {
+        Duration::from_secs(self.snapshot_age_max_s)
     }
 
     pub(crate) fn at_least_wait(&self) -> Duration {

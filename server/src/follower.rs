@@ -8,12 +8,16 @@
 //! - `follower/hydration.rs`: the way to being ready;
 //! - `follower/tail.rs`: the feed;
 //! - `follower/scan.rs`: the scan that never stops;
-//! - `follower/fetch.rs`: reads of single streams.
+//! - `follower/fetch.rs`: reads of single streams;
+//! - `follower/start.rs`: starting from a snapshot;
+//! - `follower/snapshots.rs`: writing snapshots.
 
 mod fetch;
 mod hydration;
 mod scan;
 mod session;
+mod snapshots;
+mod start;
 mod tail;
 
 use std::sync::Arc;
@@ -23,6 +27,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tessera_core::stream::{Epoch, StreamId};
+use tessera_core::time::Timestamp;
 use tessera_ports::change_feed::{ChangeFeed, FeedBatch, FeedError};
 use tessera_ports::event_store::{EventStore, ReadError, ScanPage, ScanRange, StreamRead};
 use tessera_ports::hooks::{self, Guard};
@@ -33,7 +38,12 @@ use crate::Config;
 use crate::matrix::writer::Applied;
 use crate::metric_definitions::Source;
 use crate::shared::Shared;
+use crate::snapshot::folder::SnapshotFolder;
+use crate::snapshot::load::Loaded;
+use crate::snapshot::write::{Draft, Written};
 use session::{Generation, Session};
+use snapshots::UnderWay;
+use start::Start;
 
 /// Pause before a failed read is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -63,6 +73,16 @@ enum Event {
     FetchDue(Generation, StreamId),
     /// A stream was read.
     Fetched(Generation, StreamId, Result<StreamRead, ReadError>),
+    /// A snapshot was loaded, or none that could be used was found.
+    Loaded(Option<Box<Loaded>>),
+    /// Store and feed have been waited for; how much had come of them before.
+    StartWaited(u64),
+    /// Time to write a snapshot.
+    SnapshotDue,
+    /// All rows are in it; and the tables, if they were noted too early.
+    SnapshotRows(std::io::Result<Box<Draft>>, Option<Vec<tessera_ports::Change>>),
+    /// It is written, or is not.
+    SnapshotWritten(std::io::Result<Written>),
     /// Time to look after the metrics.
     Observe,
 }
@@ -112,6 +132,14 @@ pub(crate) struct Follower {
     beginning: Option<(Generation, Cause)>,
     generations: u64,
     seed: u64,
+    /// Where snapshots are; `None`: nowhere.
+    snapshots: Option<Arc<dyn SnapshotFolder>>,
+    start: Start,
+    /// Whether snapshots are written every so often.
+    snapshots_are_due: bool,
+    writing: Option<UnderWay>,
+    /// As of when the newest one is.
+    newest_snapshot: Option<Timestamp>,
 }
 
 impl Follower {
@@ -138,12 +166,22 @@ impl Follower {
             beginning: None,
             generations: 0,
             seed,
+            snapshots: None,
+            start: Start::new(),
+            snapshots_are_due: false,
+            writing: None,
+            newest_snapshot: None,
         }
+    }
+
+    /// From now on it starts from a snapshot, if there is one, and writes them.
+    pub(crate) fn keep_snapshots(&mut self, folder: Arc<dyn SnapshotFolder>) {
+        self.snapshots = Some(folder).filter(|_| self.config.snapshots);
     }
 
     /// Follows for ever.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        self.begin(Cause::Start);
+        self.start();
         self.later(OBSERVE_PAUSE, Event::Observe);
         let mut readers_are_gone = false;
         loop {
@@ -182,6 +220,11 @@ impl Follower {
             Event::LapPage(generation, page) => self.lap_page(generation, page),
             Event::FetchDue(generation, stream) => self.fetch_due(generation, stream),
             Event::Fetched(generation, stream, result) => self.fetched(generation, stream, result),
+            Event::Loaded(loaded) => self.loaded(loaded),
+            Event::StartWaited(before) => self.start_waited(before),
+            Event::SnapshotDue => self.snapshot_due(),
+            Event::SnapshotRows(draft, early) => self.snapshot_rows(draft, early),
+            Event::SnapshotWritten(written) => self.snapshot_written(written),
             Event::Observe => {
                 self.observe();
                 self.later(OBSERVE_PAUSE, Event::Observe);
@@ -246,5 +289,6 @@ impl Follower {
         if let Some(session) = &self.live {
             session.observe(&self.shared.metrics);
         }
+        self.observe_snapshot();
     }
 }

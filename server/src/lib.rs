@@ -2,6 +2,7 @@
 //!
 //! - `matrix`: what answers are made from; one writer, readers that never wait;
 //! - `follower`: the one writer: hydration, the feed, the scan that never stops;
+//! - [`snapshot`]: all of it in a file, to begin from;
 //! - `consistency`: how new an answer must be, and the waiting for it;
 //! - `decide`, `wire`: from a question to an encoded answer;
 //! - `service`: `tessera.v1.EntitlementService`;
@@ -23,6 +24,7 @@ pub mod metric_definitions;
 pub mod process;
 mod service;
 mod shared;
+pub mod snapshot;
 mod wire;
 
 #[cfg(test)]

@@ -1,20 +1,28 @@
 //! `tessera-server`: the data plane as a process of its own. The one place of it that names backends.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures::FutureExt as _;
 use tessera_ports::IdSource;
-use tessera_server::process::{self, Opened};
+use tessera_server::process::{self, Backends, Opened};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    process::run(std::env::args_os(), open)
+    process::run(std::env::args_os(), &Backends { check, open, data_dir })
+}
+
+fn check(config: &tessera_backends::Config) -> anyhow::Result<()> {
+    config.validate().map_err(anyhow::Error::msg)
+}
+
+fn data_dir(config: &tessera_backends::Config) -> Option<PathBuf> {
+    config.data_dir().map(Path::to_owned)
 }
 
 fn open(config: &tessera_backends::Config, ids: &dyn IdSource) -> anyhow::Result<Opened> {
-    config.validate().map_err(anyhow::Error::msg)?;
     if !config.is_shared() {
         tracing::warn!("these backends are for one process: no loader can write while this one runs; `tessera dev` is both");
     }

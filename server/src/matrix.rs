@@ -6,6 +6,7 @@
 //!
 //! A matrix belongs to one epoch for ever.
 
+mod image;
 pub(crate) mod key;
 mod parking;
 mod table;

@@ -51,6 +51,18 @@ pub const READY: &str = "tessera_ready";
 pub const AT_LEAST_WAITS: &str = "tessera_at_least_waits_total";
 /// Strong reads for `fully_consistent`, by outcome.
 pub const FULLY_CONSISTENT: &str = "tessera_fully_consistent_total";
+/// Snapshots, by what became of writing them.
+pub const SNAPSHOTS: &str = "tessera_snapshots_total";
+/// Snapshots that were found and not used, by cause.
+pub const SNAPSHOTS_REFUSED: &str = "tessera_snapshots_refused_total";
+/// Now minus the time of the newest snapshot.
+pub const SNAPSHOT_AGE: &str = "tessera_snapshot_age_seconds";
+/// Size of the last one that was written.
+pub const SNAPSHOT_BYTES: &str = "tessera_snapshot_bytes";
+/// How long writing it took.
+pub const SNAPSHOT_SECONDS: &str = "tessera_snapshot_seconds";
+/// 1 while a snapshot is served whose store has not been caught up with.
+pub const SNAPSHOT_SERVED: &str = "tessera_snapshot_served";
 /// Watches open now.
 pub const WATCH_STREAMS: &str = "tessera_watch_streams";
 /// Tenants watched now, over all watches.
@@ -59,7 +71,7 @@ pub const WATCH_SUBSCRIPTIONS: &str = "tessera_watch_subscriptions";
 pub const WATCH_DOCUMENTS: &str = "tessera_watch_documents_total";
 
 /// Name, whether it is a counter, labels with their values, meaning: what docs/METRICS.md shows.
-pub const ALL: [(&str, bool, &str, &str); 26] = [
+pub const ALL: [(&str, bool, &str, &str); 32] = [
     (CHECKS, true, "mode, reason, entitled", "decisions"),
     (CHECK_ERRORS, true, "mode, cause", "checks without a decision"),
     (CHECK_REQUESTS, true, "mode", "requests and frames that carried checks"),
@@ -83,6 +95,12 @@ pub const ALL: [(&str, bool, &str, &str); 26] = [
     (READY, false, "", "1 once the data is loaded, else 0"),
     (AT_LEAST_WAITS, true, "outcome", "waits for a revision that was not there yet"),
     (FULLY_CONSISTENT, true, "outcome", "fully consistent reads"),
+    (SNAPSHOTS, true, "outcome", "snapshots that were to be written"),
+    (SNAPSHOTS_REFUSED, true, "cause", "snapshots that were found and not used"),
+    (SNAPSHOT_AGE, false, "", "now minus the time of the newest snapshot, in seconds; NaN when there is none"),
+    (SNAPSHOT_BYTES, false, "", "size of the last snapshot that was written, in bytes"),
+    (SNAPSHOT_SECONDS, false, "", "how long writing the last snapshot took, in seconds"),
+    (SNAPSHOT_SERVED, false, "", "1 while answers come from a snapshot whose store has not been caught up with, else 0"),
     (WATCH_STREAMS, false, "", "watches open now"),
     (WATCH_SUBSCRIPTIONS, false, "", "tenants watched now, over all watches"),
     (WATCH_DOCUMENTS, true, "", "documents sent to watches"),
@@ -113,10 +131,11 @@ pub(crate) enum Source {
     Hydration,
     Scan,
     Fetch,
+    Snapshot,
 }
 
 impl Source {
-    pub(crate) const ALL: [Self; 4] = [Self::Feed, Self::Hydration, Self::Scan, Self::Fetch];
+    pub(crate) const ALL: [Self; 5] = [Self::Feed, Self::Hydration, Self::Scan, Self::Fetch, Self::Snapshot];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -124,6 +143,7 @@ impl Source {
             Self::Hydration => "hydration",
             Self::Scan => "scan",
             Self::Fetch => "fetch",
+            Self::Snapshot => "snapshot",
         }
     }
 }
@@ -264,6 +284,13 @@ pub(crate) struct Metrics {
     pub(crate) fully_consistent_read: Counter,
     pub(crate) fully_consistent_failed: Counter,
     pub(crate) fully_consistent_refused: Counter,
+    pub(crate) snapshots_written: Counter,
+    pub(crate) snapshots_failed: Counter,
+    pub(crate) snapshots_abandoned: Counter,
+    pub(crate) snapshot_age: Gauge,
+    pub(crate) snapshot_bytes: Gauge,
+    pub(crate) snapshot_seconds: Gauge,
+    pub(crate) snapshot_served: Gauge,
     pub(crate) watch_streams: Gauge,
     pub(crate) watch_subscriptions: Gauge,
     pub(crate) watch_documents: Counter,
@@ -309,6 +336,13 @@ impl Metrics {
             fully_consistent_read: counter!(FULLY_CONSISTENT, "outcome" => "read"),
             fully_consistent_failed: counter!(FULLY_CONSISTENT, "outcome" => "failed"),
             fully_consistent_refused: counter!(FULLY_CONSISTENT, "outcome" => "refused"),
+            snapshots_written: counter!(SNAPSHOTS, "outcome" => "written"),
+            snapshots_failed: counter!(SNAPSHOTS, "outcome" => "failed"),
+            snapshots_abandoned: counter!(SNAPSHOTS, "outcome" => "abandoned"),
+            snapshot_age: gauge!(SNAPSHOT_AGE),
+            snapshot_bytes: gauge!(SNAPSHOT_BYTES),
+            snapshot_seconds: gauge!(SNAPSHOT_SECONDS),
+            snapshot_served: gauge!(SNAPSHOT_SERVED),
             watch_streams: gauge!(WATCH_STREAMS),
             watch_subscriptions: gauge!(WATCH_SUBSCRIPTIONS),
             watch_documents: counter!(WATCH_DOCUMENTS),
@@ -322,7 +356,7 @@ impl Metrics {
         match source {
             Source::Scan => self.repaired_by_scan.increment(1),
             Source::Fetch => self.repaired_by_fetch.increment(1),
-            Source::Feed | Source::Hydration => {}
+            Source::Feed | Source::Hydration | Source::Snapshot => {}
         }
     }
 
@@ -340,6 +374,10 @@ impl Metrics {
 
     pub(crate) fn hydration(cause: &'static str) {
         counter!(HYDRATIONS, "cause" => cause).increment(1);
+    }
+
+    pub(crate) fn snapshot_refused(cause: &'static str) {
+        counter!(SNAPSHOTS_REFUSED, "cause" => cause).increment(1);
     }
 
     pub(crate) fn position(partition: u32, position: u64) {

@@ -1,8 +1,11 @@
 //! `tessera-server`: the data plane as a process of its own. Which backends there are is `main.rs`'s business: it hands over
 //! how to open them.
 
+mod late;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -19,7 +22,9 @@ use tessera_runtime::listener::{self, ListenerConfig};
 use tessera_runtime::process::{self, ProcessArguments};
 use tessera_runtime::telemetry::Metrics;
 
-use crate::{Config, Dependencies, Handle, build};
+use crate::snapshot::folder::Directory;
+use crate::{Config, Dependencies, Handle, build, snapshot};
+use late::Late;
 
 /// Where to listen and where settings are.
 #[derive(Debug, Parser)]
@@ -53,6 +58,22 @@ pub struct Opened {
     pub fatal: BoxFuture<'static, String>,
 }
 
+/// What the process knows of its backends without naming them.
+pub struct Backends<B> {
+    /// Says what is out of bounds in their settings.
+    pub check: fn(&B) -> anyhow::Result<()>,
+    /// Opens them. It may block, and may be tried again when it fails.
+    pub open: fn(&B, &dyn IdSource) -> anyhow::Result<Opened>,
+    /// Where an embedded database is, with room for files of this process beside it.
+    pub data_dir: fn(&B) -> Option<PathBuf>,
+}
+
+impl<B> std::fmt::Debug for Backends<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backends")
+    }
+}
+
 impl std::fmt::Debug for Opened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opened").field("store", &self.store).field("feed", &self.feed).finish_non_exhaustive()
@@ -60,32 +81,58 @@ impl std::fmt::Debug for Opened {
 }
 
 /// Runs the process that `arguments` (with the program's name) ask for.
-pub fn run<B: DeserializeOwned>(
+pub fn run<B: DeserializeOwned + Send + Sync + 'static>(
     arguments: impl IntoIterator<Item = OsString>,
-    open: impl FnOnce(&B, &dyn IdSource) -> anyhow::Result<Opened>,
+    backends: &Backends<B>,
 ) -> ExitCode {
+    let Backends { check, open, data_dir } = *backends;
     process::run(arguments, |arguments: &Arguments| {
         listener::permit(arguments.data_listen).context("--data-listen")?;
         let settings: Settings<B> = arguments.process.settings()?;
         settings.listener.validate().context("settings of the listener")?;
         let metrics = arguments.process.observe()?;
-        let opened = open(&settings.backends, &SystemIds).context("open the backends")?;
-        arguments.process.block_on(serve(arguments, settings.server, settings.listener, opened, metrics))
+        check(&settings.backends).context("settings of the backends")?;
+        settings.server.validate().context("settings of the server")?;
+        let snapshots = settings.server.snapshot_folder(data_dir(&settings.backends).as_deref());
+        let open = move || open(&settings.backends, &SystemIds).context("open the backends");
+        // With a snapshot the process starts whether or not they can be opened; else there is nothing that it could do.
+        let usable = snapshots.as_ref().is_some_and(|folder| snapshot::load::is_there(folder, &settings.server, &SystemClock));
+        let source = if usable { Source::Late(Box::new(open)) } else { Source::Open(open()?) };
+        arguments.process.block_on(serve(arguments, settings.server, settings.listener, source, snapshots, metrics))
     })
+}
+
+/// Backends that are open, or that are opened while the process starts.
+enum Source {
+    Open(Opened),
+    Late(Box<dyn Fn() -> anyhow::Result<Opened> + Send + Sync>),
 }
 
 async fn serve(
     arguments: &Arguments,
     config: Config,
     listener: ListenerConfig,
-    opened: Opened,
+    source: Source,
+    snapshots: Option<Directory>,
     metrics: Metrics,
 ) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new();
-    tasks.die_when("server.backends", opened.fatal);
+    let (store, feed): (Arc<dyn EventStore>, Arc<dyn ChangeFeed>) = match source {
+        Source::Open(Opened { store, feed, fatal }) => {
+            tasks.die_when("server.backends", fatal);
+            (store, feed)
+        }
+        Source::Late(open) => {
+            let late = Late::default();
+            tasks.die_when("server.backends", late.clone().open(open));
+            (Arc::new(late.clone()), Arc::new(late))
+        }
+    };
     let threads = config.serving_threads();
-    let dependencies = Dependencies { store: opened.store, feed: opened.feed, clock: Arc::new(SystemClock) };
-    let server = build(config, dependencies, &tasks)?;
+    let mut server = build(config, Dependencies { store, feed, clock: Arc::new(SystemClock) }, &tasks)?;
+    if let Some(folder) = snapshots {
+        server = server.with_snapshots(Arc::new(folder));
+    }
     let bound = arguments.process.bind("data", arguments.data_listen).await?;
     let routes = server.routes();
     let pages = shown(&metrics, server.start(&tasks));

@@ -1,7 +1,7 @@
 //! What requests and the follower share: the matrix that is served, whether it may be, and how old it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard as Loaded};
 use tessera_core::stream::StreamId;
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     /// Replaced whole, and only by a matrix of a newer epoch.
     matrix: ArcSwap<Matrix>,
     ready: watch::Sender<bool>,
+    /// Whether a snapshot is served whose store has not been caught up with.
+    unproven: AtomicBool,
     /// The newest heartbeat of the worst partition, in ms since 1970, plus 1; 0 when none ever came.
     heartbeat: AtomicU64,
     wishes: mpsc::Sender<StreamId>,
@@ -40,6 +42,7 @@ impl Shared {
             matrix: ArcSwap::from_pointee(Matrix::new(0, "", 0, Arc::clone(&hub))),
             hub,
             ready: watch::Sender::new(false),
+            unproven: AtomicBool::new(false),
             heartbeat: AtomicU64::new(0),
             wishes,
         }
@@ -75,6 +78,16 @@ impl Shared {
         }
         self.metrics.ready.set(1.0);
         self.ready.send_replace(true);
+    }
+
+    /// Whether what is served is a snapshot whose store has not been caught up with since.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.unproven.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_unproven(&self, unproven: bool) {
+        self.unproven.store(unproven, Ordering::Relaxed);
+        self.metrics.snapshot_served.set(f64::from(u8::from(unproven)));
     }
 
     pub(crate) fn set_heartbeat(&self, worst: Option<Timestamp>) {

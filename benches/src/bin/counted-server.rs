@@ -74,5 +74,5 @@ fn main() -> ExitCode {
         }
     };
     std::thread::spawn(teller);
-    process::run(std::env::args_os(), tessera_benches::stores::open)
+    process::run(std::env::args_os(), &tessera_benches::stores::BACKENDS)
 }

@@ -145,6 +145,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
 
     let clock = Arc::new(SystemClock);
     let threads = settings.server.serving_threads();
+    let snapshots = settings.server.snapshot_folder(Some(&data));
     let server = tessera_server::build(
         settings.server,
         tessera_server::Dependencies {
@@ -154,6 +155,10 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
         },
         &tasks,
     )?;
+    let server = match snapshots {
+        Some(folder) => server.with_snapshots(Arc::new(folder)),
+        None => server,
+    };
     let loader = tessera_loader::build(
         settings.loader,
         tessera_loader::Dependencies {

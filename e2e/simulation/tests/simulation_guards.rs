@@ -49,7 +49,20 @@ const SEEN: &[(Guard, Mode, u64)] = &[
 ];
 
 /// All others: their absence shows in no run that keeps the rules, or in too few.
-const DIRECTED_ONLY: &[Guard] = &[Guard::AppendComparesHash, Guard::ParkedNewestWins];
+const DIRECTED_ONLY: &[Guard] = &[
+    Guard::AppendComparesHash,
+    Guard::ParkedNewestWins,
+    Guard::SnapshotPositionsFirst,
+    Guard::SnapshotKeepsParked,
+    Guard::SnapshotTablesLast,
+    Guard::SnapshotNotWhileHydrating,
+    Guard::SnapshotOfThisStore,
+    Guard::SnapshotOfThisTopic,
+    Guard::SnapshotTailsFromItsPositions,
+    Guard::SnapshotChecksums,
+    Guard::SnapshotAgeLimit,
+    Guard::SnapshotWrittenBeside,
+];
 
 /// The first seed that shows what is wrong without the guard.
 fn first_violation(guard: Guard, mode: Mode, start: u64) -> Option<Violation> {

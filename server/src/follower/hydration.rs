@@ -5,7 +5,7 @@
 //! same epoch goes into the live matrix, which answers all the while; its heartbeats do not count until it is over, since what
 //! they promise may lie in the gap that is being closed.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tessera_ports::event_store::{EventStore, ReadError, ScanRange, StoreIdentity
 use tessera_ports::hooks::{self, Guard};
 use tracing::{debug, info, warn};
 
-use super::session::{Generation, Lap, Session};
+use super::session::{Generation, Session};
 use super::{Cause, Event, Follower, Page, RETRY_PAUSE};
 use crate::matrix::writer::Writer;
 use crate::metric_definitions::{Metrics, Source};
@@ -33,11 +33,15 @@ pub(super) struct Hydration {
     ranges: VecDeque<ScanRange>,
     /// Pages that are being read.
     reading: usize,
+    /// Rows that were read.
+    scanned: u64,
     stage: Stage,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
+    /// The rows are a snapshot's, and the store has not been reached yet.
+    Awaiting,
     Scanning,
     /// The ends after the scan have been asked for.
     Ending,
@@ -52,11 +56,11 @@ enum Stage {
 /// What was read before a hydration begins.
 #[derive(Debug)]
 pub(super) struct Beginning {
-    generation: Generation,
-    identity: StoreIdentity,
+    pub(super) generation: Generation,
+    pub(super) identity: StoreIdentity,
     tenants: u64,
-    topic: Topic,
-    ends: Vec<Position>,
+    pub(super) topic: Topic,
+    pub(super) ends: Vec<Position>,
 }
 
 /// What was read once the scan was over.
@@ -122,10 +126,14 @@ impl Follower {
 
     /// Everything is known: into which matrix, and on.
     pub(super) fn begun(&mut self, beginning: Beginning) {
+        let Some(beginning) = self.start.hold(beginning) else { return };
         let Some((generation, cause)) = self.beginning.filter(|(generation, _)| *generation == beginning.generation) else {
             return;
         };
         self.beginning = None;
+        if self.live.as_ref().is_some_and(Session::awaits_store) {
+            return self.begun_over_snapshot(beginning);
+        }
         let epoch = beginning.identity.epoch;
         let live = self.live.as_ref().map(Session::epoch);
         if live.is_some_and(|live| epoch < live) {
@@ -169,7 +177,7 @@ impl Follower {
     }
 
     /// What parked rows wait for was asked for by errands of the generation before.
-    fn ask_again(&mut self, generation: Generation) {
+    pub(super) fn ask_again(&mut self, generation: Generation) {
         let Some(session) = self.session(generation) else { return };
         let missing: Vec<_> = session.writer.missing().cloned().collect();
         for stream in missing {
@@ -177,23 +185,14 @@ impl Follower {
         }
     }
 
-    fn new_session(&self, beginning: Beginning) -> Session {
+    pub(super) fn new_session(&self, beginning: Beginning) -> Session {
         let matrix = self.shared.new_matrix(&beginning.identity, beginning.tenants);
-        Session {
-            generation: beginning.generation,
-            writer: Writer::new(matrix, self.shared.metrics.clone()),
-            heartbeats: vec![None; beginning.ends.len()],
-            topic: beginning.topic,
-            positions: beginning.ends,
-            hydration: Some(Hydration::new()),
-            lap: Lap::default(),
-            due: HashSet::new(),
-            reading: HashSet::new(),
-        }
+        let writer = Writer::new(matrix, self.shared.metrics.clone());
+        Session::new(beginning.generation, writer, beginning.topic, beginning.ends, Hydration::new())
     }
 
     /// Asks for the ranges of the next kind, or for the ends after the last.
-    fn next_kind(&mut self, generation: Generation) {
+    pub(super) fn next_kind(&mut self, generation: Generation) {
         let Some(hydration) = self.session(generation).and_then(|session| session.hydration.as_mut()) else { return };
         if let Some(kind) = hydration.kinds.pop_front() {
             let (store, metrics) = (Arc::clone(&self.store), self.shared.metrics.clone());
@@ -277,7 +276,11 @@ impl Follower {
                 return self.read_page(generation, page.range, RETRY_PAUSE);
             }
         };
-        self.shared.metrics.scan_rows.increment(u64::try_from(read.changes.len()).unwrap_or(u64::MAX));
+        let rows = u64::try_from(read.changes.len()).unwrap_or(u64::MAX);
+        self.shared.metrics.scan_rows.increment(rows);
+        if let Some(hydration) = self.session(generation).and_then(|session| session.hydration.as_mut()) {
+            hydration.scanned = hydration.scanned.saturating_add(rows);
+        }
         self.apply(generation, &read.changes, Source::Hydration);
         if self.void_by(generation, &read.changes) {
             return;
@@ -363,16 +366,19 @@ impl Follower {
     fn hydrated(&mut self, generation: Generation) {
         let Some(session) = self.session(generation) else { return };
         session.hydration = None;
+        let from_snapshot = std::mem::take(&mut session.from_snapshot);
         let (epoch, tenants) = (session.epoch(), session.writer.digest().count(StreamKind::Tenant));
         info!(epoch, tenants, parked = session.writer.parked(), "hydrated");
         if self.beside.as_ref().is_some_and(|beside| beside.generation == generation) {
             self.swap();
         }
         if let Some(session) = &self.live {
+            self.shared.set_unproven(false);
             self.shared.serve(session.writer.matrix());
             self.shared.set_heartbeat(session.worst_heartbeat());
         }
         self.next_lap(generation);
+        self.snapshots_may_begin(from_snapshot);
     }
 
     /// The matrix beside becomes the live one, whole.
@@ -391,8 +397,19 @@ impl Hydration {
             kinds: StreamKind::ALL.into(),
             ranges: VecDeque::new(),
             reading: 0,
+            scanned: 0,
             stage: Stage::Scanning,
         }
+    }
+
+    /// Of a snapshot, before the store was reached.
+    pub(super) fn awaiting() -> Self {
+        Self { kinds: VecDeque::new(), stage: Stage::Awaiting, ..Self::new() }
+    }
+
+    /// Of a snapshot: nothing is scanned, only these ends must be reached.
+    pub(super) fn reaching(ends: Vec<Position>) -> Self {
+        Self { kinds: VecDeque::new(), stage: Stage::Reaching(ends), ..Self::new() }
     }
 }
 
@@ -402,19 +419,27 @@ impl Session {
         self.hydration.as_ref().is_some_and(|hydration| hydration.stage == Stage::Void)
     }
 
+    /// Whether it is a snapshot's and the store has not been reached yet.
+    pub(super) fn awaits_store(&self) -> bool {
+        self.hydration.as_ref().is_some_and(|hydration| hydration.stage == Stage::Awaiting)
+    }
+
+    /// Whether nothing but parked rows is waited for.
+    pub(super) fn waits_for_parked(&self) -> bool {
+        self.hydration.as_ref().is_some_and(|hydration| hydration.stage == Stage::Parked)
+    }
+
+    /// A number that changes as long as anything comes of feed and store.
+    pub(super) fn progress(&self) -> u64 {
+        let scanned = self.hydration.as_ref().map_or(0, |hydration| hydration.scanned);
+        self.positions.iter().fold(scanned, |sum, position| sum.wrapping_add(*position))
+    }
+
     /// The same matrix, hydrated again.
-    fn again(self, beginning: Beginning) -> Self {
-        Self {
-            generation: beginning.generation,
-            heartbeats: vec![None; beginning.ends.len()],
-            topic: beginning.topic,
-            positions: beginning.ends,
-            hydration: Some(Hydration::new()),
-            lap: Lap::default(),
-            due: HashSet::new(),
-            reading: HashSet::new(),
-            writer: self.writer,
-        }
+    pub(super) fn again(self, beginning: Beginning) -> Self {
+        let Self { writer, from_snapshot, .. } = self;
+        let fresh = Self::new(beginning.generation, writer, beginning.topic, beginning.ends, Hydration::new());
+        Self { from_snapshot, ..fresh }
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Session {
     pub(super) due: HashSet<StreamId>,
     /// Streams that are being read.
     pub(super) reading: HashSet<StreamId>,
+    /// Whether its rows came from a snapshot and the store has not been caught up with since.
+    pub(super) from_snapshot: bool,
 }
 
 /// A lap of the scan.
@@ -46,6 +48,28 @@ pub(super) struct Lap {
 }
 
 impl Session {
+    /// On its way, from these positions.
+    pub(super) fn new(
+        generation: Generation,
+        writer: Writer,
+        topic: Topic,
+        positions: Vec<Position>,
+        hydration: Hydration,
+    ) -> Self {
+        Self {
+            generation,
+            writer,
+            topic,
+            heartbeats: vec![None; positions.len()],
+            positions,
+            hydration: Some(hydration),
+            lap: Lap::default(),
+            due: HashSet::new(),
+            reading: HashSet::new(),
+            from_snapshot: false,
+        }
+    }
+
     pub(super) fn epoch(&self) -> Epoch {
         self.writer.matrix().epoch()
     }

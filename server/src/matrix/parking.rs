@@ -73,6 +73,11 @@ impl Parking {
         self.waiting.contains_key(stream)
     }
 
+    /// Every parked change.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.parked.values().map(|parked| &parked.change)
+    }
+
     /// What is missing.
     pub(super) fn missing(&self) -> impl Iterator<Item = &StreamId> {
         self.waiting.keys()

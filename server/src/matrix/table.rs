@@ -41,6 +41,22 @@ impl TenantTable {
         Self { maps: (0..maps).map(map).collect(), picker: FixedState::with_seed(0x7e55_e2a0) }
     }
 
+    /// How many maps there are.
+    pub(super) fn maps(&self) -> usize {
+        self.maps.len()
+    }
+
+    /// Shows `look` every entry of that map; of a map cut into `of` slices, of that slice alone. Each shard is locked, against
+    /// writing, while its entries are shown: copy and be gone.
+    pub(super) fn each_of(&self, map: usize, slice: usize, of: usize, mut look: impl FnMut(&TenantKey, &Entry)) {
+        let in_slice = |id: &[u8]| of <= 1 || usize::try_from(self.picker.hash_one(id)).unwrap_or(0) % of == slice;
+        for entry in self.maps.get(map).into_iter().flat_map(DashMap::iter) {
+            if in_slice(entry.key().bytes()) {
+                look(entry.key(), entry.value());
+            }
+        }
+    }
+
     fn map(&self, id: &[u8]) -> Option<&DashMap<TenantKey, Entry, RandomState>> {
         if let [only] = &*self.maps {
             return Some(only);

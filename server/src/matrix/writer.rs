@@ -5,10 +5,13 @@
 //! answering in both cases. Tables are changed in private and installed before the first row that may need them, at the latest
 //! by [`Writer::finish`].
 
+mod image;
+
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
 use tessera_core::aggregate::References;
 use tessera_core::catalog::Catalog;
 use tessera_core::digest::{StateDigest, state_checksum};
@@ -51,6 +54,8 @@ pub(crate) struct Writer {
     tables: Tables,
     /// Seq and checksum of every stream that is in the tables.
     in_tables: HashMap<StreamId, (Seq, u64)>,
+    /// And its stored state, for the snapshot.
+    states: HashMap<StreamId, Bytes>,
     /// Streams whose changes are in `tables` and not installed yet.
     fresh: Vec<(StreamKind, u64)>,
     parking: Parking,
@@ -74,6 +79,7 @@ impl Writer {
             matrix,
             tables: Tables::empty(),
             in_tables: HashMap::new(),
+            states: HashMap::new(),
             fresh: Vec::new(),
             parking: Parking::default(),
             bad: HashMap::new(),
@@ -339,6 +345,7 @@ impl Writer {
             self.digest.remove(kind, key, seq, before);
         }
         self.fresh.push((kind, change.stream.hash()));
+        self.keep_state(change);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use tessera_ports::{ChangeFeed, Clock, EventStore};
 use tessera_proto::v1;
 use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tessera_runtime::lifecycle::Tasks;
-use tessera_server::{Config, Dependencies, Handle, build};
+use tessera_server::{Config, Dependencies, Handle, Server, build};
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -59,13 +59,25 @@ impl Bench {
     }
 
     pub(crate) fn over(config: Config, universe: Universe, store: MemoryStore, feed: MemoryFeed) -> Self {
-        let (tasks, clock) = (Tasks::new(), Arc::new(ManualClock::new(start())));
+        Self::over_with(config, universe, store, feed, Arc::new(ManualClock::new(start())), |server| server)
+    }
+
+    /// By that clock, and with whatever else the server is to have.
+    pub(crate) fn over_with(
+        config: Config,
+        universe: Universe,
+        store: MemoryStore,
+        feed: MemoryFeed,
+        clock: Arc<ManualClock>,
+        complete: impl FnOnce(Server) -> Server,
+    ) -> Self {
+        let tasks = Tasks::new();
         let dependencies = Dependencies {
             store: Arc::new(store.clone()) as Arc<dyn EventStore>,
             feed: Arc::new(feed.clone()) as Arc<dyn ChangeFeed>,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
-        let server = build(config, dependencies, &tasks).unwrap();
+        let server = complete(build(config, dependencies, &tasks).unwrap());
         let routes = server.routes();
         let client = EntitlementServiceClient::new(routes.clone());
         let handle = server.start(&tasks);

@@ -11,6 +11,8 @@ mod consistency;
 mod guards;
 mod lists;
 mod repairs;
+#[cfg(feature = "test-hooks")]
+mod snapshots;
 mod starting;
 mod universe;
 mod watches;
