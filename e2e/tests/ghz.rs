@@ -1,4 +1,4 @@
-//! The real ghz against the real binary, a short run of every configuration of `examples/ghz`: no call may fail. What it
+//! The real ghz against the real binary, a short run of every configuration of `loadtest/ghz`: no call may fail. What it
 //! measures says nothing: the build is not optimized and the machine does other things.
 
 use std::path::{Path, PathBuf};
@@ -8,15 +8,22 @@ use anyhow::Context as _;
 use tessera_e2e::{Launch, binary, tools};
 
 /// Calls of one run, whatever the configuration says.
-const CALLS: u64 = 500;
+const CALLS: u64 = 50;
+/// Tenants of the scenario that the configurations ask about.
+const TENANTS: &str = "1000";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_configuration_runs_without_an_error() -> anyhow::Result<()> {
     let Some(ghz) = tools::find("ghz")? else { return Ok(()) };
     let data = tempfile::tempdir()?;
-    let dev = Launch::over(data.path())?.apply("examples/quickstart".as_ref()).ready().await?;
+    let dev = Launch::over(data.path())?.ready().await?;
+    let control = dev.addresses().control.to_string();
+    let mut prepare = Command::new(binary::loadtest()?);
+    binary::run(prepare.args(["prepare", "--control", &control, "--tenants", TENANTS]))?.success()?;
     let configurations = configurations()?;
-    assert!(!configurations.is_empty(), "examples/ghz has no configuration");
+    for mode in ["unary", "stream", "batch"] {
+        assert!(configurations.iter().any(|path| path.ends_with(format!("{mode}.json"))), "no configuration for {mode}");
+    }
     for path in configurations {
         let address = address_for(&path, &dev)?;
         run(&ghz, &path, &address).with_context(|| path.display().to_string())?;
@@ -26,9 +33,11 @@ async fn every_configuration_runs_without_an_error() -> anyhow::Result<()> {
 
 fn configurations() -> anyhow::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(binary::repository().join("examples/ghz")).context("list examples/ghz")? {
+    for entry in std::fs::read_dir(binary::repository().join("loadtest/ghz")).context("list loadtest/ghz")? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // What is asked stands in files beside.
+        if name.ends_with(".json") && !name.ends_with(".data.json") {
             paths.push(path);
         }
     }

@@ -43,6 +43,8 @@ pub enum Command {
     Run(Box<Run>),
     /// Say what the scenario expects of one tenant
     Expect(Expect),
+    /// Print questions of the scenario as JSON, as ghz takes them in a data file
+    Questions(AsData),
     /// Print the JSON schema of what `run --json` writes
     Schema,
 }
@@ -150,14 +152,30 @@ pub struct Expect {
     pub tenant: u64,
 }
 
+/// Arguments of `questions`.
+#[derive(Debug, Args)]
+pub struct AsData {
+    /// How many tenants of the scenario to ask about
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = tenants)]
+    pub tenants: u64,
+    /// How checks are packed into messages
+    #[arg(long, value_enum, default_value = "unary")]
+    pub mode: Mode,
+    /// Checks in a message [default: 1, 50, 1000]
+    #[arg(long, value_name = "N")]
+    pub size: Option<usize>,
+    /// Messages
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub messages: u32,
+    /// Repeats the questions
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
+}
+
 impl Run {
     /// Checks in a message.
     pub fn checks(&self) -> usize {
-        self.size.unwrap_or(match self.mode {
-            Mode::Unary => 1,
-            Mode::Stream => 50,
-            Mode::Batch => 1_000,
-        })
+        self.size.unwrap_or(self.mode.checks())
     }
 
     /// Most messages under way.
@@ -172,15 +190,7 @@ impl Run {
     /// What cannot be told from one argument alone.
     pub fn validate(&self) -> anyhow::Result<()> {
         let (size, under_way) = (self.checks(), self.under_way_max());
-        let (mode, most) = match self.mode {
-            Mode::Unary => ("unary", 1),
-            Mode::Stream => ("stream", FRAME_LEN_MAX),
-            Mode::Batch => ("batch", BATCH_LEN_MAX),
-        };
-        anyhow::ensure!(
-            (1..=most).contains(&size),
-            "--size: `{size}` checks in a message; allowed in {mode} mode are 1 to {most}"
-        );
+        self.mode.validate(size)?;
         let checks = size.saturating_mul(usize::try_from(under_way)?);
         anyhow::ensure!(
             checks <= CHECKS_UNDER_WAY_MAX,
@@ -191,6 +201,38 @@ impl Run {
             anyhow::ensure!(value >= threads, "{option}: `{value}` for {threads} threads; allowed is at least one for each");
         }
         anyhow::ensure!(self.streams == 1 || self.mode == Mode::Stream, "--streams: only streams have them; say --mode stream");
+        Ok(())
+    }
+}
+
+impl AsData {
+    /// Checks in a message, if they are allowed.
+    pub fn checks(&self) -> anyhow::Result<usize> {
+        let size = self.size.unwrap_or(self.mode.checks());
+        self.mode.validate(size).map(|()| size)
+    }
+}
+
+impl Mode {
+    /// Checks in a message, where nobody says.
+    fn checks(self) -> usize {
+        match self {
+            Self::Unary => 1,
+            Self::Stream => 50,
+            Self::Batch => 1_000,
+        }
+    }
+
+    fn validate(self, size: usize) -> anyhow::Result<()> {
+        let (mode, most) = match self {
+            Self::Unary => ("unary", 1),
+            Self::Stream => ("stream", FRAME_LEN_MAX),
+            Self::Batch => ("batch", BATCH_LEN_MAX),
+        };
+        anyhow::ensure!(
+            (1..=most).contains(&size),
+            "--size: `{size}` checks in a message; allowed in {mode} mode are 1 to {most}"
+        );
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::arguments::{Arguments, Command, Expect, Run};
 use crate::expected::Oracle;
 use crate::report::{self, Report};
 use crate::worker::facts;
-use crate::{prepare, run};
+use crate::{ghz, prepare, run};
 
 /// Answers were wrong.
 const WRONG: u8 = 3;
@@ -59,6 +59,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(exit_code(&report))
         }
         Command::Expect(arguments) => expect(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Questions(arguments) => print(&ghz::data(&arguments)?).map(|()| ExitCode::SUCCESS),
         Command::Schema => print(&format!("{:#}\n", report::schema())).map(|()| ExitCode::SUCCESS),
     }
 }

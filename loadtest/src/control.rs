@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 
 use crate::address::Address;
 use crate::failure::{Failed, code_name};
@@ -26,6 +26,7 @@ pub fn explain(status: &Status) -> String {
     let reason = Failed::status(status).cause.reason;
     let said = match std::error::Error::source(status) {
         Some(source) => root_cause(source),
+        None if status.message().is_empty() && status.code() == Code::Unimplemented => "it knows no such call".to_owned(),
         None if status.message().is_empty() => "no reason given".to_owned(),
         None => status.message().to_owned(),
     };

@@ -5,6 +5,7 @@
 //! Pure, with time and randomness as arguments:
 //! - [`rate`], [`schedule`]: when messages are due; [`popularity`]: which tenants are asked about;
 //! - [`question`], [`answer`]: messages as bytes; [`expected`]: what answers must say;
+//! - [`ghz`]: questions for another load generator;
 //! - [`account`]: what became of messages; [`report`]: that as a table and as JSON.
 //!
 //! Everything else:
@@ -21,6 +22,7 @@ mod commands;
 pub mod control;
 pub mod expected;
 pub mod failure;
+pub mod ghz;
 pub mod pacing;
 pub mod popularity;
 pub mod prepare;

@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use crate::address::Address;
 use crate::control::{connect, explain};
 use crate::expected::{Oracle, Verdict};
+use crate::failure::Failed;
 use crate::question::Question;
 use crate::worker::facts;
 
@@ -81,6 +82,10 @@ fn no_answer(address: &Address, status: &Status) -> String {
             format!(
                 "--data-addr: `{address}` answers and knows no checks: {said}; is it the control plane? allowed is a data plane"
             )
+        }
+        // A server of Tessera has better words: this is the transport's.
+        Code::Unknown | Code::Internal if Failed::status(status).cause.reason.is_empty() => {
+            format!("--data-addr: `{address}` does not speak gRPC: {said}; allowed is the address of a data plane")
         }
         _ => format!("--data-addr: no answer to a check from `{address}`: {said}"),
     }

@@ -17,8 +17,8 @@ pub use table::table;
 
 /// The form of the report.
 pub const FORMAT: u32 = 1;
-/// Lateness of the 99th percentile beyond which the generator was the bottleneck.
-const LATENESS_GOOD: Duration = Duration::from_millis(1);
+/// The generator was the bottleneck when more than one in so many messages left late.
+const LATE_GOOD: u64 = 100;
 /// A thread that is busy for a greater part of the time was the bottleneck.
 const BUSY_GOOD: f64 = 0.9;
 
@@ -259,7 +259,7 @@ impl Step {
         let name = Rate { from: self.offered_per_second, to: self.offered_per_second_at_end };
         let Generator { busiest_thread, late, lateness, .. } = self.generator;
         let lateness_us = lateness.p99_us;
-        if lateness_us > LATENESS_GOOD.as_secs_f64() * 1e6 {
+        if late.saturating_mul(LATE_GOOD) > self.due {
             warnings.push(format!(
                 "at {name}/s the generator itself was late ({late} messages by more than 1 ms, p99 {:.1} ms): latencies contain \
                  its own delay; give it a machine of its own, more --threads, or a lower rate",

@@ -49,12 +49,12 @@ enum Early {
 pub async fn run(arguments: &Run, seed: u64) -> anyhow::Result<Report> {
     arguments.validate()?;
     let seed = arguments.seed.unwrap_or(seed);
+    let storm = storm(arguments, seed)?;
     if !arguments.skip_probe {
         for address in &arguments.data_addr {
             probe::probe(address, arguments.tenants).await?;
         }
     }
-    let storm = storm(arguments, seed)?;
     if let Some(storm) = &storm {
         storm.begin().await?;
     }

@@ -84,7 +84,11 @@ impl Storm {
         let channel = connect(&self.address, "--control-addr", DEADLINE).await?;
         let answer = CatalogServiceClient::new(channel).upsert_service(service()).await;
         answer.map(drop).map_err(|status| {
-            anyhow::anyhow!("--updates: `{}` does not register the service of the updates: {}", self.address, explain(&status))
+            anyhow::anyhow!(
+                "--updates: `{}` does not register the service of the updates: {}; is it the control plane?",
+                self.address,
+                explain(&status)
+            )
         })
     }
 

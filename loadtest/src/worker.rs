@@ -9,6 +9,7 @@ mod desk;
 mod line;
 mod streams;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -95,7 +96,12 @@ struct Worker {
     size: usize,
     alarm: Alarm,
     stop: watch::Receiver<bool>,
+    backlog: Cell<Backlog>,
 }
+
+/// What piles up while something takes no messages is late for that reason, not for the generator's slowness.
+#[derive(Debug, Clone, Copy, Default)]
+struct Backlog(Option<(Instant, Hold)>);
 
 /// Where messages go.
 enum Lanes {
@@ -122,7 +128,7 @@ impl Worker {
             Mode::Unary | Mode::Batch => Lanes::Calls(calls::Calls::over(connections)),
             Mode::Stream => Lanes::Streams(streams::Streams::over(&connections, streams, &desk)),
         };
-        Ok(Self { desk, lanes, size, alarm: Alarm::new()?, stop })
+        Ok(Self { desk, lanes, size, alarm: Alarm::new()?, stop, backlog: Cell::default() })
     }
 
     /// One step, to the fate of its last message.
@@ -180,7 +186,7 @@ impl Worker {
     /// Sends one message as soon as something takes it, or never.
     async fn message(&self, due: Instant, stop: &mut watch::Receiver<bool>) -> anyhow::Result<()> {
         let over = due + self.desk.deadline;
-        let mut held = None;
+        let mut held = self.backlog.get().of(due);
         loop {
             let now = Instant::now();
             if now >= over {
@@ -202,7 +208,15 @@ impl Worker {
                     return Ok(());
                 }
             }
+            self.backlog.set(Backlog(held.map(|hold| (Instant::now(), hold))));
         }
+    }
+}
+
+impl Backlog {
+    /// What held a message up that was due while messages before it waited.
+    fn of(self, due: Instant) -> Option<Hold> {
+        self.0.filter(|(until, _)| due <= *until).map(|(_, hold)| hold)
     }
 }
 

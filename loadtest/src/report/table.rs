@@ -80,7 +80,10 @@ pub fn table(report: &Report) -> String {
         }
     } else {
         let checks: u64 = report.steps.iter().map(|step| step.checks).sum();
-        line(&mut text, format_args!("{checks} answers, every one as expected"));
+        match checks {
+            0 => line(&mut text, format_args!("no answers")),
+            _ => line(&mut text, format_args!("{checks} answers, every one as expected")),
+        }
     }
     if report.interrupted {
         line(&mut text, format_args!("interrupted: these are the figures up to then"));
@@ -125,8 +128,11 @@ fn row(step: &Step) -> Vec<String> {
     ]
 }
 
-/// Three significant digits.
+/// Three significant digits; nothing takes no time at all.
 fn time(microseconds: f64) -> String {
+    if microseconds <= 0.0 {
+        return "–".to_owned();
+    }
     let (value, unit) = match microseconds {
         1_000_000.0.. => (microseconds / 1e6, "s"),
         1_000.0.. => (microseconds / 1e3, "ms"),

@@ -1,6 +1,7 @@
 //! Messages as calls of their own: unary checks and batches.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Offered;
 use super::desk::Desk;
-use super::line::Line;
+use super::line::{Line, SILENCE};
 use crate::account::Hold;
 use crate::failure::Failed;
 use crate::question::Question;
@@ -60,9 +61,10 @@ impl Call {
         if let Err(error) = body.send_data(bytes, true) {
             return desk.failed(Failed::lost(&error));
         }
-        let answer = tokio::time::timeout_at(due + desk.deadline, wire::only_message(answer)).await;
+        let mut answer = pin!(wire::only_message(answer));
+        let in_time = tokio::time::timeout_at(due + desk.deadline, &mut answer).await;
         let now = Instant::now();
-        match answer {
+        match in_time {
             Ok(Ok(message)) => {
                 line.hear(now);
                 desk.answered(now.saturating_duration_since(due), &questions, &message);
@@ -74,6 +76,10 @@ impl Call {
             Err(_) => {
                 line.unanswered(&desk);
                 desk.failed(Failed::too_late());
+                // The server ends the call itself. Cancelling each would look like an attack, and cost the connection.
+                if tokio::time::timeout(SILENCE, answer).await.is_ok() {
+                    line.hear(Instant::now());
+                }
             }
         }
     }
