@@ -16,6 +16,7 @@
 pub mod binary;
 pub mod commands;
 pub mod dev;
+pub mod door;
 pub mod http;
 pub mod lines;
 pub mod planes;
