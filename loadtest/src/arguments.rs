@@ -175,7 +175,7 @@ pub struct AsData {
 impl Run {
     /// Checks in a message.
     pub fn checks(&self) -> usize {
-        self.size.unwrap_or(self.mode.checks())
+        self.size.unwrap_or_else(|| self.mode.checks())
     }
 
     /// Most messages under way.
@@ -200,6 +200,12 @@ impl Run {
         for (option, value) in [("--connections", self.connections), ("--in-flight", under_way)] {
             anyhow::ensure!(value >= threads, "{option}: `{value}` for {threads} threads; allowed is at least one for each");
         }
+        if let Some(rate) = self.updates {
+            anyhow::ensure!(
+                rate.from.total_cmp(&rate.to).is_eq(),
+                "--updates: `{rate}` is a ramp; allowed is one rate, such as 500"
+            );
+        }
         anyhow::ensure!(self.streams == 1 || self.mode == Mode::Stream, "--streams: only streams have them; say --mode stream");
         Ok(())
     }
@@ -208,7 +214,7 @@ impl Run {
 impl AsData {
     /// Checks in a message, if they are allowed.
     pub fn checks(&self) -> anyhow::Result<usize> {
-        let size = self.size.unwrap_or(self.mode.checks());
+        let size = self.size.unwrap_or_else(|| self.mode.checks());
         self.mode.validate(size).map(|()| size)
     }
 }
@@ -324,6 +330,7 @@ mod tests {
             ("--threads 4 --connections 3", &["--connections", "`3`", "4 threads"]),
             ("--streams 4", &["--streams", "--mode stream"]),
             ("--mode batch --size 10000 --in-flight 100000", &["--in-flight", "`100000`", "20000000"]),
+            ("--updates 1k..2k", &["--updates", "`1k..2k`", "one rate"]),
             ("--mode sideways", &["--mode", "sideways", "unary"]),
         ];
         for (words, parts) in cases {

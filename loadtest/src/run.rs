@@ -49,7 +49,7 @@ enum Early {
 pub async fn run(arguments: &Run, seed: u64) -> anyhow::Result<Report> {
     arguments.validate()?;
     let seed = arguments.seed.unwrap_or(seed);
-    let storm = storm(arguments, seed)?;
+    let storm = storm(arguments, seed);
     if !arguments.skip_probe {
         for address in &arguments.data_addr {
             probe::probe(address, arguments.tenants).await?;
@@ -105,11 +105,9 @@ pub async fn run(arguments: &Run, seed: u64) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn storm(arguments: &Run, seed: u64) -> anyhow::Result<Option<Storm>> {
-    let Some(rate) = arguments.updates else { return Ok(None) };
-    anyhow::ensure!(rate.from.total_cmp(&rate.to).is_eq(), "--updates: `{rate}` is a ramp; allowed is one rate, such as 500");
+fn storm(arguments: &Run, seed: u64) -> Option<Storm> {
     let (address, arrivals, tenants) = (arguments.control_addr.clone(), arguments.arrivals, arguments.tenants);
-    Ok(Some(Storm { address, rate, arrivals, tenants, seed }))
+    arguments.updates.map(|rate| Storm { address, rate, arrivals, tenants, seed })
 }
 
 fn empty(arguments: &Run, seed: u64) -> Report {
