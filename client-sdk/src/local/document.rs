@@ -235,14 +235,14 @@ impl Compiler {
     }
 
     fn entitlements(&mut self, message: &Message) -> Result<Entitlements, Unusable> {
-        let mut names = Names::default();
+        let mut registry = Names::default();
         let mut outcomes = Vec::new();
         for service in &message.services {
-            let named = names.add_target(&service.service, "").filter(|_| !service.service.is_empty());
+            let named = registry.add_target(&service.service, "").filter(|_| !service.service.is_empty());
             named.ok_or(Unusable("it names a service twice, or one without a name"))?;
             outcomes.push(Outcome { entitled: service.entitled, reason: service.reason, familiarity: service.familiarity });
             for feature in &service.features {
-                let named = names.add_target(&service.service, &feature.feature).filter(|_| !feature.feature.is_empty());
+                let named = registry.add_target(&service.service, &feature.feature).filter(|_| !feature.feature.is_empty());
                 named.ok_or(Unusable("it names a feature twice, or one without a name"))?;
                 if feature.entitled && !service.entitled {
                     return Err(Unusable("it entitles to a feature of a service that it does not entitle to"));
@@ -253,7 +253,7 @@ impl Compiler {
         }
         let mut limits = Vec::with_capacity(message.limits.len());
         for limit in &message.limits {
-            let named = names.add_limit(&limit.limit).filter(|_| !limit.limit.is_empty());
+            let named = registry.add_limit(&limit.limit).filter(|_| !limit.limit.is_empty());
             named.ok_or(Unusable("it names a limit twice, or one without a name"))?;
             limits.push(match limit.allowance {
                 Allowance::Unlimited => None,
@@ -262,7 +262,7 @@ impl Compiler {
             });
         }
         Ok(Entitlements {
-            names: self.shared_names(names),
+            names: self.shared_names(registry),
             plan: message.plan.clone(),
             is_active: message.status == TenantStatus::Active,
             outcomes: outcomes.into(),

@@ -24,7 +24,7 @@ impl Default for Settings {
         Self {
             // Six heartbeats of a server with its own default.
             max_staleness: Duration::from_secs(30),
-            idle_after: Duration::from_secs(600),
+            idle_after: Duration::from_mins(10),
             unknown_for: Duration::from_secs(10),
             tenants_max: TENANTS_MAX,
             preloaded: BTreeSet::new(),

@@ -127,7 +127,8 @@ fn a_reason_of_a_later_version_is_passed_on_but_says_nothing_of_limits() {
 
 #[test]
 fn what_is_no_document_is_refused_with_the_reason() {
-    let broken: [(fn(&mut v1::TenantEntitlements), &str); 7] = [
+    type Breaking = fn(&mut v1::TenantEntitlements);
+    let broken: [(Breaking, &str); 7] = [
         (|m| m.revision = Bytes::new(), "no revision"),
         (|m| m.services[1].service = "reporting".to_owned(), "a service twice"),
         (|m| m.services[1].service = String::new(), "a service"),

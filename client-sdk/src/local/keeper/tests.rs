@@ -22,7 +22,7 @@ fn at(seconds: u64) -> Moment {
     Moment { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds), steady_ns: seconds * SECOND }
 }
 
-fn keeper(settings: Settings) -> (Keeper, Arc<Tenants>) {
+fn keeper(settings: &Settings) -> (Keeper, Arc<Tenants>) {
     let tenants = Arc::new(Tenants::default());
     let (keeper, first) = Keeper::new(Arc::clone(&tenants), settings.clone(), at(0));
     assert_eq!(first, settings.preloaded.iter().map(|tenant| subscribe(tenant)).collect::<Vec<_>>());
@@ -84,7 +84,7 @@ fn unsubscribe(tenant: &str) -> Action {
 
 /// With `acme` held since second 1.
 fn holding_acme() -> (Keeper, Arc<Tenants>) {
-    let (mut keeper, tenants) = keeper(settings());
+    let (mut keeper, tenants) = keeper(&settings());
     keeper.happened(&connected(), at(0));
     assert_eq!(outcome(&tenants, "acme", at(0)), "wanted");
     assert_eq!(keeper.wanted("acme", at(0)), [subscribe("acme")]);
@@ -211,7 +211,7 @@ fn a_document_that_cannot_be_used_is_no_answer() {
 
 #[test]
 fn the_tenants_that_are_asked_about_least_recently_make_room() {
-    let (mut keeper, tenants) = keeper(Settings { tenants_max: 4, preloaded: ["kept".to_owned()].into(), ..settings() });
+    let (mut keeper, tenants) = keeper(&Settings { tenants_max: 4, preloaded: ["kept".to_owned()].into(), ..settings() });
     keeper.happened(&connected(), at(0));
     for (second, tenant) in [(1, "a"), (2, "b"), (3, "c")] {
         assert_eq!(keeper.wanted(tenant, at(second)), [subscribe(tenant)]);
@@ -232,7 +232,7 @@ fn the_tenants_that_are_asked_about_least_recently_make_room() {
 
 #[test]
 fn when_all_are_to_be_held_there_is_no_room() {
-    let (mut keeper, tenants) = keeper(Settings { tenants_max: 1, preloaded: ["kept".to_owned()].into(), ..settings() });
+    let (mut keeper, tenants) = keeper(&Settings { tenants_max: 1, preloaded: ["kept".to_owned()].into(), ..settings() });
     assert_eq!(keeper.wanted("other", at(1)), []);
     assert_eq!((outcome(&tenants, "other", at(1)), keeper.len()), ("wanted", 1));
 }
@@ -240,7 +240,7 @@ fn when_all_are_to_be_held_there_is_no_room() {
 #[test]
 fn tenants_that_nobody_asks_about_are_given_up_and_preloaded_ones_are_not() {
     let idle_after = Duration::from_mins(1);
-    let (mut keeper, tenants) = keeper(Settings { idle_after, preloaded: ["kept".to_owned()].into(), ..settings() });
+    let (mut keeper, tenants) = keeper(&Settings { idle_after, preloaded: ["kept".to_owned()].into(), ..settings() });
     keeper.happened(&connected(), at(0));
     for tenant in ["a", "b"] {
         assert_eq!(keeper.wanted(tenant, at(0)).len(), 1);
@@ -256,7 +256,7 @@ fn tenants_that_nobody_asks_about_are_given_up_and_preloaded_ones_are_not() {
 
 #[test]
 fn a_preloaded_tenant_that_does_not_exist_yet_is_subscribed_again() {
-    let (mut keeper, tenants) = keeper(Settings { preloaded: ["late".to_owned()].into(), ..settings() });
+    let (mut keeper, tenants) = keeper(&Settings { preloaded: ["late".to_owned()].into(), ..settings() });
     keeper.happened(&connected(), at(0));
     keeper.happened(&refused("late", None), at(1));
     let again = at(1 + settings().unknown_for.as_secs());
@@ -364,7 +364,7 @@ fn number(tenant: &str) -> usize {
 proptest! {
     #[test]
     fn no_answer_is_older_than_it_says_and_none_goes_back(steps in proptest::collection::vec(step(), 1..150)) {
-        let (mut keeper, tenants) = keeper(Settings { tenants_max: 2, ..settings() });
+        let (mut keeper, tenants) = keeper(&Settings { tenants_max: 2, ..settings() });
         let mut model = Model::default();
         let mut last_told = [0_usize; TENANTS.len()];
         for (pause_ms, step) in steps {
