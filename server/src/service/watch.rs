@@ -48,6 +48,8 @@ struct Watch {
     /// Subscriptions that wait for their revision: with their number, since the tenant may be subscribed anew meanwhile.
     waits: FuturesUnordered<BoxFuture<'static, Waited>>,
     next_heartbeat: Instant,
+    /// Everything that was published by then, in ms since 1970, has been looked at and sent.
+    sent_through_ms: Option<i64>,
     /// From when on the next document may be made.
     next_document: Instant,
     ended: bool,
@@ -97,6 +99,7 @@ impl Entitlements {
             subscriptions,
             waits: FuturesUnordered::new(),
             next_heartbeat: now + Duration::from_millis(parts.config.watch_heartbeat_ms),
+            sent_through_ms: None,
             next_document: now,
             ended: false,
             _place: place,
@@ -127,11 +130,10 @@ impl Watch {
                     Err(status) => return self.end(status),
                 }
             }
+            self.take_notes();
             if Instant::now() >= self.next_heartbeat {
                 return Some(Ok(self.heartbeat()));
             }
-            self.subscriptions.take_notes();
-            self.subscriptions.pass_edges(self.parts.shared.evaluation.now());
             if let Some(item) = self.look_at_next() {
                 return Some(Ok(item));
             }
@@ -174,9 +176,23 @@ impl Watch {
         [edge, paced].into_iter().flatten().fold(self.next_heartbeat, Instant::min)
     }
 
+    /// Takes note of what is to be looked at again. Until it is, the listener lags further behind than the matrix: a change may
+    /// be applied and its document still wait for the pace.
+    fn take_notes(&mut self) {
+        // Before the notes: whatever was applied by then has left one.
+        let now = self.parts.shared.clock.now();
+        let staleness_ms = self.parts.shared.staleness_ms(now);
+        self.subscriptions.take_notes();
+        self.subscriptions.pass_edges(self.parts.shared.evaluation.now());
+        if !self.subscriptions.has_pending() {
+            self.sent_through_ms = staleness_ms.map(|lag| milliseconds(now).saturating_sub(lag));
+        }
+    }
+
     fn heartbeat(&mut self) -> Encoded {
         self.next_heartbeat = Instant::now() + Duration::from_millis(self.parts.config.watch_heartbeat_ms);
-        let staleness_ms = self.parts.shared.staleness_ms(self.parts.shared.clock.now());
+        let now = milliseconds(self.parts.shared.clock.now());
+        let staleness_ms = self.sent_through_ms.map(|sent| now.saturating_sub(sent).max(0));
         item(v1::watch_entitlements_response::Event::Heartbeat(v1::Heartbeat { staleness_ms }))
     }
 
@@ -304,6 +320,10 @@ impl Subscription {
     fn stands(&self, revision: &[u8], now: Timestamp) -> bool {
         self.looked_at() && self.revision == revision && self.edge.is_none_or(|edge| now < edge)
     }
+}
+
+fn milliseconds(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 fn item(event: v1::watch_entitlements_response::Event) -> Encoded {

@@ -53,6 +53,14 @@ impl Watch {
         }
     }
 
+    /// What the next heartbeat, before any document, says of the lag.
+    async fn heartbeat(&mut self) -> Option<i64> {
+        match self.next().await {
+            Said::Heartbeat(heartbeat) => heartbeat.staleness_ms,
+            other => panic!("expected a heartbeat, found {other:?}"),
+        }
+    }
+
     async fn error(&mut self) -> (String, Code, String) {
         match self.next().await {
             Said::Error(error) => {
@@ -114,6 +122,41 @@ async fn changes_of_tenants_and_plans_are_sent() {
     bench.commit(&again).await;
     bench.settled().await;
     watch.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_counts_what_is_yet_to_be_sent() {
+    let config = Config { watch_documents_per_second_max: 1, watch_heartbeat_ms: 10, ..without_scan() };
+    let mut bench = Bench::with(config).await;
+    for tenant in ["acme", "other"] {
+        let created = bench.universe.create(tenant, latest("gold"));
+        bench.commit(&created).await;
+    }
+    bench.settled().await;
+    bench.beat().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    watch.subscribe("acme", vec![]);
+    watch.subscribe("other", vec![]);
+    watch.document().await;
+    watch.document().await;
+    // All that was published until the clock was set on is sent.
+    while watch.heartbeat().await != Some(0) {}
+    bench.clock.advance(Duration::from_secs(5));
+    while watch.heartbeat().await != Some(5_000) {}
+
+    let published = bench.universe.publish("gold", &[("reports", &["export"])], &[]);
+    bench.commit(&published).await;
+    bench.settled().await;
+    // The matrix has it, and one of the two documents.
+    watch.document().await;
+    bench.clock.advance(Duration::from_secs(1));
+    bench.beat().await;
+    while bench.ask(crate::bench::check("acme", "reports", "view")).await.unwrap().staleness_ms != Some(0) {}
+    for _ in 0..20 {
+        assert!(watch.heartbeat().await.unwrap() >= 1_000, "the other document is not sent yet");
+    }
+    watch.document().await;
+    while watch.heartbeat().await != Some(0) {}
 }
 
 #[tokio::test(start_paused = true)]
