@@ -1,7 +1,9 @@
 //! Logs and metrics of a process.
 //!
 //! Logs go to stderr, as text for people or JSON for machines. Metrics are recorded through the `metrics` facade and
-//! rendered on demand for `/metrics`; what is counted per check does not come through here but renders itself beside it.
+//! rendered on demand for `/metrics`, with the histograms of the hot path (`telemetry/latency.rs`) on the same page.
+
+mod latency;
 
 use std::future::Future;
 use std::io::IsTerminal as _;
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+pub use latency::Latency;
 
 /// How often the recorder tidies up after itself.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -96,7 +100,9 @@ impl Metrics {
 
     /// Everything recorded so far, in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.0.render()
+        let mut page = self.0.render();
+        latency::render(&mut page);
+        page
     }
 
     /// Keeps the recorder small; runs for ever.

@@ -1,9 +1,13 @@
 //! Every metric of the data plane: names, meanings, labels, and the handles, resolved once. docs/METRICS.md lists them all, and
 //! a test compares. Labels are bounded: nothing here names a tenant, a plan or a caller.
 
+use std::sync::Arc;
+
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
 use tessera_core::decision::Reason;
 use tessera_core::stream::StreamKind;
+use tessera_runtime::telemetry::Latency;
+use tokio::time::Instant;
 
 /// Decisions, by shape of the call and reason.
 pub const CHECKS: &str = "tessera_checks_total";
@@ -11,6 +15,11 @@ pub const CHECKS: &str = "tessera_checks_total";
 pub const CHECK_ERRORS: &str = "tessera_check_errors_total";
 /// Requests and frames that carried checks, by shape of the call.
 pub const CHECK_REQUESTS: &str = "tessera_check_requests_total";
+/// Time from a message with checks to its answer, by shape of the call.
+pub const CHECK_DURATION: &str = "tessera_check_duration_seconds";
+/// What the histogram of that time means.
+const CHECK_DURATION_MEANING: &str =
+    "time from a message with checks, read, to its answer, encoded; waits for a revision are in it";
 /// Documents made for `ListEntitlements`.
 pub const LISTS: &str = "tessera_lists_total";
 /// Changes that were newer than what was applied and are applied, by kind of stream and where they came from.
@@ -106,6 +115,9 @@ pub const ALL: [(&str, bool, &str, &str); 32] = [
     (WATCH_DOCUMENTS, true, "", "documents sent to watches"),
 ];
 
+/// Name, label and meaning of the histograms: what docs/METRICS.md shows.
+pub const HISTOGRAMS: [(&str, &str, &str); 1] = [(CHECK_DURATION, "mode", CHECK_DURATION_MEANING)];
+
 /// How a check came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -156,6 +168,7 @@ pub(crate) struct CheckCounters {
     pub(crate) mode: Mode,
     requests: Counter,
     by_reason: [Counter; REASONS],
+    duration: Arc<Latency>,
 }
 
 /// Decisions of one request, counted up before they are added to the shared counters at once.
@@ -176,11 +189,20 @@ impl CheckCounters {
             let entitled = if reason.entitles() { "true" } else { "false" };
             counter!(CHECKS, "mode" => mode.name(), "reason" => reason_name(reason), "entitled" => entitled)
         });
-        Self { mode, requests: counter!(CHECK_REQUESTS, "mode" => mode.name()), by_reason }
+        let requests = counter!(CHECK_REQUESTS, "mode" => mode.name());
+        let duration = Latency::of(CHECK_DURATION, CHECK_DURATION_MEANING, ("mode", mode.name()));
+        Self { mode, requests, by_reason, duration }
     }
 
-    pub(crate) fn request(&self) {
+    /// A message with checks has come, now.
+    pub(crate) fn request(&self) -> Instant {
         self.requests.increment(1);
+        Instant::now()
+    }
+
+    /// It is answered, with checks, an error or both.
+    pub(crate) fn answered(&self, came: Instant) {
+        self.duration.record(came.elapsed());
     }
 
     pub(crate) fn one(&self, reason: Reason) {
@@ -416,9 +438,11 @@ mod tests {
     #[test]
     fn names_follow_the_rules_and_the_page_lists_every_metric() {
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/METRICS.md")).unwrap();
-        for (name, is_counter, labels, meaning) in ALL {
-            assert!(name.starts_with("tessera_") && name.ends_with("_total") == is_counter, "{name}");
-            let kind = if is_counter { "counter" } else { "gauge" };
+        let others =
+            ALL.map(|(name, is_counter, labels, meaning)| (name, if is_counter { "counter" } else { "gauge" }, labels, meaning));
+        let histograms = HISTOGRAMS.map(|(name, labels, meaning)| (name, "histogram", labels, meaning));
+        for (name, kind, labels, meaning) in others.into_iter().chain(histograms) {
+            assert!(name.starts_with("tessera_") && name.ends_with("_total") == (kind == "counter"), "{name}");
             let labels = if labels.is_empty() { "–".to_owned() } else { format!("`{}`", labels.replace(", ", "`, `")) };
             let row = format!("| `{name}` | {kind} | {labels} | {meaning} |");
             assert!(page.contains(&row), "docs/METRICS.md lacks the row\n{row}");

@@ -13,6 +13,7 @@ use tessera_proto::convert::decision as convert;
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
 use tessera_proto::v1::consistency::Requirement;
+use tokio::time::Instant;
 use tonic_types::pb;
 
 use super::{Entitlements, Parts};
@@ -51,36 +52,50 @@ struct Frame<'a> {
     counters: &'a CheckCounters,
 }
 
+/// What comes of a frame in the poll that brings it.
+pub(super) enum AtOnce {
+    Answered(Encoded),
+    /// It came then.
+    Waits(Instant),
+}
+
 impl Entitlements {
     pub(super) async fn batch(&self, message: Encoded, caller: Caller) -> Result<Encoded, Failure> {
         let counters = &self.0.shared.metrics.batch;
-        counters.request();
-        self.0.batched(&message, caller).await.inspect_err(|failure| counters.error(failure.reason()))
+        let began = counters.request();
+        let answer = self.0.batched(&message, caller).await;
+        counters.answered(began);
+        answer.inspect_err(|failure| counters.error(failure.reason()))
     }
 
-    /// Answers a frame at once, or (`None`) says that it has to wait. What is no frame ends the stream.
-    pub(super) fn frame_at_once(&self, message: &Encoded) -> Result<Option<Encoded>, Failure> {
+    /// Answers a frame at once, or says that it has to wait. What is no frame ends the stream.
+    pub(super) fn frame_at_once(&self, message: &Encoded) -> Result<AtOnce, Failure> {
         let parts = &*self.0;
         let request = decode::Frame::read(message)?;
-        parts.shared.metrics.stream.request();
+        let counters = &parts.shared.metrics.stream;
+        let began = counters.request();
         if let Err(failure) = frame_size(&request) {
-            parts.shared.metrics.stream.error(failure.reason());
-            return Ok(Some(frame_error(request.id, &failure)));
+            counters.error(failure.reason());
+            return Ok(AtOnce::Answered(frame_error(request.id, &failure)));
         }
         let frame = Frame::of_stream(parts, &request);
         if frame.waits() {
-            return Ok(None);
+            return Ok(AtOnce::Waits(began));
         }
-        Ok(Some(parts.answer_frame(request.id, &frame, None)))
+        let answer = parts.answer_frame(request.id, &frame, None);
+        counters.answered(began);
+        Ok(AtOnce::Answered(answer))
     }
 
-    /// Answers a frame that has to wait.
-    pub(super) async fn frame_later(self, message: Encoded, caller: Caller) -> Result<Encoded, Failure> {
+    /// Answers a frame that has to wait, and came at `began`.
+    pub(super) async fn frame_later(self, message: Encoded, began: Instant, caller: Caller) -> Result<Encoded, Failure> {
         let parts = &*self.0;
         let request = decode::Frame::read(&message)?;
         let frame = Frame::of_stream(parts, &request);
         let met = parts.meet(&frame, &caller).await;
-        Ok(parts.answer_frame(request.id, &frame, Some(&met)))
+        let answer = parts.answer_frame(request.id, &frame, Some(&met));
+        parts.shared.metrics.stream.answered(began);
+        Ok(answer)
     }
 }
 

@@ -17,8 +17,10 @@ const ANSWER_BYTES: usize = 160;
 impl Entitlements {
     pub(super) async fn check(&self, message: Encoded, caller: Caller) -> Result<Encoded, Failure> {
         let counters = &self.0.shared.metrics.unary;
-        counters.request();
-        self.checked(&message, caller).await.inspect_err(|failure| counters.error(failure.reason()))
+        let began = counters.request();
+        let answer = self.checked(&message, caller).await;
+        counters.answered(began);
+        answer.inspect_err(|failure| counters.error(failure.reason()))
     }
 
     async fn checked(&self, message: &Encoded, caller: Caller) -> Result<Encoded, Failure> {

@@ -134,7 +134,7 @@ where
 /// Answers before anything of the message is read.
 fn refused<S: Counted>(service: &Entitlements, failure: Failure, request_id: HeaderValue) -> Answering {
     if let Some(counters) = S::counters(&service.0.shared.metrics) {
-        counters.request();
+        counters.answered(counters.request());
         counters.error(failure.reason());
     }
     async { Ok(named(Status::from(failure).into_http(), request_id)) }.boxed()

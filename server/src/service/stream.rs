@@ -11,6 +11,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
 use super::Entitlements;
+use super::batch::AtOnce;
 use super::server::input_error;
 use crate::consistency::Caller;
 use crate::wire::codec::Encoded;
@@ -74,9 +75,11 @@ impl Stream for Checks {
             }
             match self.input.poll_next_unpin(context) {
                 Poll::Ready(Some(Ok(frame))) => match self.service.frame_at_once(&frame) {
-                    Ok(Some(answer)) => return Poll::Ready(Some(Ok(answer))),
+                    Ok(AtOnce::Answered(answer)) => return Poll::Ready(Some(Ok(answer))),
                     Err(failure) => return self.end(failure.into()),
-                    Ok(None) => self.waiting = Some(self.service.clone().frame_later(frame, self.caller).boxed()),
+                    Ok(AtOnce::Waits(began)) => {
+                        self.waiting = Some(self.service.clone().frame_later(frame, began, self.caller).boxed());
+                    }
                 },
                 Poll::Ready(Some(Err(status))) => return self.end(input_error(status)),
                 Poll::Ready(None) => {
