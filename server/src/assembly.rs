@@ -72,7 +72,7 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let shared = Arc::new(Shared::new(clock, wishes));
     let consistency = Consistency::new(Arc::clone(&shared), Arc::clone(&store), Arc::clone(&config));
     let service = Entitlements::new(Arc::clone(&shared), consistency, Arc::clone(&config), shutdown.clone());
-    let follower = Follower::new(store, feed, config, Arc::clone(&shared), granting);
+    let follower = Follower::new(store, feed, config, Arc::clone(&shared), tasks.clone(), granting);
     let (health, routes) = routes(service)?;
     Ok(Server { handle: Handle { shared, shutdown }, follower, health, routes })
 }

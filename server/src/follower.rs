@@ -28,13 +28,16 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tessera_core::stream::{Epoch, StreamId};
 use tessera_core::time::Timestamp;
+use tessera_ports::Change;
 use tessera_ports::change_feed::{ChangeFeed, FeedBatch, FeedError};
 use tessera_ports::event_store::{EventStore, ReadError, ScanPage, ScanRange, StreamRead};
 use tessera_ports::hooks::{self, Guard};
+use tessera_runtime::lifecycle::Tasks;
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use crate::Config;
+use crate::matrix::early::Early;
 use crate::matrix::writer::Applied;
 use crate::metric_definitions::Source;
 use crate::shared::Shared;
@@ -57,8 +60,8 @@ enum Event {
     Begun(Box<hydration::Beginning>),
     /// Ranges of the kind that hydration comes to next.
     Ranges(Generation, Vec<ScanRange>),
-    /// A page of a hydrating scan.
-    HydrationPage(Generation, Page),
+    /// A page of a hydrating scan, and what was made of its changes.
+    HydrationPage(Generation, Page, Vec<Early>),
     /// The store's epoch and the feed after the scan.
     EndsAfter(Generation, hydration::AfterScan),
     /// Parked rows have been waited for long enough.
@@ -124,6 +127,7 @@ pub(crate) struct Follower {
     feed: Arc<dyn ChangeFeed>,
     config: Arc<Config>,
     shared: Arc<Shared>,
+    tasks: Tasks,
     wishes: mpsc::Receiver<StreamId>,
     errands: FuturesUnordered<Errand>,
     live: Option<Session>,
@@ -143,12 +147,13 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// `wishes` are streams that readers want to be read from the store.
+    /// `wishes` are streams that readers want to be read from the store; `tasks` take what is worth another thread.
     pub(crate) fn new(
         store: Arc<dyn EventStore>,
         feed: Arc<dyn ChangeFeed>,
         config: Arc<Config>,
         shared: Arc<Shared>,
+        tasks: Tasks,
         wishes: mpsc::Receiver<StreamId>,
     ) -> Self {
         // Servers shuffle differently because they start at different times; a test repeats itself.
@@ -159,6 +164,7 @@ impl Follower {
             feed,
             config,
             shared,
+            tasks,
             wishes,
             errands: FuturesUnordered::new(),
             live: None,
@@ -212,7 +218,7 @@ impl Follower {
         match event {
             Event::Begun(beginning) => self.begun(*beginning),
             Event::Ranges(generation, ranges) => self.hydration_ranges(generation, ranges),
-            Event::HydrationPage(generation, page) => self.hydration_page(generation, page),
+            Event::HydrationPage(generation, page, early) => self.hydration_page(generation, page, early),
             Event::EndsAfter(generation, after) => self.ends_after(generation, after),
             Event::ParkedLongEnough(generation) => self.parked_long_enough(generation),
             Event::Tail(generation, partition, result) => self.tailed(generation, partition, result),
@@ -254,12 +260,17 @@ impl Follower {
     }
 
     /// Applies changes to the session's matrix and looks after what came of them.
-    fn apply(&mut self, generation: Generation, changes: &[tessera_ports::Change], source: Source) {
+    fn apply(&mut self, generation: Generation, changes: &[Change], source: Source) {
+        self.apply_prepared(generation, changes.iter().map(|change| (change, Early::only_checksum(change))), source);
+    }
+
+    /// As [`Self::apply`], with what was made of each change elsewhere.
+    fn apply_prepared<'a>(&mut self, generation: Generation, changes: impl Iterator<Item = (&'a Change, Early)>, source: Source) {
         let mut newer: Option<Epoch> = None;
         let mut missing = Vec::new();
         let Some(session) = self.session(generation) else { return };
-        for change in changes {
-            match session.writer.apply(change, source) {
+        for (change, early) in changes {
+            match session.writer.apply(change, early, source) {
                 Applied::NewerEpoch => newer = newer.max(Some(change.epoch)),
                 Applied::Parked(stream) => missing.push(stream),
                 Applied::Installed | Applied::Behind | Applied::Bad => {}

@@ -6,6 +6,7 @@
 //!
 //! A matrix belongs to one epoch for ever.
 
+pub(crate) mod early;
 mod image;
 pub(crate) mod key;
 mod parking;

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::session::{Generation, Session};
 use super::{Cause, Event, Follower, Page, RETRY_PAUSE};
+use crate::matrix::early::Early;
 use crate::matrix::writer::Writer;
 use crate::metric_definitions::{Metrics, Source};
 
@@ -254,17 +255,26 @@ impl Follower {
     }
 
     fn read_page(&self, generation: Generation, range: ScanRange, pause: Duration) {
-        let (store, rows) = (Arc::clone(&self.store), self.config.scan_page_rows);
+        let (store, rows, tasks) = (Arc::clone(&self.store), self.config.scan_page_rows, self.tasks.clone());
         self.errand(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
             let result = store.scan(&range, rows).await;
-            Event::HydrationPage(generation, Page { range, result })
+            // States are decoded beside the task that applies them: that is most of the work.
+            let prepared = tasks.run("server.decode", async move {
+                let early = result.iter().flat_map(|page| &page.changes).map(Early::decoded).collect();
+                (result, early)
+            });
+            let (result, early) = match prepared.await {
+                Ok(prepared) => prepared,
+                Err(lost) => (Err(ReadError::Unavailable(lost.to_string())), Vec::new()),
+            };
+            Event::HydrationPage(generation, Page { range, result }, early)
         });
     }
 
-    pub(super) fn hydration_page(&mut self, generation: Generation, page: Page) {
+    pub(super) fn hydration_page(&mut self, generation: Generation, page: Page, early: Vec<Early>) {
         if self.session(generation).is_none_or(|session| session.hydration.is_none()) {
             return;
         }
@@ -281,7 +291,7 @@ impl Follower {
         if let Some(hydration) = self.session(generation).and_then(|session| session.hydration.as_mut()) {
             hydration.scanned = hydration.scanned.saturating_add(rows);
         }
-        self.apply(generation, &read.changes, Source::Hydration);
+        self.apply_prepared(generation, read.changes.iter().zip(early), Source::Hydration);
         if self.void_by(generation, &read.changes) {
             return;
         }

@@ -11,6 +11,7 @@ use tessera_core::stream::StreamId;
 use tessera_core::tenant::{Event, ScheduledChange};
 use tessera_ports::Change;
 
+use super::early::Early;
 use super::writer::{Applied, Writer};
 use super::*;
 use crate::metric_definitions::{Metrics, Source};
@@ -25,7 +26,7 @@ fn apply(writer: &mut Writer, change: &Change) -> Applied {
 }
 
 fn apply_from(writer: &mut Writer, change: &Change, source: Source) -> Applied {
-    let applied = writer.apply(change, source);
+    let applied = writer.apply(change, Early::only_checksum(change), source);
     writer.finish();
     applied
 }
@@ -259,11 +260,12 @@ fn tables_are_installed_once_per_batch_and_before_rows() {
     let (mut universe, usual) = Universe::usual();
     let mut writer = writer();
     for change in &usual {
-        writer.apply(change, Source::Hydration);
+        writer.apply(change, Early::decoded(change), Source::Hydration);
     }
     assert_eq!(writer.matrix().tables().generation, 0);
     let held = writer.matrix().tables_to_keep();
-    writer.apply(&universe.create("acme", latest("gold")), Source::Hydration);
+    let created = universe.create("acme", latest("gold"));
+    writer.apply(&created, Early::decoded(&created), Source::Hydration);
     assert_eq!(writer.matrix().tables().generation, 1);
     assert!(!writer.matrix().is_newest(&held));
     writer.finish();
@@ -279,7 +281,7 @@ fn a_hundred_thousand_tenants_are_found() {
     let template = universe.create("acme", latest("gold"));
     for n in 0..100_000 {
         let change = Change { stream: tenant_stream(&format!("tenant-{n}")), ..template.clone() };
-        assert_eq!(writer.apply(&change, Source::Hydration), Applied::Installed);
+        assert_eq!(writer.apply(&change, Early::decoded(&change), Source::Hydration), Applied::Installed);
     }
     for n in (0..100_000).step_by(997) {
         assert_eq!(reason(&writer, &format!("tenant-{n}"), "view"), Reason::GrantedByPlan);
@@ -332,7 +334,7 @@ proptest! {
         while !rest.is_empty() {
             let (batch, later) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
             for change in batch {
-                shuffled.apply(change, Source::Feed);
+                shuffled.apply(change, Early::only_checksum(change), Source::Feed);
             }
             shuffled.finish();
             rest = later;

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use tessera_core::aggregate::References;
 use tessera_core::catalog::Catalog;
-use tessera_core::digest::{StateDigest, state_checksum};
+use tessera_core::digest::StateDigest;
 use tessera_core::evaluator::{Missing, Tables, TablesError, TenantRow, Unresolved};
 use tessera_core::ids::{AddOnId, TenantId};
 use tessera_core::plan::PlanState;
@@ -26,6 +26,7 @@ use tessera_ports::hooks::{self, Guard};
 use tessera_proto::storage::{self, StorageError};
 use tracing::{error, warn};
 
+use super::early::{Early, tenant_state};
 use super::key::TenantKey;
 use super::parking::Parking;
 use super::{Entry, EntryState, HeldBack, Installed, Matrix};
@@ -111,7 +112,7 @@ impl Writer {
     }
 
     /// Applies a change, or says why not. Call [`Self::finish`] after the last one of a batch.
-    pub(crate) fn apply(&mut self, change: &Change, source: Source) -> Applied {
+    pub(crate) fn apply(&mut self, change: &Change, early: Early, source: Source) -> Applied {
         if hooks::holds(Guard::EpochInEverything) && change.epoch != self.matrix.epoch {
             return if change.epoch > self.matrix.epoch { Applied::NewerEpoch } else { Applied::Behind };
         }
@@ -119,12 +120,11 @@ impl Writer {
             // Without the guard tables are installed one change late: after the rows that they set free.
             self.install_tables();
         }
-        let checksum = state_checksum(&change.state);
-        if !self.is_new(change, checksum, source) {
+        if !self.is_new(change, early.checksum, source) {
             self.metrics.behind(source);
             return Applied::Behind;
         }
-        self.take(change, checksum, source)
+        self.take(change, early, source)
     }
 
     /// Installs what [`Self::apply`] left to be installed, and lets readers see the counts.
@@ -170,8 +170,8 @@ impl Writer {
     }
 
     /// Installs, parks or refuses a change that passed the gate, and then whatever waited for it.
-    fn take(&mut self, change: &Change, checksum: u64, source: Source) -> Applied {
-        let applied = self.take_one(change, checksum, source);
+    fn take(&mut self, change: &Change, early: Early, source: Source) -> Applied {
+        let applied = self.take_one(change, early, source);
         if applied != Applied::Installed {
             return applied;
         }
@@ -181,7 +181,8 @@ impl Writer {
                 continue;
             }
             for waiter in self.parking.arrived(&stream, seq) {
-                if self.take_one(&waiter.change, waiter.checksum, source) == Applied::Installed {
+                let early = Early { checksum: waiter.checksum, tenant: None };
+                if self.take_one(&waiter.change, early, source) == Applied::Installed {
                     arrived.push((waiter.change.stream, waiter.change.seq));
                 }
             }
@@ -189,9 +190,10 @@ impl Writer {
         Applied::Installed
     }
 
-    fn take_one(&mut self, change: &Change, checksum: u64, source: Source) -> Applied {
+    fn take_one(&mut self, change: &Change, early: Early, source: Source) -> Applied {
+        let checksum = early.checksum;
         let taken = match &change.stream {
-            StreamId::Tenant(id) => self.take_tenant(id, change, checksum),
+            StreamId::Tenant(id) => self.take_tenant(id, change, early),
             _ => self.take_into_tables(change, checksum),
         };
         let kind = change.stream.kind();
@@ -232,8 +234,9 @@ impl Writer {
 // === tenants ===
 
 impl Writer {
-    fn take_tenant(&mut self, id: &TenantId, change: &Change, checksum: u64) -> Result<(), Refused> {
-        let (TenantState(tenant), _) = storage::decode_state::<TenantState>(&change.state)?;
+    fn take_tenant(&mut self, id: &TenantId, change: &Change, early: Early) -> Result<(), Refused> {
+        let checksum = early.checksum;
+        let TenantState(tenant) = early.tenant.unwrap_or_else(|| tenant_state(change))?;
         let state = match &tenant {
             Some(tenant) => {
                 self.references_are_there(tenant)?;

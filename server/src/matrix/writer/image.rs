@@ -11,6 +11,7 @@ use tessera_ports::Change;
 use super::super::HeldBack;
 use super::super::key::TenantKey;
 use super::{Applied, Writer};
+use crate::matrix::early::Early;
 use crate::metric_definitions::Source;
 
 impl Writer {
@@ -41,7 +42,7 @@ impl Writer {
     /// Takes in catalog, plans and add-ons in the order of [`Self::table_changes`]; `Err` names the first that does not fit.
     pub(crate) fn take_tables(&mut self, changes: &[Change]) -> Result<(), StreamId> {
         for change in changes {
-            if self.apply(change, Source::Snapshot) != Applied::Installed {
+            if self.apply(change, Early::only_checksum(change), Source::Snapshot) != Applied::Installed {
                 return Err(change.stream.clone());
             }
         }
@@ -63,7 +64,7 @@ impl Writer {
     /// unknown. Such a state is looked at again when it comes again: this software may be able to read it.
     pub(crate) fn take_waiting(&mut self, parked: &[Change], bad: &[(StreamId, Seq)]) {
         for change in parked {
-            self.apply(change, Source::Snapshot);
+            self.apply(change, Early::only_checksum(change), Source::Snapshot);
         }
         for (stream, seq) in bad {
             if let StreamId::Tenant(id) = stream
