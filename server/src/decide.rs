@@ -9,7 +9,7 @@ use tessera_core::revision;
 use tessera_core::stream::{Epoch, StreamKind};
 use tessera_core::time::Timestamp;
 use tessera_ports::hooks::{self, Guard};
-use tessera_proto::convert::decision as convert;
+use tessera_proto::convert::decision::{self as convert, Asked};
 use tessera_proto::status::Failure;
 
 use crate::matrix::{Found, Installed, Matrix};
@@ -30,6 +30,15 @@ pub(crate) struct Check<'a> {
     pub(crate) tenant: &'a str,
     pub(crate) query: Query<'a>,
     pub(crate) wants: Wants,
+    /// Set when nobody has looked at the names yet. What is found has a good name, since nothing else is let in; when something
+    /// is not found, or there is no answer, its name is looked at before anything else is said.
+    pub(crate) unchecked: Option<&'a Asked<'a>>,
+}
+
+impl Check<'_> {
+    fn check_names(&self) -> Result<(), Failure> {
+        self.unchecked.map_or(Ok(()), convert::names)
+    }
 }
 
 /// What an answer should say besides the decision.
@@ -83,11 +92,11 @@ impl Held {
         scratch: &mut Vec<u8>,
         encode: impl FnOnce(&Answer<'_>) -> T,
     ) -> Result<(Reason, T), Failure> {
-        let row = row_in(found)?;
+        let row = row_in(found).or_else(|failure| check.check_names().and(Err(failure)))?;
         if !self.matrix.is_newest(&self.installed) && hooks::holds(Guard::RowBeforeCatalog) {
             self.installed = self.matrix.tables_to_keep();
         }
-        Ok(decide_with(&self.installed.tables, row.as_ref(), self.matrix.epoch(), check, moment, scratch, encode))
+        decide_with(&self.installed.tables, row.as_ref(), self.matrix.epoch(), check, moment, scratch, encode)
     }
 }
 
@@ -99,10 +108,10 @@ pub(crate) fn decide<T>(
     scratch: &mut Vec<u8>,
     encode: impl FnOnce(&Answer<'_>) -> T,
 ) -> Result<(Reason, T), Failure> {
-    let row = row_of(matrix, check.tenant)?;
+    let row = row_of(matrix, check.tenant).or_else(|failure| check.check_names().and(Err(failure)))?;
     // After the row: see the matrix.
     let installed = matrix.tables();
-    Ok(decide_with(&installed.tables, row.as_ref(), matrix.epoch(), check, moment, scratch, encode))
+    decide_with(&installed.tables, row.as_ref(), matrix.epoch(), check, moment, scratch, encode)
 }
 
 /// A copy of the tenant's row; `None` when there is no such tenant.
@@ -146,8 +155,11 @@ fn decide_with<T>(
     moment: &Moment,
     scratch: &mut Vec<u8>,
     encode: impl FnOnce(&Answer<'_>) -> T,
-) -> (Reason, T) {
+) -> Result<(Reason, T), Failure> {
     let verdict = evaluate(tables, row, &check.query, moment.now);
+    if matches!(verdict.reason(), Reason::TenantUnknown | Reason::ServiceUnknown | Reason::FeatureUnknown) {
+        check.check_names()?;
+    }
     scratch.clear();
     if check.wants.revision {
         write_revision(scratch, epoch, tables, row, check.tenant, moment.now);
@@ -172,5 +184,8 @@ fn decide_with<T>(
         detail: detail.as_ref().map(convert::to_detail),
         explanation: check.wants.explanation.then(|| verdict.explanation()),
     };
-    (verdict.reason(), encode(&answer))
+    Ok((verdict.reason(), encode(&answer)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,14 @@ impl<'a> From<&'a v1::CheckEntitlementRequest> for Asked<'a> {
 
 /// The question, once it is a good one. Allocates only to refuse.
 pub fn query<'a>(asked: &Asked<'a>) -> Result<Query<'a>, Failure> {
+    let query = query_by_names(asked)?;
+    names(asked)?;
+    Ok(query)
+}
+
+/// The question, whatever its names of tenant, service and feature look like. For whoever looks things up by them: what is found
+/// has a good name, and of what is not found [`names`] says whether it could exist.
+pub fn query_by_names<'a>(asked: &Asked<'a>) -> Result<Query<'a>, Failure> {
     let limit = match &asked.limit {
         None => None,
         Some(check) => {
@@ -58,11 +66,16 @@ pub fn query<'a>(asked: &Asked<'a>) -> Result<Query<'a>, Failure> {
             }
         }
     };
+    Ok(Query { service: asked.service, feature: asked.feature, limit })
+}
+
+/// Whether tenant, service and feature are named as such things can be.
+pub fn names(asked: &Asked<'_>) -> Result<(), Failure> {
     let feature_is_good = asked.feature.is_empty() || FeatureId::check(asked.feature).is_ok();
     if TenantId::check(asked.tenant_id).is_err() || ServiceId::check(asked.service).is_err() || !feature_is_good {
         return Err(query_faults(asked));
     }
-    Ok(Query { service: asked.service, feature: asked.feature, limit })
+    Ok(())
 }
 
 #[cold]

@@ -161,20 +161,22 @@ impl Parts {
                     encode::result_error(out, tag, full());
                     continue;
                 }
-                let query = match met.and_then(|met| met.get(position)) {
+                let decided = match met.and_then(|met| met.get(position)) {
                     Some(Err(failure)) => Err(failure.clone()),
-                    Some(Ok(matrix)) => {
-                        held.turn_to(matrix);
-                        question(message, position)
+                    met => {
+                        if let Some(Ok(matrix)) = met {
+                            held.turn_to(matrix);
+                        }
+                        let decided = convert::query_by_names(&message.asked).and_then(|query| {
+                            let wants = Wants { explanation: message.explain, ..frame.wants };
+                            let (tenant, unchecked) = (message.asked.tenant_id, Some(&message.asked));
+                            let check = Check { tenant, query, wants, unchecked };
+                            let found = std::mem::replace(found, Found::Unknown);
+                            held.decide(found, &check, moment, &mut revision, |answer| encode::result_answer(out, tag, answer))
+                        });
+                        decided.map_err(|failure| failure.within(&path(position)))
                     }
-                    None => question(message, position),
                 };
-                let decided = query.and_then(|query| {
-                    let wants = Wants { explanation: message.explain, ..frame.wants };
-                    let check = Check { tenant: message.asked.tenant_id, query, wants };
-                    let found = std::mem::replace(found, Found::Unknown);
-                    held.decide(found, &check, moment, &mut revision, |answer| encode::result_answer(out, tag, answer))
-                });
                 match decided {
                     Ok((reason, ())) => tally.count(reason),
                     Err(failure) => {

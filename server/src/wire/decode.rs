@@ -136,6 +136,7 @@ fn merge<M: Message + Default>(into: &mut Option<Box<M>>, bytes: &[u8]) -> Optio
 }
 
 /// Hands every field to `field`, which takes its value or, with `false`, leaves it to be skipped.
+#[inline]
 fn fields<'a>(mut bytes: &'a [u8], mut field: impl FnMut(u32, WireType, &mut &'a [u8]) -> Option<bool>) -> Option<()> {
     while !bytes.is_empty() {
         let (tag, wire) = key(&mut bytes)?;
@@ -146,13 +147,14 @@ fn fields<'a>(mut bytes: &'a [u8], mut field: impl FnMut(u32, WireType, &mut &'a
     Some(())
 }
 
-/// Number and kind of the next field. Nearly all keys are one byte and of a kind that is still written.
+/// Number and kind of the next field. Nearly all are texts and messages whose key is one byte.
 #[inline]
 fn key(bytes: &mut &[u8]) -> Option<(u32, WireType)> {
-    if let Some((&first @ 0x08..0x80, rest)) = bytes.split_first() {
-        let wire = WireType::try_from(u64::from(first & 7)).ok()?;
+    if let Some((&first @ 0x08..0x80, rest)) = bytes.split_first()
+        && first & 7 == WireType::LengthDelimited as u8
+    {
         *bytes = rest;
-        return Some((u32::from(first >> 3), wire));
+        return Some((u32::from(first >> 3), WireType::LengthDelimited));
     }
     decode_key(bytes).ok()
 }
@@ -171,6 +173,7 @@ fn number(wire: WireType, bytes: &mut &[u8]) -> Option<u64> {
     if wire == WireType::Varint { varint(bytes) } else { None }
 }
 
+#[inline]
 fn message<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     if wire != WireType::LengthDelimited {
         return None;
