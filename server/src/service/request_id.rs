@@ -10,17 +10,29 @@ use tonic::codegen::http::{HeaderMap, HeaderName, HeaderValue};
 /// The name of the metadata.
 pub(super) const HEADER: HeaderName = HeaderName::from_static("tessera-request-id");
 
+/// Digits of the process in a made name: 64 bits in base 32.
+const PROCESS_LEN: usize = 13;
+/// Digits, a dash, and at most 16 hexadecimal digits of the call. Short on purpose: every byte of a header is encoded for every
+/// answer.
+const NAME_LEN_MAX: usize = PROCESS_LEN + 1 + 16;
+
 /// Makes the names of one process. They are no secrets and no keys of anything.
 #[derive(Debug)]
 pub(super) struct RequestIds {
     /// When the process began, in nanoseconds since 1970: other processes began at other times.
-    process: u64,
+    process: [u8; PROCESS_LEN],
     made: AtomicU64,
 }
 
 impl RequestIds {
     pub(super) fn new(begun: Timestamp) -> Self {
-        Self { process: u64::try_from(begun.as_nanos()).unwrap_or(0), made: AtomicU64::new(0) }
+        let mut rest = u64::try_from(begun.as_nanos()).unwrap_or(0);
+        let mut process = [0; PROCESS_LEN];
+        for place in process.iter_mut().rev() {
+            *place = digit(rest % 32);
+            rest /= 32;
+        }
+        Self { process, made: AtomicU64::new(0) }
     }
 
     /// The caller's id, if it is one; else a new one.
@@ -32,21 +44,32 @@ impl RequestIds {
         value
     }
 
-    /// 16 hexadecimal digits for the process and 16 for the call.
+    /// The process, a dash, and the number of the call in as few hexadecimal digits as it has.
     fn next(&self) -> HeaderValue {
-        let call = self.made.fetch_add(1, Ordering::Relaxed);
-        let mut text = [0; 32];
-        let numbers = self.process.to_be_bytes().into_iter().chain(call.to_be_bytes());
-        for (place, byte) in text.chunks_exact_mut(2).zip(numbers) {
-            place.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        let mut rest = self.made.fetch_add(1, Ordering::Relaxed);
+        let mut text = [b'-'; NAME_LEN_MAX];
+        let mut unused = NAME_LEN_MAX;
+        for place in text.iter_mut().rev() {
+            *place = digit(rest % 16);
+            unused = unused.saturating_sub(1);
+            rest /= 16;
+            if rest == 0 {
+                break;
+            }
         }
-        // Hexadecimal digits are a header's value.
-        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text)).unwrap_or_else(|_| HeaderValue::from_static("0"))
+        let first = unused.saturating_sub(PROCESS_LEN + 1);
+        if let Some(process) = text.get_mut(first..first + PROCESS_LEN) {
+            process.copy_from_slice(&self.process);
+        }
+        // Digits and dashes are a header's value.
+        let name = Bytes::copy_from_slice(text.get(first..).unwrap_or_default());
+        HeaderValue::from_maybe_shared(name).unwrap_or_else(|_| HeaderValue::from_static("0"))
     }
 }
 
-fn digit(nibble: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+/// A digit of base 32 at most.
+fn digit(value: u64) -> u8 {
+    u8::try_from(value).map_or(b'?', |value| if value < 10 { b'0' + value } else { b'a' + (value - 10) })
 }
 
 #[cfg(test)]
@@ -62,9 +85,11 @@ mod tests {
             ids.of(&headers).to_str().unwrap().to_owned()
         };
         assert_eq!(of(b"import 7/row:3"), "import 7/row:3");
-        assert_eq!(of(b""), "000000003b9aca000000000000000000");
-        assert_eq!(of("é".as_bytes()), "000000003b9aca000000000000000001");
-        assert_eq!(of(&[b'x'; 65]), "000000003b9aca000000000000000002");
+        assert_eq!(of(b""), "0000000tplig0-0");
+        assert_eq!(of("é".as_bytes()), "0000000tplig0-1");
+        assert_eq!(of(&[b'x'; 65]), "0000000tplig0-2");
+        ids.made.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(of(b""), "0000000tplig0-ffffffffffffffff");
         assert!(ids.of(&HeaderMap::new()).is_sensitive());
     }
 }
