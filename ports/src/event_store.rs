@@ -5,8 +5,11 @@
 //! stream. Never retry an append by yourself; never answer [`Appended`] unless the store said so; when in doubt answer
 //! [`AppendError::Unknown`].
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::join_all;
 use sha2::{Digest as _, Sha256};
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
@@ -59,6 +62,15 @@ pub struct StreamRead {
     pub state: Option<Bytes>,
     /// Those of the asked request ids that are known, in any order.
     pub requests: Vec<RequestRow>,
+}
+
+/// What [`EventStore::read`] is asked, as one of many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The stream.
+    pub stream: StreamId,
+    /// Request ids that may be known.
+    pub requests: Vec<RequestId>,
 }
 
 /// One stored event.
@@ -172,6 +184,18 @@ pub trait EventStore: std::fmt::Debug + Send + Sync + 'static {
     /// Appends, if head and hash are as expected. One attempt, never repeated inside. Request rows are no condition: whoever
     /// appends has looked the ids up in the read that `expected` comes from.
     async fn append(&self, append: Append) -> Result<Appended, AppendError>;
+
+    /// As [`Self::read`] of each, with the state whatever its seq: each answer is of one moment for its own stream, and the
+    /// answers come in the order of the questions. A store that answers many at once for less than one by one says how.
+    async fn read_many(&self, questions: Vec<Question>) -> Vec<Result<StreamRead, ReadError>> {
+        join_all(questions.iter().map(|question| self.read(&question.stream, &question.requests, None))).await
+    }
+
+    /// As [`Self::append`] of each, all of them different streams: each is atomic by itself and has an outcome of its own, in the
+    /// order of `appends`. A store that makes many durable at once for less than one by one says how.
+    async fn append_many(&self, appends: &[Arc<Append>]) -> Vec<Result<Appended, AppendError>> {
+        join_all(appends.iter().map(|append| self.append(Append::clone(append)))).await
+    }
 
     /// Events of a stream with a seq above `after`, in order without gaps, at most `limit` of them. It sees every event that
     /// was answered as committed, or that a strong read counted, before the call.

@@ -66,7 +66,8 @@ impl Readers {
         answer.map_err(|trouble| self.error(trouble))
     }
 
-    fn error(&self, trouble: Trouble) -> ReadError {
+    /// What a caller is told of it; an I/O error ends everything.
+    pub(crate) fn error(&self, trouble: Trouble) -> ReadError {
         match trouble {
             Trouble::Damaged(damage) => {
                 tracing::error!(damage, "damage found in the database");

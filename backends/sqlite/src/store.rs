@@ -1,12 +1,14 @@
 //! The event store.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_ports::event_store::{
-    Append, AppendError, Appended, CommandDigest, EventCell, EventStore, Head, ReadError, RequestRow, ScanPage, ScanRange,
-    StoreIdentity, StreamRead,
+    Append, AppendError, Appended, CommandDigest, EventCell, EventStore, Head, Question, ReadError, RequestRow, ScanPage,
+    ScanRange, StoreIdentity, StreamRead,
 };
 use tessera_ports::hooks::{self, Guard};
 
@@ -15,7 +17,7 @@ use crate::error::Trouble;
 use crate::open::Sqlite;
 use crate::row::{StreamRow, event, restored, stored, stream_columns};
 use crate::scan;
-use crate::writer::{Comparisons, Done, Failure, Work};
+use crate::writer::{Appending, Comparisons, Done, Failure, Work};
 
 /// Bytes of cells in one page of events, beyond which it ends early: the next page goes on.
 const EVENTS_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -32,22 +34,53 @@ impl EventStore for Sqlite {
     }
 
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        if append.cells.is_empty() {
-            return Err(AppendError::NotAttempted("an append needs at least one event".to_owned()));
+        let appending = self.admit(&Arc::new(append), comparisons())?;
+        match appending {
+            Some(appending) => appended(self.0.writer.write(Work::Append(appending)).await),
+            None => Ok(Appended::Conflict),
         }
-        if append.epoch != self.0.identity.epoch {
-            return Ok(Appended::Conflict);
+    }
+
+    /// One read transaction for all of them.
+    async fn read_many(&self, questions: Vec<Question>) -> Vec<Result<StreamRead, ReadError>> {
+        let (count, epoch) = (questions.len(), self.0.identity.epoch);
+        let read = self.0.readers.read(move |connection| {
+            let answers = questions.iter().map(|question| {
+                match read_stream(connection, epoch, &question.stream, &question.requests, None) {
+                    // Of this stream alone.
+                    Err(Trouble::Damaged(damage)) => Ok(Err(Trouble::Damaged(damage))),
+                    Err(trouble) => Err(trouble),
+                    Ok(read) => Ok(Ok(read)),
+                }
+            });
+            answers.collect::<Result<Vec<_>, Trouble>>()
+        });
+        match read.await {
+            Ok(answers) => answers.into_iter().map(|read| read.map_err(|trouble| self.0.readers.error(trouble))).collect(),
+            Err(error) => vec![Err(error); count],
         }
-        // Asked for here: a test takes a guard away for its own thread.
-        let head = hooks::holds(Guard::AppendComparesHead);
-        let comparisons = Comparisons { head, hash: head && hooks::holds(Guard::AppendComparesHash) };
-        match self.0.writer.write(Work::Append(append, comparisons)).await {
-            Ok(Done::Written) => Ok(Appended::Committed),
-            Ok(Done::Conflict) => Ok(Appended::Conflict),
-            Ok(Done::Refused(why)) | Err(Failure::NotAttempted(why)) => Err(AppendError::NotAttempted(why)),
-            Err(Failure::DiskFull) => Err(AppendError::DiskFull),
-            Err(Failure::Unknown(why)) => Err(AppendError::Unknown(why)),
+    }
+
+    /// One transaction for all of them.
+    async fn append_many(&self, appends: &[Arc<Append>]) -> Vec<Result<Appended, AppendError>> {
+        let comparisons = comparisons();
+        let admitted: Vec<_> = appends.iter().map(|append| self.admit(append, comparisons)).collect();
+        let mut outcomes = Vec::with_capacity(appends.len());
+        let mut works = Vec::with_capacity(appends.len());
+        for admitted in admitted {
+            outcomes.push(match admitted {
+                Ok(Some(appending)) => {
+                    works.push(Work::Append(appending));
+                    None
+                }
+                Ok(None) => Some(Ok(Appended::Conflict)),
+                Err(error) => Some(Err(error)),
+            });
         }
+        let mut written = self.0.writer.write_many(works).await.into_iter();
+        let unanswered = || Err(AppendError::Unknown("the writing thread gave no answer".to_owned()));
+        let outcome = |known: Option<_>| known.unwrap_or_else(|| written.next().map_or_else(unanswered, appended));
+        outcomes.into_iter().map(outcome).collect()
     }
 
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
@@ -70,6 +103,33 @@ impl EventStore for Sqlite {
 
     fn feeds_itself(&self) -> bool {
         true
+    }
+}
+
+impl Sqlite {
+    /// What is to be written; `None` for an append of another life of the store, which is a conflict.
+    fn admit(&self, append: &Arc<Append>, comparisons: Comparisons) -> Result<Option<Appending>, AppendError> {
+        if append.cells.is_empty() {
+            return Err(AppendError::NotAttempted("an append needs at least one event".to_owned()));
+        }
+        let same_life = append.epoch == self.0.identity.epoch;
+        Ok(same_life.then(|| Appending::new(Arc::clone(append), comparisons)))
+    }
+}
+
+/// Asked for where an append is called: a test takes a guard away for its own thread.
+fn comparisons() -> Comparisons {
+    let head = hooks::holds(Guard::AppendComparesHead);
+    Comparisons { head, hash: head && hooks::holds(Guard::AppendComparesHash) }
+}
+
+fn appended(outcome: Result<Done, Failure>) -> Result<Appended, AppendError> {
+    match outcome {
+        Ok(Done::Written) => Ok(Appended::Committed),
+        Ok(Done::Conflict) => Ok(Appended::Conflict),
+        Ok(Done::Refused(why)) | Err(Failure::NotAttempted(why)) => Err(AppendError::NotAttempted(why)),
+        Err(Failure::DiskFull) => Err(AppendError::DiskFull),
+        Err(Failure::Unknown(why)) => Err(AppendError::Unknown(why)),
     }
 }
 

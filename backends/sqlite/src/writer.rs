@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 use tessera_core::stream::StreamId;
-use tessera_ports::event_store::Append;
+use tessera_ports::event_store::{Append, CellHash};
 use tessera_ports::hint_store::Hint;
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,17 +38,35 @@ pub(crate) struct Comparisons {
 
 #[derive(Debug)]
 pub(crate) enum Work {
-    Append(Append, Comparisons),
+    Append(Appending),
     /// Puts the streams into the feed once more.
     Publish(Vec<(StreamId, u64)>),
     PutHint(Hint),
     EraseHint(Hint),
 }
 
+/// An append, and what is worked out about it before it gets to the one thread.
+#[derive(Debug)]
+pub(crate) struct Appending {
+    pub(crate) append: Arc<Append>,
+    pub(crate) comparisons: Comparisons,
+    /// Of the last event in it.
+    last_hash: CellHash,
+}
+
+impl Appending {
+    pub(crate) fn new(append: Arc<Append>, comparisons: Comparisons) -> Self {
+        let last_hash = append.head_after().hash;
+        Self { append, comparisons, last_hash }
+    }
+}
+
 impl Work {
     fn bytes(&self) -> usize {
         match self {
-            Self::Append(append, _) => append.cells.iter().map(bytes::Bytes::len).sum::<usize>() + append.state.len(),
+            Self::Append(Appending { append, .. }) => {
+                append.cells.iter().map(bytes::Bytes::len).sum::<usize>() + append.state.len()
+            }
             _ => 0,
         }
     }
@@ -73,10 +91,20 @@ pub(crate) enum Failure {
     NotAttempted(String),
 }
 
+/// What came of each work of a job, in their order.
+type Outcomes = Vec<Result<Done, Failure>>;
+
+/// Works that are handed in and answered together. They share nothing else: each has its own outcome.
 #[derive(Debug)]
 struct Job {
-    work: Work,
-    reply: oneshot::Sender<Result<Done, Failure>>,
+    works: Vec<Work>,
+    reply: oneshot::Sender<Outcomes>,
+}
+
+impl Job {
+    fn bytes(&self) -> usize {
+        self.works.iter().map(Work::bytes).sum()
+    }
 }
 
 /// The writing end of the queue. When it is dropped the thread writes what waits, and closes the database.
@@ -115,14 +143,28 @@ impl Writer {
 
     /// Hands in a write and waits for its outcome. Whoever stops waiting does not stop it.
     pub(crate) async fn write(&self, work: Work) -> Result<Done, Failure> {
+        let unanswered = || Err(Failure::Unknown("the writing thread gave no answer".to_owned()));
+        self.write_many(vec![work]).await.pop().unwrap_or_else(unanswered)
+    }
+
+    /// As [`Self::write`] of each, at once: they go into one transaction. The outcomes come in the order of `works`.
+    pub(crate) async fn write_many(&self, works: Vec<Work>) -> Outcomes {
+        let count = works.len();
+        match self.hand_in(works).await {
+            Ok(outcomes) => outcomes,
+            Err(failure) => vec![Err(failure); count],
+        }
+    }
+
+    async fn hand_in(&self, works: Vec<Work>) -> Result<Outcomes, Failure> {
         let stopped = || {
             let reason = self.stop.reason();
             Failure::NotAttempted(format!("the database is closed: {}", reason.as_deref().unwrap_or("the process is ending")))
         };
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         let (reply, outcome) = oneshot::channel();
-        queue.send(Job { work, reply }).await.map_err(|_| stopped())?;
-        outcome.await.unwrap_or_else(|_| Err(Failure::Unknown("the writing thread ended".to_owned())))
+        queue.send(Job { works, reply }).await.map_err(|_| stopped())?;
+        outcome.await.map_err(|_| Failure::Unknown("the writing thread ended".to_owned()))
     }
 
     /// Whether the last write found the disk full.
@@ -162,8 +204,9 @@ struct Log {
 }
 
 impl Log {
-    /// Pages between two checkpoints: 4 MiB.
-    const CHECKPOINT_PAGES: i64 = 1000;
+    /// Pages between two checkpoints: 16 MiB. A page that many transactions write goes into the database once per checkpoint,
+    /// and each costs two waits for the disk.
+    const CHECKPOINT_PAGES: i64 = 4_000;
     /// Beyond this length, 64 MiB, a checkpoint waits for the readers so that the log can begin anew.
     const RESTART_PAGES: i64 = 16_000;
 

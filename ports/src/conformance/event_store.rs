@@ -20,6 +20,7 @@ pub async fn check_all(store: &dyn EventStore, run: &Run) {
     known_seq_leaves_the_state_out(store, run).await;
     requests_are_looked_up_in_their_stream(store, run).await;
     read_is_of_one_moment(store, run).await;
+    many_are_read_as_each_alone(store, run).await;
     events_come_in_pages(store, run).await;
 
     append_compares_seq(store, run).await;
@@ -33,6 +34,7 @@ pub async fn check_all(store: &dyn EventStore, run: &Run) {
     odd_ids_are_apart(store, run).await;
     concurrent_writers_lose_nothing(store, run).await;
     concurrent_streams_do_not_disturb_each_other(store, run).await;
+    many_are_appended_as_each_alone(store, run).await;
 
     ranges_cover_every_stream(store, run).await;
     scan_sees_what_was_committed_before(store, run).await;

@@ -1,20 +1,23 @@
 //! One group of writes: one transaction, one wait for the disk, then everybody's answer.
 
+use rusqlite::TransactionBehavior;
 use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, TransactionBehavior};
 use tessera_ports::hooks;
 use tokio::sync::mpsc;
 
-use super::{Done, Failure, Job, Work, Writing, statements};
+use super::statements::{self, Statements};
+use super::{Done, Failure, Job, Outcomes, Work, Writing};
 use crate::error::Trouble;
 use crate::fatal::Stop;
 
-/// Writes in one transaction: more would not save much of the one wait they share.
-const GROUP_MAX: usize = 128;
+/// Writes in one transaction, or one job's more. They share two costs: the wait for the disk, and every page that more than one
+/// of them is on; names come in any order, so that only many at once meet on a page of their index. As many take some 15 ms,
+/// which is what a write waits at most that comes while others are imported.
+const GROUP_MAX: usize = 1_024;
 /// Bytes in one transaction, so that nobody waits long behind others' big states; one write may be bigger alone.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Old rows of the feed that one transaction removes at most; more than it can add.
-const TRIM_MAX: i64 = 1024;
+const TRIM_MAX: i64 = 2_048;
 
 /// Why a transaction came to nothing.
 enum Broken {
@@ -74,54 +77,68 @@ impl Writing {
     }
 
     fn commit(&mut self, group: Vec<Job>) {
-        let outcome = self.transaction(&group);
-        match outcome {
-            Ok(outcomes) => {
-                for (job, done) in group.into_iter().zip(outcomes) {
-                    // Whoever does not wait any more will find it out by a read.
-                    let _ = job.reply.send(Ok(done));
-                }
-            }
+        let works: Vec<&Work> = group.iter().flat_map(|job| &job.works).collect();
+        let mut outcomes = self.write(&works).into_iter();
+        for Job { works, reply } in group {
+            let own = outcomes.by_ref().take(works.len()).collect();
+            // Whoever handed them in has them too, and more time to take them apart.
+            drop(works);
+            // Whoever does not wait any more will find it out by a read.
+            let _ = reply.send(own);
+        }
+    }
+
+    /// Writes all of them in one transaction, if that can be done.
+    fn write(&mut self, works: &[&Work]) -> Outcomes {
+        let all = |failure: Failure| vec![Err(failure); works.len()];
+        let outcomes = match self.transaction(works) {
+            Ok(done) => done.into_iter().map(Ok).collect(),
             Err(Broken::Before(Trouble::DiskFull) | Broken::AtCommit(Trouble::DiskFull)) => {
                 self.tell_disk_full(true);
                 // What is in the log already may fit into the database, and leave its room to the next write.
                 self.checkpoint(CheckpointMode::PASSIVE);
-                fail(group, &Failure::DiskFull);
+                all(Failure::DiskFull)
             }
             Err(Broken::Before(Trouble::Busy(why)) | Broken::AtCommit(Trouble::Busy(why))) => {
-                fail(group, &Failure::NotAttempted(format!("another program holds the database: {why}")));
+                all(Failure::NotAttempted(format!("another program holds the database: {why}")))
             }
             // One of them is to blame: each for itself.
-            Err(Broken::Before(Trouble::Refused(_))) if group.len() > 1 => {
-                for job in group {
-                    self.commit(vec![job]);
-                }
+            Err(Broken::Before(Trouble::Refused(_))) if works.len() > 1 => {
+                works.iter().flat_map(|work| self.alone(work)).collect()
             }
             Err(Broken::Before(Trouble::Refused(why))) => {
                 tracing::error!(why, "the database refused a write");
-                fail(group, &Failure::NotAttempted(format!("the database refused it: {why}")));
+                all(Failure::NotAttempted(format!("the database refused it: {why}")))
             }
             Err(
                 Broken::Before(Trouble::Io(why) | Trouble::Damaged(why))
                 | Broken::AtCommit(Trouble::Io(why) | Trouble::Damaged(why) | Trouble::Refused(why)),
             ) => {
                 self.stop.stop(&format!("writing failed: {why}"));
-                fail(group, &Failure::Unknown(why));
+                all(Failure::Unknown(why))
             }
-        }
+        };
         if !self.connection.is_autocommit() {
             self.stop.stop("a transaction could not be rolled back");
         }
+        outcomes
     }
 
-    fn transaction(&mut self, group: &[Job]) -> Result<Vec<Done>, Broken> {
+    /// One of those that could not be written together.
+    fn alone(&mut self, work: &Work) -> Outcomes {
+        if self.stop.reason().is_some() { vec![Err(closed())] } else { self.write(&[work]) }
+    }
+
+    fn transaction(&mut self, works: &[&Work]) -> Result<Vec<Done>, Broken> {
         let before = |error: rusqlite::Error| Broken::Before(Trouble::from(error));
         let mut feed = self.tip.rows();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(before)?;
-        let mut outcomes = Vec::with_capacity(group.len());
-        for job in group {
-            outcomes.push(perform(&transaction, &job.work, &mut feed).map_err(Broken::Before)?);
+        let mut statements = Statements::prepare(&transaction).map_err(before)?;
+        let mut outcomes = Vec::with_capacity(works.len());
+        for work in works {
+            outcomes.push(perform(&mut statements, work, &mut feed).map_err(Broken::Before)?);
         }
+        drop(statements);
         let wrote = outcomes.contains(&Done::Written);
         if wrote {
             statements::trim(&transaction, &mut feed, self.change_rows_max, TRIM_MAX).map_err(Broken::Before)?;
@@ -159,32 +176,33 @@ impl Writing {
 }
 
 fn gather(first: Job, waiting: &mut mpsc::Receiver<Job>) -> Vec<Job> {
-    let mut bytes = first.work.bytes();
+    let (mut count, mut bytes) = (first.works.len(), first.bytes());
     let mut group = vec![first];
-    while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
+    while count < GROUP_MAX && bytes < GROUP_BYTES_MAX {
         let Ok(job) = waiting.try_recv() else { break };
-        bytes = bytes.saturating_add(job.work.bytes());
+        count = count.saturating_add(job.works.len());
+        bytes = bytes.saturating_add(job.bytes());
         group.push(job);
     }
     group
 }
 
-fn perform(connection: &Connection, work: &Work, feed: &mut Feed) -> Result<Done, Trouble> {
+fn perform(statements: &mut Statements<'_>, work: &Work, feed: &mut Feed) -> Result<Done, Trouble> {
     match work {
-        Work::Append(append, comparisons) => statements::append(connection, append, *comparisons, feed),
-        Work::Publish(streams) => statements::publish(connection, streams, feed),
-        Work::PutHint(hint) => statements::put_hint(connection, hint),
-        Work::EraseHint(hint) => statements::erase_hint(connection, hint),
+        Work::Append(appending) => statements.append(appending, feed),
+        Work::Publish(streams) => statements.publish(streams, feed),
+        Work::PutHint(hint) => statements.put_hint(hint),
+        Work::EraseHint(hint) => statements.erase_hint(hint),
     }
 }
 
-fn fail(group: Vec<Job>, failure: &Failure) {
-    for job in group {
-        // Whoever does not wait any more will find it out by a read.
-        let _ = job.reply.send(Err(failure.clone()));
-    }
+fn closed() -> Failure {
+    Failure::NotAttempted("the database was closed after an I/O error".to_owned())
 }
 
 fn refuse(group: Vec<Job>) {
-    fail(group, &Failure::NotAttempted("the database was closed after an I/O error".to_owned()));
+    for Job { works, reply } in group {
+        // Whoever does not wait any more will find it out by a read.
+        let _ = reply.send(vec![Err(closed()); works.len()]);
+    }
 }

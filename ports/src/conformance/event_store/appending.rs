@@ -1,6 +1,7 @@
 //! The conditional append.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -193,4 +194,36 @@ pub async fn concurrent_streams_do_not_disturb_each_other(store: &dyn EventStore
     for stream in &streams {
         assert_eq!(read(store, stream).await.head.seq, 3, "{stream}");
     }
+}
+
+/// Of many appends each has the outcome it has alone, in their order; what one may not write holds up no other.
+pub async fn many_are_appended_as_each_alone(store: &dyn EventStore, run: &Run) {
+    let moved = run.tenant("many-appends.moved");
+    write(store, &moved, &["a"]).await;
+    let epoch = epoch(store).await;
+    let stream = |name: &str| run.tenant(&format!("many-appends.{name}"));
+    let mut empty = append_of(epoch, &stream("empty"), Head::default(), &["x"]);
+    empty.cells.clear();
+    let appends = [
+        append_of(epoch, &stream("first"), Head::default(), &["one", "two"]),
+        append_of(epoch, &moved, Head::default(), &["b"]),
+        append_of(epoch + 1, &stream("other-life"), Head::default(), &["x"]),
+        empty,
+        append_of(epoch, &stream("last"), Head::default(), &["three"]),
+    ]
+    .map(Arc::new);
+    let outcomes = store.append_many(&appends).await;
+    let (Ok(Appended::Committed), Ok(Appended::Conflict)) = (&outcomes[0], &outcomes[1]) else { panic!("{outcomes:?}") };
+    assert_eq!(outcomes[2], Ok(Appended::Conflict), "{outcomes:?}");
+    assert!(matches!(outcomes[3], Err(AppendError::NotAttempted(_))), "{outcomes:?}");
+    assert_eq!((&outcomes[4], outcomes.len()), (&Ok(Appended::Committed), 5), "{outcomes:?}");
+    for (append, seq) in appends.iter().zip([2, 1, 0, 0, 1]) {
+        assert_eq!(read(store, &append.stream).await.head.seq, seq, "{}", append.stream);
+    }
+    assert_eq!(store.append_many(&[]).await, []);
+
+    let many: Vec<_> = (0..2_000).map(|n| stream(&format!("of-{n}"))).collect();
+    let appends: Vec<_> = many.iter().map(|id| Arc::new(append_of(epoch, id, Head::default(), &["x"]))).collect();
+    assert!(store.append_many(&appends).await.iter().all(|outcome| *outcome == Ok(Appended::Committed)));
+    assert!(store.append_many(&appends).await.iter().all(|outcome| *outcome == Ok(Appended::Conflict)), "each a second time");
 }

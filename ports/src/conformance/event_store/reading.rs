@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use futures::future::join;
+use tessera_core::ids::RequestId;
+use tessera_core::stream::StreamId;
 
 use crate::conformance::Run;
 use crate::conformance::sample::{append_of, cell, command, digest, epoch, named_hash, read, request_row, write};
-use crate::event_store::{Append, Appended, CellHash, EventStore, Head, StreamRead};
+use crate::event_store::{Append, Appended, CellHash, EventStore, Head, Question, StreamRead};
 
 /// Epochs count from 1, and who the store is does not change by itself.
 pub async fn identity_stays(store: &dyn EventStore, _run: &Run) {
@@ -131,4 +133,35 @@ pub async fn events_come_in_pages(store: &dyn EventStore, run: &Run) {
         before = CellHash::of(&event.cell);
     }
     assert_eq!(store.events(&stream, 99, 10).await, Ok(Vec::new()));
+}
+
+/// Many questions have the answers that each has alone, in their order.
+pub async fn many_are_read_as_each_alone(store: &dyn EventStore, run: &Run) {
+    let (known, other, unknown) = (run.tenant("many.known"), run.plan("many.other"), run.tenant("many.unknown"));
+    let (first, second) = (run.request("many-first"), run.request("many-second"));
+    command(store, &known, &first).await;
+    command(store, &known, &second).await;
+    command(store, &other, &second).await;
+    let ask = |stream: &StreamId, ids: &[&RequestId]| Question {
+        stream: stream.clone(),
+        requests: ids.iter().map(|id| RequestId::clone(id)).collect(),
+    };
+    let questions = vec![
+        ask(&unknown, &[&first]),
+        ask(&other, &[&first, &second]),
+        ask(&known, &[&second]),
+        ask(&known, &[]),
+        ask(&known, &[&first]),
+    ];
+    let answers = store.read_many(questions.clone()).await;
+    assert_eq!(answers.len(), questions.len());
+    for (question, answer) in questions.iter().zip(answers) {
+        let alone = store.read(&question.stream, &question.requests, None).await;
+        assert_eq!(answer, alone, "{question:?}");
+        let found = answer.expect("a read").requests.len();
+        let asked =
+            question.requests.iter().filter(|id| question.stream == known || (question.stream == other && **id == second));
+        assert_eq!(found, asked.count(), "{question:?}");
+    }
+    assert_eq!(store.read_many(Vec::new()).await, []);
 }
