@@ -46,9 +46,9 @@ pub struct Config {
     /// Folder of the snapshots, of this process alone; made (mode 0700) if it is not there. Default: `snapshots` in the data
     /// directory of an embedded database; without one, no snapshots.
     pub snapshot_dir: Option<PathBuf>,
-    /// A snapshot is written every so many seconds. What was published since is read at the next start, and the disk is written
-    /// to with the size of the matrix each time. 1 to 86,400; default 300.
-    pub snapshot_interval_s: u64,
+    /// A snapshot is written so often, in ms. What was published since is read at the next start, and the disk is written to
+    /// with the size of the matrix each time. 100 to 86,400,000; default 300,000, five minutes.
+    pub snapshot_interval_ms: u64,
     /// A server that has loaded a snapshot waits so long, in ms, for store and feed before it serves the snapshot as it is.
     /// Longer and an outage holds up starts; shorter and a slow store makes for stale answers. 0 to 600,000; default 5,000.
     pub snapshot_wait_ms: u64,
@@ -89,7 +89,7 @@ impl Default for Config {
             feed_wait_ms: 1_000,
             snapshots: true,
             snapshot_dir: None,
-            snapshot_interval_s: 300,
+            snapshot_interval_ms: 300_000,
             snapshot_wait_ms: 5_000,
             snapshot_age_max_s: 86_400,
             fully_consistent_at_once_max: 64,
@@ -130,7 +130,7 @@ impl Config {
             ("hydration_ranges_at_once", count(self.hydration_ranges_at_once), 1, 256),
             ("feed_read_records", count(self.feed_read_records), 1, 100_000),
             ("feed_wait_ms", self.feed_wait_ms, 1, 60_000),
-            ("snapshot_interval_s", self.snapshot_interval_s, 1, 86_400),
+            ("snapshot_interval_ms", self.snapshot_interval_ms, 100, 86_400_000),
             ("snapshot_wait_ms", self.snapshot_wait_ms, 0, 600_000),
             ("snapshot_age_max_s", self.snapshot_age_max_s, 1, 31_536_000),
             ("fully_consistent_at_once_max", count(self.fully_consistent_at_once_max), 1, 10_000),
@@ -162,7 +162,7 @@ impl Config {
     }
 
     pub(crate) fn snapshot_interval(&self) -> Duration {
-        Duration::from_secs(self.snapshot_interval_s)
+        Duration::from_millis(self.snapshot_interval_ms)
     }
 
     pub(crate) fn snapshot_wait(&self) -> Duration {

@@ -14,6 +14,7 @@ use tessera_core::time::Timestamp;
 use tessera_ports::memory::{MemoryFeed, MemoryStore, SplitMix64};
 use tessera_ports::{Clock, IdSource};
 use tessera_runtime::lifecycle::Tasks;
+use tessera_server::snapshot::memory::MemoryFolder;
 use tokio::time::Instant;
 use tonic::service::Routes;
 
@@ -23,6 +24,9 @@ use crate::line::{Lie, Line, Slowness};
 pub const PARTITIONS: u32 = 2;
 /// Processes of each kind.
 pub const PROCESSES: usize = 2;
+
+/// What a snapshot pauses for between two parts of the rows.
+const SNAPSHOT_STEP: Duration = Duration::from_millis(15);
 
 /// Tokio's paused time as the time of day.
 #[derive(Debug)]
@@ -82,6 +86,8 @@ pub struct ServerProcess {
 pub struct Plan {
     /// Whether servers run the repair scan.
     pub repair_scan: bool,
+    /// Whether servers write snapshots and start from them.
+    pub snapshots: bool,
     /// What the lines of loaders draw from.
     pub seed: u64,
     /// What the lines of loaders do that they must not.
@@ -105,6 +111,8 @@ pub struct Cluster {
     began_with: RefCell<BTreeMap<StreamId, Seq>>,
     generations: RefCell<u64>,
     slowness: RefCell<[Slowness; PROCESSES]>,
+    /// The disk of every server, which outlives it.
+    folders: [MemoryFolder; PROCESSES],
     loaders: RefCell<Vec<Process>>,
     servers: RefCell<Vec<ServerProcess>>,
 }
@@ -123,6 +131,7 @@ impl Cluster {
             began_with: RefCell::default(),
             generations: RefCell::new(0),
             slowness: RefCell::default(),
+            folders: std::array::from_fn(|_| MemoryFolder::new(SNAPSHOT_STEP)),
             loaders: RefCell::default(),
             servers: RefCell::default(),
         });
@@ -164,6 +173,16 @@ impl Cluster {
     pub fn crash_loader(&self, place: usize) {
         self.loaders.borrow()[place].tasks.crash();
         self.loaders.borrow_mut()[place] = self.new_loader();
+    }
+
+    /// Whether servers write snapshots and start from them.
+    pub fn has_snapshots(&self) -> bool {
+        self.plan.snapshots
+    }
+
+    /// The snapshots of the server in that place.
+    pub fn folder(&self, place: usize) -> &MemoryFolder {
+        &self.folders[place]
     }
 
     /// Crashes a server and starts it again.
@@ -254,10 +273,14 @@ impl Cluster {
             parked_fetch_after_ms: 500,
             feed_wait_ms: 100,
             scan_page_rows: 2,
+            snapshots: self.plan.snapshots,
+            snapshot_interval_ms: 150,
+            snapshot_wait_ms: 150,
             ..tessera_server::Config::default()
         };
         let dependencies = tessera_server::Dependencies { store: line.clone(), feed: line.clone(), clock: self.clock.clone() };
         let server = tessera_server::build(config, dependencies, &tasks).expect("a server with good settings is built");
+        let server = server.with_snapshots(Arc::new(self.folders[place].clone()));
         let routes = server.routes();
         let handle = server.start(&tasks);
         let process = Process { generation: self.generation(), routes, line, tasks };

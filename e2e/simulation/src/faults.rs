@@ -119,6 +119,51 @@ pub async fn hold_up(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm,
     }
 }
 
+/// Servers crash and start from their snapshots, until `stop` says so and once more: from the newest one, the one before it, a
+/// damaged one; with the store at hand or cut off from it.
+pub async fn restart(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, stop: Rc<Cell<bool>>) {
+    while !stop.get() {
+        tokio::time::sleep(random.duration(Duration::from_millis(900))).await;
+        restart_from_snapshot(&cluster, &mut random, storm).await;
+    }
+    // Nobody writes any more who would repair what is missing by chance.
+    restart_from_snapshot(&cluster, &mut random, storm).await;
+}
+
+async fn restart_from_snapshot(cluster: &Cluster, random: &mut SplitMix64, storm: Storm) {
+    let place = random.index(PROCESSES);
+    let folder = cluster.folder(place);
+    match random.below(10) {
+        0 | 1 => folder.lose_newest(),
+        2 => folder.damage_newest(|file| file.truncate(file.len() / 2)),
+        3 => {
+            let bit = random.below(1 << 20);
+            folder.damage_newest(|file| flip(file, bit));
+        }
+        4 => folder.fail_writes(2),
+        _ => {}
+    }
+    cluster.crash_server(place);
+    if random.chance(400) {
+        let line = cluster.server(place).process.line;
+        line.cut();
+        tokio::time::sleep(random.duration(STANDSTILL_MAX)).await;
+        if storm.cuts && random.chance(300) {
+            cut_all(cluster, random).await;
+        }
+        line.mend();
+    }
+}
+
+/// One bit is another.
+fn flip(file: &mut [u8], bit: u64) {
+    let length = u64::try_from(file.len()).unwrap_or(u64::MAX).max(1);
+    let at = usize::try_from(bit / 8 % length).unwrap_or(0);
+    if let Some(byte) = file.get_mut(at) {
+        *byte ^= 1 << (bit % 8);
+    }
+}
+
 /// The server in that place is cut off for a while. Sometimes the log is cut beneath it meanwhile, and when it is back, much
 /// is to be read at once, and slowly.
 async fn cut_off(cluster: &Cluster, place: usize, random: &mut SplitMix64) {

@@ -92,7 +92,10 @@ pub fn simulate_with(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, V
 
 async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String> {
     let mut random = SplitMix64::new(seed);
-    let cluster = Cluster::start(Plan { repair_scan: mode == Mode::Scan, seed: random.next_u64(), lie });
+    // Drawn apart, so that all else is the same with them and without.
+    let mut of_snapshots = SplitMix64::new(seed ^ 0x05a9);
+    let snapshots = of_snapshots.chance(600);
+    let cluster = Cluster::start(Plan { repair_scan: mode == Mode::Scan, snapshots, seed: random.next_u64(), lie });
     let journal = Rc::new(Journal::default());
     command::set_up(&cluster).await.map_err(|status| format!("set up: {status:?}"))?;
     if !cluster.all_ready(CALM_MAX).await {
@@ -117,6 +120,10 @@ async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String>
     tasks.push(tokio::task::spawn_local(rage));
     let hold_up = faults::hold_up(Rc::clone(&cluster), SplitMix64::new(random.next_u64()), storm, Rc::clone(&stop));
     tasks.push(tokio::task::spawn_local(hold_up));
+    if snapshots {
+        let restart = faults::restart(Rc::clone(&cluster), SplitMix64::new(of_snapshots.next_u64()), storm, Rc::clone(&stop));
+        tasks.push(tokio::task::spawn_local(restart));
+    }
     tasks.push(tokio::task::spawn_local(watch_readiness(Rc::clone(&cluster), Rc::clone(&journal), Rc::clone(&stop))));
     let deadline = Instant::now() + STORM;
     while Instant::now() < deadline && journal.violation().is_none() {
@@ -163,7 +170,8 @@ async fn watch_readiness(cluster: Rc<Cluster>, journal: Rc<Journal>, stop: Rc<Ce
         for (place, seen) in seen.iter_mut().enumerate() {
             let server = cluster.server(place);
             let generation = server.process.generation;
-            if generation > *seen && server.handle.ready().is_ok() {
+            // A server without its store may serve a snapshot, and says how old that is: no promise of what was published since.
+            if generation > *seen && server.handle.ready().is_ok() && !server.handle.serves_snapshot() {
                 *seen = generation;
                 checks::check_readiness(&cluster, &journal, &server).await;
             }

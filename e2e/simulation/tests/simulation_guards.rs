@@ -46,19 +46,19 @@ const SEEN: &[(Guard, Mode, u64)] = &[
     (Guard::EpochInEverything, Mode::Scan, 1),
     (Guard::NewEpochSwappedWhole, Mode::NoScan, 1),
     (Guard::Tombstones, Mode::Scan, 1),
+    (Guard::SnapshotPositionsFirst, Mode::NoScan, 1),
+    (Guard::SnapshotNotWhileHydrating, Mode::NoScan, 60),
+    (Guard::SnapshotOfThisTopic, Mode::NoScan, 1),
+    (Guard::SnapshotTailsFromItsPositions, Mode::NoScan, 1),
 ];
 
 /// All others: their absence shows in no run that keeps the rules, or in too few.
 const DIRECTED_ONLY: &[Guard] = &[
     Guard::AppendComparesHash,
     Guard::ParkedNewestWins,
-    Guard::SnapshotPositionsFirst,
     Guard::SnapshotKeepsParked,
     Guard::SnapshotTablesLast,
-    Guard::SnapshotNotWhileHydrating,
     Guard::SnapshotOfThisStore,
-    Guard::SnapshotOfThisTopic,
-    Guard::SnapshotTailsFromItsPositions,
     Guard::SnapshotChecksums,
     Guard::SnapshotAgeLimit,
     Guard::SnapshotWrittenBeside,

@@ -383,7 +383,7 @@ async fn what_cannot_be_written_is_tried_again_and_the_ones_before_stay() {
 async fn settings_turn_snapshots_off_and_say_how_often() {
     let keeper = Keeper::usual(0).await;
     keeper.written().await;
-    let keeper = keeper.crash_as(Config { snapshot_interval_s: 30, ..without_scan() });
+    let keeper = keeper.crash_as(Config { snapshot_interval_ms: 30_000, ..without_scan() });
     keeper.bench.handle.loaded().await;
     let before = keeper.newest();
     pass(Duration::from_secs(95)).await;
