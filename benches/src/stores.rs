@@ -75,6 +75,8 @@ impl Workshop {
     /// `tessera dev` over that directory, on any core.
     pub fn dev(&self, folder: &Path) -> anyhow::Result<Running> {
         let mut command = Command::new(child::beside("tessera")?);
+        // What it would leave in a store is no part of the store.
+        command.env("TESSERA_SERVER__SNAPSHOTS", "false");
         command.arg("dev").arg("--data").arg(folder).arg("--print-addresses");
         for listen in ["--data-listen", "--control-listen", "--http-listen"] {
             command.args([listen, "127.0.0.1:0"]);
@@ -83,10 +85,15 @@ impl Workshop {
     }
 
     /// `binary` (`tessera-server`, or one that is like it) over that directory, with one serving thread.
-    pub fn server(&self, mut command: Command, folder: &Path) -> anyhow::Result<Running> {
+    pub fn server(&self, command: Command, folder: &Path) -> anyhow::Result<Running> {
+        self.server_with(command, folder, "snapshots = false\n")
+    }
+
+    /// As [`Self::server`], with these settings of the data plane besides.
+    pub fn server_with(&self, mut command: Command, folder: &Path, more: &str) -> anyhow::Result<Running> {
         let settings = self.path("server.toml");
         let folder = folder.display().to_string();
-        let text = format!("[server]\nthreads = 1\n[backends]\nkind = \"sqlite\"\ndata_dir = {folder:?}\n");
+        let text = format!("[server]\nthreads = 1\n{more}[backends]\nkind = \"sqlite\"\ndata_dir = {folder:?}\n");
         std::fs::write(&settings, text)?;
         command.arg("--settings").arg(settings).args(["--print-addresses", "--log", "warn"]);
         command.args(["--data-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
