@@ -1,7 +1,9 @@
 //! What is measured, by kind.
 
 pub mod counts;
+pub mod local;
 pub mod matrix;
 pub mod residence;
+pub mod snapshot;
 pub mod wire;
 pub mod writes;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use tessera_benches::report::{self, Row};
-use tessera_benches::rows::{counts, matrix, residence, wire, writes};
+use tessera_benches::rows::{counts, local, matrix, residence, snapshot, wire, writes};
 use tessera_benches::stores::Workshop;
 
 /// What to measure.
@@ -37,8 +37,12 @@ enum Kind {
     Matrix,
     /// Memory and starts
     Residence,
+    /// The local snapshot, and starts from it
+    Snapshot,
     /// CPU time beside a bare echo
     Wire,
+    /// Checks in local mode of the client
+    Local,
 }
 
 /// Tenants of an ordinary run.
@@ -62,6 +66,9 @@ fn main() -> anyhow::Result<ExitCode> {
     if wanted(Kind::Writes) {
         rows.extend(writes::measure(&workshop)?);
     }
+    if wanted(Kind::Local) {
+        rows.extend(local::measure(&workshop)?);
+    }
     let many = arguments.full.then_some(MANY_TENANTS);
     for tenants in std::iter::once(TENANTS).chain(many) {
         if wanted(Kind::Matrix) {
@@ -69,6 +76,9 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         if wanted(Kind::Residence) {
             rows.extend(residence::measure(&workshop, tenants)?);
+        }
+        if wanted(Kind::Snapshot) {
+            rows.extend(snapshot::measure(&workshop, tenants)?);
         }
         if wanted(Kind::Wire) {
             rows.extend(wire::measure(&workshop, tenants)?);
