@@ -57,7 +57,7 @@ impl Default for Config {
             sweep_interval_ms: 250,
             hint_age_s: 3_600,
             due_lap_s: 900,
-            import_concurrency: 1_024,
+            import_concurrency: 2_048,
             scan_per_page: 5_000,
         }
     }

@@ -4,6 +4,8 @@
 //! - per stream one queue; commands that wait for the same stream go into one append as a group ([`queue`]);
 //! - one strong read gives head, state and the rows of the request ids; a request id is looked up before etag, preconditions
 //!   and decision, at the first attempt and after every conflict or unknown outcome ([`group`]);
+//! - commands of many streams that are asked for together share reads and the hand-over of their appends, and nothing else
+//!   ([`batch`]);
 //! - nothing of a group, a rejection included, is answered before the group is committed;
 //! - an unknown outcome is resolved by a strong read, never by deciding again while the head has not moved ([`group`]);
 //! - a command runs in a task of its own; the request only waits for it, and says at its deadline what is known
@@ -11,6 +13,7 @@
 //!
 //! Nothing here knows gRPC or which aggregate it serves.
 
+mod batch;
 mod decide;
 mod group;
 mod pending;
@@ -134,6 +137,22 @@ impl<A: Handled> Handler<A> {
         };
         metrics::command_handled(A::NAME, &result, started.elapsed());
         result
+    }
+
+    /// As [`Self::handle`] of each, in the order of the requests: what the store can do for many at once is done so. Each has its
+    /// own outcome; those for one stream wait for each other.
+    pub async fn handle_many(&self, requests: Vec<Request<A::Command>>) -> Vec<Result<Done<A>, Refusal>> {
+        let started = Instant::now();
+        let new = |request| pending::new(request, &self.desk.config);
+        let (pendings, waitings): (_, Vec<_>) = requests.into_iter().map(new).unzip();
+        self.queues.push_many(&self.desk, pendings);
+        let mut results = Vec::with_capacity(waitings.len());
+        for waiting in waitings {
+            // Each sees to its own deadline: one whose time is over does not wait, however long those before it took.
+            results.push(waiting.result().await);
+        }
+        metrics::commands_handled(A::NAME, &results, started.elapsed());
+        results
     }
 
     /// The stream as it is now, read strongly.

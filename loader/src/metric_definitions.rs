@@ -1,5 +1,6 @@
 //! Every metric of the loader: names, labels (all bounded), and the only places that record them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -66,7 +67,24 @@ pub fn describe() {
 }
 
 pub(crate) fn command_handled<A>(aggregate: &'static str, result: &Result<Done<A>, Refusal>, took: Duration) {
-    let outcome = match result {
+    counter!(COMMANDS_TOTAL, "aggregate" => aggregate, "outcome" => outcome_of(result)).increment(1);
+    histogram!(COMMAND_DURATION_SECONDS, "aggregate" => aggregate).record(took.as_secs_f64());
+}
+
+/// Of commands that were asked for and answered together.
+pub(crate) fn commands_handled<A>(aggregate: &'static str, results: &[Result<Done<A>, Refusal>], took: Duration) {
+    let mut counts = BTreeMap::new();
+    for result in results {
+        *counts.entry(outcome_of(result)).or_insert(0_u64) += 1;
+    }
+    for (outcome, count) in counts {
+        counter!(COMMANDS_TOTAL, "aggregate" => aggregate, "outcome" => outcome).increment(count);
+    }
+    histogram!(COMMAND_DURATION_SECONDS, "aggregate" => aggregate).record_many(took.as_secs_f64(), results.len());
+}
+
+fn outcome_of<A>(result: &Result<Done<A>, Refusal>) -> &'static str {
+    match result {
         Ok(done) if done.replay => "replayed",
         Ok(done) if done.changed => "changed",
         Ok(_) => "unchanged",
@@ -80,14 +98,17 @@ pub(crate) fn command_handled<A>(aggregate: &'static str, result: &Result<Done<A
         Err(Refusal::Overloaded(_)) => "overloaded",
         Err(Refusal::Draining) => "draining",
         Err(Refusal::DeadlineExceeded) => "deadline_exceeded",
-    };
-    counter!(COMMANDS_TOTAL, "aggregate" => aggregate, "outcome" => outcome).increment(1);
-    histogram!(COMMAND_DURATION_SECONDS, "aggregate" => aggregate).record(took.as_secs_f64());
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a group has at most 32 commands")]
 pub(crate) fn group_begun(aggregate: &'static str, commands: usize) {
     histogram!(GROUP_COMMANDS, "aggregate" => aggregate).record(commands as f64);
+}
+
+/// Of so many appends with one command each.
+pub(crate) fn groups_of_one_begun(aggregate: &'static str, groups: usize) {
+    histogram!(GROUP_COMMANDS, "aggregate" => aggregate).record_many(1.0, groups);
 }
 
 pub(crate) fn append_answered(aggregate: &'static str, outcome: &Result<Appended, AppendError>) {
@@ -130,8 +151,8 @@ pub(crate) fn due_recorded(recorded: bool) {
     counter!(DUE_TENANTS_TOTAL, "outcome" => if recorded { "recorded" } else { "failed" }).increment(1);
 }
 
-pub(crate) fn import_row(outcome: &'static str) {
-    counter!(IMPORT_ROWS_TOTAL, "outcome" => outcome).increment(1);
+pub(crate) fn import_rows(outcome: &'static str, count: usize) {
+    counter!(IMPORT_ROWS_TOTAL, "outcome" => outcome).increment(wide(count));
 }
 
 fn wide(count: usize) -> u64 {

@@ -11,7 +11,7 @@ use tessera_core::ids::RequestId;
 use tessera_core::stream::{Seq, StreamId};
 use tessera_core::time::Timestamp;
 use tessera_ports::EventStore;
-use tessera_ports::event_store::{CellHash, RequestRow};
+use tessera_ports::event_store::{CellHash, Question, ReadError, RequestRow, StreamRead};
 use tessera_proto::storage::{self, StoredEvent};
 
 use self::cache::Cache;
@@ -50,6 +50,19 @@ pub enum Until {
     TimeAndSeq(Timestamp, Seq),
 }
 
+/// A read with its state, decoded.
+fn snapshot_of<A: Handled>(stream: &StreamId, read: StreamRead) -> Result<(Snapshot<A>, Vec<RequestRow>), Refusal> {
+    if read.head.seq == 0 {
+        return Ok((Snapshot::empty(read.epoch), read.requests));
+    }
+    let bytes = read
+        .state
+        .ok_or_else(|| Refusal::StoreDamaged(format!("stream `{stream}` is at seq {} and has no state", read.head.seq)))?;
+    let (state, last_event_at) = storage::decode_state::<A>(&bytes)?;
+    let snapshot = Snapshot { epoch: read.epoch, head: read.head, last_event_at, state: Arc::new(state), bytes };
+    Ok((snapshot, read.requests))
+}
+
 impl<A: Handled> Streams<A> {
     /// Streams in `store`, with at most `cache_bytes` of stored states kept decoded.
     pub fn new(store: Arc<dyn EventStore>, cache_bytes: usize) -> Self {
@@ -79,13 +92,17 @@ impl<A: Handled> Streams<A> {
             }
             read = self.store.read(stream, requests, None).await?;
         }
-        let bytes = read
-            .state
-            .ok_or_else(|| Refusal::StoreDamaged(format!("stream `{stream}` is at seq {} and has no state", read.head.seq)))?;
-        let (state, last_event_at) = storage::decode_state::<A>(&bytes)?;
-        let snapshot = Snapshot { epoch: read.epoch, head: read.head, last_event_at, state: Arc::new(state), bytes };
-        self.remember(stream, &snapshot);
-        Ok((snapshot, read.requests))
+        let read = snapshot_of(stream, read)?;
+        self.remember(stream, &read.0);
+        Ok(read)
+    }
+
+    /// As [`Self::read`] of each, in the order of the questions. Nothing is kept: whoever reads many hardly comes back.
+    pub async fn read_many(&self, questions: Vec<Question>) -> Vec<Result<(Snapshot<A>, Vec<RequestRow>), Refusal>> {
+        let streams: Vec<StreamId> = questions.iter().map(|question| question.stream.clone()).collect();
+        let reads = self.store.read_many(questions).await;
+        let snapshot = |(stream, read): (_, Result<StreamRead, ReadError>)| snapshot_of(stream, read?);
+        streams.iter().zip(reads).map(snapshot).collect()
     }
 
     /// Keeps what was read or committed.

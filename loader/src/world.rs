@@ -4,10 +4,11 @@
 //! strong for that caller as one of its own. So an import of a million rows reads its plan as often as a read takes, not a
 //! million times.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::StreamExt as _;
 use tessera_core::aggregate::{References, World};
 use tessera_core::catalog::Catalog;
 use tessera_core::plan::{Plan, PlanState};
@@ -22,6 +23,9 @@ use crate::streams::Streams;
 /// Above this many remembered streams, those that nobody is reading are forgotten: ids that do not exist may be asked for
 /// without end.
 const STREAMS_REMEMBERED_MAX: usize = 4_096;
+
+/// Plans and add-ons that are read at a time for one batch.
+const OFFERS_AT_ONCE: usize = 64;
 
 /// Reads worlds.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ impl WorldReader {
     }
 
     /// A plan or add-on, read strongly.
-    pub async fn offer(&self, stream: &StreamId) -> Result<Found<Option<Arc<Plan>>>, Refusal> {
+    pub async fn offer(&self, stream: &StreamId) -> Result<FoundOffer, Refusal> {
         self.offers.read(stream).await
     }
 
@@ -77,30 +81,92 @@ impl WorldReader {
         references: &BTreeSet<StreamId>,
     ) -> Result<Option<ReadWorld>, Refusal> {
         let mut read = ReadWorld::default();
-        if needs_catalog {
-            let catalog = self.catalog().await?;
-            if catalog.epoch != epoch {
-                return Ok(None);
-            }
-            read.references.catalog = catalog.head.seq;
-            read.world.catalog = (catalog.head.seq, catalog.value);
+        if needs_catalog && !read.add_catalog(epoch, self.catalog().await?) {
+            return Ok(None);
         }
         for stream in references {
-            let offer = self.offer(stream).await?;
-            if offer.epoch != epoch {
+            if !read.add_offer(epoch, stream, self.offer(stream).await?) {
                 return Ok(None);
             }
-            let seq = offer.head.seq;
-            match stream {
-                StreamId::Plan(id) => {
-                    read.references.plans.insert(id.clone(), seq);
-                    read.world.plans.insert(id.clone(), (seq, offer.value));
-                }
-                StreamId::AddOn(id) => {
-                    read.references.add_ons.insert(id.clone(), seq);
-                    read.world.add_ons.insert(id.clone(), (seq, offer.value));
-                }
-                StreamId::Catalog | StreamId::Tenant(_) => {}
+        }
+        Ok(Some(read))
+    }
+
+    /// The catalog (if it is needed) and those plans and add-ons, each read strongly once for all who asked before.
+    pub async fn read_for_many(&self, needs_catalog: bool, references: BTreeSet<StreamId>) -> SharedWorld {
+        let catalog = if needs_catalog { Some(self.catalog().await) } else { None };
+        let offers = futures::stream::iter(references).map(async |stream| {
+            let offer = self.offer(&stream).await;
+            (stream, offer)
+        });
+        let offers = offers.buffer_unordered(OFFERS_AT_ONCE).collect().await;
+        SharedWorld { catalog, offers, worlds: Mutex::default() }
+    }
+}
+
+impl ReadWorld {
+    /// `false`: it is of another life of the store.
+    fn add_catalog(&mut self, epoch: Epoch, catalog: Found<Arc<Catalog>>) -> bool {
+        self.references.catalog = catalog.head.seq;
+        self.world.catalog = (catalog.head.seq, catalog.value);
+        catalog.epoch == epoch
+    }
+
+    /// `false`: it is of another life of the store.
+    fn add_offer(&mut self, epoch: Epoch, stream: &StreamId, offer: FoundOffer) -> bool {
+        let seq = offer.head.seq;
+        match stream {
+            StreamId::Plan(id) => {
+                self.references.plans.insert(id.clone(), seq);
+                self.world.plans.insert(id.clone(), (seq, offer.value));
+            }
+            StreamId::AddOn(id) => {
+                self.references.add_ons.insert(id.clone(), seq);
+                self.world.add_ons.insert(id.clone(), (seq, offer.value));
+            }
+            StreamId::Catalog | StreamId::Tenant(_) => {}
+        }
+        offer.epoch == epoch
+    }
+}
+
+type FoundOffer = Found<Option<Arc<Plan>>>;
+type WorldsByNames = BTreeMap<(Epoch, BTreeSet<StreamId>), Option<Arc<ReadWorld>>>;
+
+/// What the commands of a batch are decided against: read after all of them were asked for, so that it is as strong for each as
+/// a read of its own.
+#[derive(Debug)]
+pub struct SharedWorld {
+    catalog: Option<Result<Found<Arc<Catalog>>, Refusal>>,
+    offers: BTreeMap<StreamId, Result<FoundOffer, Refusal>>,
+    /// Made once for all commands that name the same streams.
+    worlds: Mutex<WorldsByNames>,
+}
+
+impl SharedWorld {
+    /// The part of it that one command names; `None` if it is not of `epoch`, or was not read.
+    pub fn of(&self, epoch: Epoch, references: BTreeSet<StreamId>) -> Result<Option<Arc<ReadWorld>>, Refusal> {
+        let mut worlds = self.worlds.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (epoch, references);
+        if let Some(world) = worlds.get(&key) {
+            return Ok(world.clone());
+        }
+        let world = self.make(epoch, &key.1)?.map(Arc::new);
+        worlds.insert(key, world.clone());
+        Ok(world)
+    }
+
+    fn make(&self, epoch: Epoch, references: &BTreeSet<StreamId>) -> Result<Option<ReadWorld>, Refusal> {
+        let mut read = ReadWorld::default();
+        if let Some(catalog) = &self.catalog
+            && !read.add_catalog(epoch, catalog.clone()?)
+        {
+            return Ok(None);
+        }
+        for stream in references {
+            let Some(offer) = self.offers.get(stream) else { return Ok(None) };
+            if !read.add_offer(epoch, stream, offer.clone()?) {
+                return Ok(None);
             }
         }
         Ok(Some(read))

@@ -1,6 +1,7 @@
 //! `ImportTenants`: any number of tenant documents in one stream, each a `StateTenant` of its own.
 //!
-//! Many rows are under way at once (the store commits them together), and answered in order: "applied through row n" means
+//! Rows that have come are handled a batch at a time (the store commits them together), some batches at once, and answered in
+//! order: "applied through row n" means
 //! that every row up to n is done or reported. A row's request id is a hash of import id, row number, tenant and document, so
 //! the same import run again, at any loader, finds every row done. Rows that fail are reported and do not end the stream; a
 //! stream that is not an import (no start, rows that do not rise) is refused.
@@ -9,12 +10,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use tessera_core::aggregate::Actor;
 use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::shown::shown;
-use tessera_core::tenant::{Action, StateMode, TenantState};
+use tessera_core::tenant::{Action, Command, StateMode, TenantState};
 use tessera_proto::convert::tenant as convert;
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
@@ -35,6 +37,10 @@ use crate::refusal::Refusal;
 const ROWS_PER_ANSWER: usize = 1_000;
 /// Longest time that a finished row waits to be answered.
 const ANSWER_AFTER: Duration = Duration::from_millis(200);
+/// Most rows in a batch: enough to share what a batch costs, few enough that the first do not wait long for the last.
+const ROWS_PER_BATCH: usize = 512;
+/// Bytes of a batch, beyond which it takes no more rows: bounds what an import of big tenants holds.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// How often a row is tried when the store does not answer, before it is reported.
 const ROW_ATTEMPTS: u32 = 3;
 
@@ -62,6 +68,45 @@ struct RowDone {
     row: i64,
     unchanged: bool,
     error: Option<v1::ImportError>,
+}
+
+/// A row of a batch.
+struct Tried {
+    row: v1::ImportRow,
+    outcome: Outcome,
+}
+
+/// What has come of it so far.
+enum Outcome {
+    /// Nothing yet.
+    Asked,
+    /// Nothing the first time.
+    Refused(Refusal),
+    /// Whether it changed anything now.
+    Known(Result<bool, Failure>),
+}
+
+impl Tried {
+    async fn settle(&mut self, rows: &Rows) {
+        if let Outcome::Refused(refusal) = &self.outcome {
+            self.outcome = Outcome::Known(rows.again(&self.row, refusal.clone()).await);
+        }
+    }
+}
+
+impl From<Tried> for RowDone {
+    fn from(tried: Tried) -> Self {
+        let row = tried.row.row;
+        let failure = match tried.outcome {
+            Outcome::Known(Ok(changed)) => return Self { row, unchanged: !changed, error: None },
+            Outcome::Known(Err(failure)) => failure,
+            Outcome::Refused(refusal) => refusal.into(),
+            Outcome::Asked => Failure::internal("a row was not handled".to_owned()),
+        };
+        let tenant_id = tried.row.tenant.as_ref().map(|tenant| shown_id(&tenant.tenant_id)).unwrap_or_default();
+        let error = v1::ImportError { row, tenant_id, status: Some(failure.to_rpc_status()) };
+        Self { row, unchanged: false, error: Some(error) }
+    }
 }
 
 impl Import {
@@ -120,8 +165,9 @@ impl Rows {
         S: Stream<Item = Result<v1::ImportTenantsRequest, Status>> + Send + 'static,
     {
         let draining = self.import.gate.shutdown.soft.clone();
-        let concurrency = self.import.gate.config.import_concurrency;
-        let done = inbound
+        let rows_at_once = self.import.gate.config.import_concurrency;
+        let rows_per_batch = ROWS_PER_BATCH.min(rows_at_once);
+        let rows = inbound
             // No new rows once draining; those under way are finished and answered.
             .take_until(draining.clone().cancelled_owned())
             // Nor after a message that is no row.
@@ -129,61 +175,84 @@ impl Rows {
                 let row = last.map(|before| rising(message, before));
                 *last = row.as_ref().and_then(|row| row.as_ref().ok()).map(|row| row.row);
                 std::future::ready(row)
-            })
-            .map(move |row| {
+            });
+        let done = batches(rows, rows_per_batch)
+            .map(move |batch| {
                 let rows = Arc::clone(&self);
-                async move { Ok::<_, Status>(rows.row(row?).await) }
+                async move { Ok::<_, Status>(rows.batch(batch?).await) }
             })
-            .buffered(concurrency);
+            .buffered(rows_at_once / rows_per_batch)
+            .flat_map(|done| {
+                let (done, status) = done.map_or_else(|status| (Vec::new(), Some(status)), |done| (done, None));
+                futures::stream::iter(done.into_iter().map(Ok).chain(status.map(Err)))
+            });
         let ending = async move { draining.is_cancelled().then(|| Status::from(Failure::draining())) };
         let done = done.map(Some).chain(futures::stream::once(ending).map(|draining| draining.map(Err)));
         let progress = Progress { done: done.boxed(), through: 0, unchanged: 0, stage: Stage::Rows };
         futures::stream::unfold(progress, Progress::next_answer).boxed()
     }
 
-    async fn row(&self, row: v1::ImportRow) -> RowDone {
-        let number = row.row;
-        let tenant_id = row.tenant.as_ref().map(|tenant| shown_id(&tenant.tenant_id)).unwrap_or_default();
-        match self.state(row).await {
-            Ok(changed) => {
-                metrics::import_row(if changed { "changed" } else { "unchanged" });
-                RowDone { row: number, unchanged: !changed, error: None }
-            }
-            Err(failure) => {
-                metrics::import_row("failed");
-                let error = v1::ImportError { row: number, tenant_id, status: Some(failure.to_rpc_status()) };
-                RowDone { row: number, unchanged: false, error: Some(error) }
-            }
+    /// Makes the tenants what the rows say.
+    async fn batch(&self, rows: Vec<v1::ImportRow>) -> Vec<RowDone> {
+        let mut requests = Vec::with_capacity(rows.len());
+        let mut tried = Vec::with_capacity(rows.len());
+        for row in rows {
+            let request = self.request(&row, self.import.retry);
+            let outcome = request.map(|request| requests.push(request));
+            tried.push(Tried { row, outcome: outcome.map_or_else(|failure| Outcome::Known(Err(failure)), |()| Outcome::Asked) });
         }
+        let mut results = self.import.handler.handle_many(requests).await.into_iter();
+        for tried in tried.iter_mut().filter(|tried| matches!(tried.outcome, Outcome::Asked)) {
+            tried.outcome = match results.next() {
+                Some(Ok(done)) => Outcome::Known(Ok(done.changed && !done.replay)),
+                Some(Err(refusal)) => Outcome::Refused(refusal),
+                None => Outcome::Asked,
+            };
+        }
+        let refused = tried.iter_mut().filter(|tried| matches!(tried.outcome, Outcome::Refused(_)));
+        join_all(refused.map(|tried| tried.settle(self))).await;
+        let done: Vec<RowDone> = tried.into_iter().map(RowDone::from).collect();
+        let count =
+            |unchanged, failed| done.iter().filter(|row| (row.unchanged, row.error.is_some()) == (unchanged, failed)).count();
+        metrics::import_rows("changed", count(false, false));
+        metrics::import_rows("unchanged", count(true, false));
+        metrics::import_rows("failed", count(false, true));
+        done
     }
 
-    /// Makes the tenant what the row says; whether that changed anything now.
-    async fn state(&self, row: v1::ImportRow) -> Result<bool, Failure> {
+    /// What a row asks for.
+    fn request(&self, row: &v1::ImportRow, retry: bool) -> Result<Request<Command>, Failure> {
         let import = &self.import;
         let body = row.tenant.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
         let (tenant, document) = convert::document("tenant", "", row.tenant.as_ref(), import.gate.clock.now())?;
         let parts: [&[u8]; 4] = [self.id.as_str().as_bytes(), &row.row.to_le_bytes(), tenant.as_str().as_bytes(), &body];
         let request_id = RequestId::parse(&digest::name(&parts)).map_err(|error| Failure::internal(error.to_string()))?;
         let (stream, command) = command(tenant, Action::State { document: Box::new(document), mode: self.mode });
+        let caller = Caller { request_id, actor: import.actor.clone(), retry, deadline: self.deadline() };
         // The mode is left out: a row that is done is done, in whichever mode the import is run again.
         let digest = digest::of_command("ImportTenants", &body);
+        Ok(Request { caller, stream, command, digest, etag: None, len: body.len() })
+    }
+
+    /// Asks again for a row that was refused for want of an answer or of room.
+    async fn again(&self, row: &v1::ImportRow, mut refusal: Refusal) -> Result<bool, Failure> {
+        let import = &self.import;
         let mut retry = import.retry;
-        let mut attempt = 1;
-        loop {
-            let caller = Caller { request_id: request_id.clone(), actor: import.actor.clone(), retry, deadline: self.deadline() };
-            let request =
-                Request { caller, stream: stream.clone(), command: command.clone(), digest, etag: None, len: body.len() };
-            match import.handler.handle(request).await {
-                Ok(done) => return Ok(done.changed && !done.replay),
-                Err(Refusal::OutcomeUnknown(_)) if attempt < ROW_ATTEMPTS => retry = true,
-                Err(Refusal::StoreUnavailable(_)) if attempt < ROW_ATTEMPTS => {}
-                Err(Refusal::Overloaded(_)) if attempt < ROW_ATTEMPTS => {
+        for attempt in 1..ROW_ATTEMPTS {
+            match refusal {
+                Refusal::OutcomeUnknown(_) => retry = true,
+                Refusal::StoreUnavailable(_) => {}
+                Refusal::Overloaded(_) => {
                     tokio::time::sleep(import.gate.config.backoff(attempt.saturating_mul(2), 0)).await;
                 }
-                Err(refusal) => return Err(refusal.into()),
+                refusal => return Err(refusal.into()),
             }
-            attempt = attempt.saturating_add(1);
+            match import.handler.handle(self.request(row, retry)?).await {
+                Ok(done) => return Ok(done.changed && !done.replay),
+                Err(next) => refusal = next,
+            }
         }
+        Err(refusal.into())
     }
 
     fn deadline(&self) -> Instant {
@@ -210,6 +279,40 @@ fn rising(message: Result<v1::ImportTenantsRequest, Status>, last: i64) -> Resul
         return Err(Failure::invalid_field("row.row", description).into());
     }
     Ok(row)
+}
+
+/// The rows in batches: what has come when one is asked for, at least one row. An error comes behind the rows before it.
+fn batches<S>(rows: S, rows_max: usize) -> impl Stream<Item = Result<Vec<v1::ImportRow>, Status>>
+where
+    S: Stream<Item = Result<v1::ImportRow, Status>>,
+{
+    let rows = (Box::pin(rows.fuse()), None);
+    futures::stream::unfold(rows, move |(mut rows, error)| async move {
+        if let Some(status) = error {
+            return Some((Err(status), (rows, None)));
+        }
+        let (mut batch, mut bytes, mut error) = (Vec::new(), 0_usize, None);
+        let mut next = rows.next().await;
+        while let Some(row) = next.take() {
+            match row {
+                Ok(row) => {
+                    bytes = bytes.saturating_add(prost::Message::encoded_len(&row));
+                    batch.push(row);
+                }
+                Err(status) => {
+                    error = Some(status);
+                    break;
+                }
+            }
+            if batch.len() < rows_max && bytes < BATCH_BYTES_MAX {
+                next = rows.next().now_or_never().flatten();
+            }
+        }
+        match error {
+            Some(status) if batch.is_empty() => Some((Err(status), (rows, None))),
+            error => (!batch.is_empty()).then(|| (Ok(batch), (rows, error))),
+        }
+    })
 }
 
 /// How far the answers have come.

@@ -15,7 +15,7 @@ use super::pending::Pending;
 use super::{Desk, Done};
 use crate::aggregate::{Handled, Snapshot};
 use crate::refusal::Refusal;
-use crate::world::ReadWorld;
+use crate::world::{ReadWorld, SharedWorld};
 
 /// What was decided about one command.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl<A> Decided<A> {
 /// An append of a group, and the stream once it is committed. Sent again as it is when its outcome is unknown.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt<A> {
-    pub(super) append: Append,
+    pub(super) append: Arc<Append>,
     pub(super) after: Snapshot<A>,
 }
 
@@ -55,18 +55,23 @@ pub(super) enum Plan<A> {
     ReadAgain,
 }
 
-/// Decides every command of `members` on the stream as it was read, and notes in each what was decided. `Err` when the store
-/// does not answer; nothing was decided then.
+/// Decides every command of `members` on the stream as it was read, against what was read for all of them (`shared`) or is
+/// read for each, and notes in each what was decided. `Err` when the store does not answer; nothing was decided then.
 pub(super) async fn decide_group<A: Handled>(
     desk: &Desk<A>,
     stream: &StreamId,
     read: &Snapshot<A>,
+    shared: Option<&SharedWorld>,
     members: &mut [Pending<A>],
 ) -> Result<Plan<A>, Refusal> {
     let mut draft = Draft::new(stream, read);
     for member in members {
         let references = draft.state.references(&member.request.command);
-        let world = match desk.world.read(read.epoch, A::NEEDS_CATALOG, &references).await {
+        let world = match shared {
+            Some(shared) => shared.of(read.epoch, references),
+            None => desk.world.read(read.epoch, A::NEEDS_CATALOG, &references).await.map(|world| world.map(Arc::new)),
+        };
+        let world = match world {
             Ok(Some(world)) => world,
             Ok(None) => return Ok(Plan::ReadAgain),
             Err(refusal @ Refusal::StoreUnavailable(_)) => return Err(refusal),
@@ -225,7 +230,7 @@ impl<'a, A: Handled> Draft<'a, A> {
             state: self.state,
             bytes: self.bytes,
         };
-        Plan::Append(Box::new(Attempt { append, after }))
+        Plan::Append(Box::new(Attempt { append: Arc::new(append), after }))
     }
 }
 

@@ -11,12 +11,12 @@
 //! rejections and no-ops too, and nobody answered before it is. So of both attempts one at most is ever stored, and the next
 //! read finds by the request ids which.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use tessera_core::ids::RequestId;
 use tessera_core::stream::StreamId;
 use tessera_ports::change_feed::Change;
-use tessera_ports::event_store::{AppendError, Appended, RequestRow};
+use tessera_ports::event_store::{Append, AppendError, Appended, Question, RequestRow};
 use tessera_ports::hint_store::Hint;
 use tessera_ports::hooks::{self, Guard};
 
@@ -27,6 +27,7 @@ use super::replay::first_result;
 use crate::aggregate::{Handled, Snapshot};
 use crate::metric_definitions as metrics;
 use crate::refusal::Refusal;
+use crate::world::SharedWorld;
 
 /// Commands that go into one append.
 pub(super) struct Group<'a, A: Handled> {
@@ -38,29 +39,66 @@ pub(super) struct Group<'a, A: Handled> {
     /// Hints of every attempt of this group.
     hints: Vec<Hint>,
     first: bool,
+    /// Whether the stream is kept decoded once it is committed.
+    keeps: bool,
 }
 
 /// How to go on.
-enum Next {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
     Finished,
     AtOnce,
     AfterPause,
 }
 
+/// What follows a read.
+pub(super) enum Step<A> {
+    Next(Next),
+    /// This is to be sent; `again` as in [`Group::send`].
+    Send {
+        attempt: Box<Attempt<A>>,
+        again: bool,
+    },
+}
+
+/// A group that is not finished, to be gone on with elsewhere.
+#[derive(Debug)]
+pub(super) struct Unfinished<A: Handled> {
+    pub(super) members: Vec<Pending<A>>,
+    unknown: Option<Box<Attempt<A>>>,
+    hints: Vec<Hint>,
+    first: bool,
+    next: Next,
+}
+
 impl<'a, A: Handled> Group<'a, A> {
     pub(super) fn new(desk: &'a Desk<A>, stream: &'a StreamId, members: Vec<Pending<A>>) -> Self {
-        Self { desk, stream, members, unknown: None, hints: Vec::new(), first: true }
+        Self { desk, stream, members, unknown: None, hints: Vec::new(), first: true, keeps: true }
+    }
+
+    /// The group of one command of a batch. What it commits is not kept decoded: who writes many hardly comes back.
+    pub(super) fn of_batch(desk: &'a Desk<A>, stream: &'a StreamId, member: Pending<A>) -> Self {
+        let members = if member.is_alive() { vec![member] } else { Vec::new() };
+        Self { keeps: false, ..Self::new(desk, stream, members) }
+    }
+
+    /// One that was begun elsewhere; and how it goes on.
+    pub(super) fn resume(desk: &'a Desk<A>, stream: &'a StreamId, unfinished: Unfinished<A>) -> (Self, Next) {
+        let Unfinished { members, unknown, hints, first, next } = unfinished;
+        (Self { desk, stream, members, unknown, hints, first, keeps: true }, next)
+    }
+
+    /// What is left when somebody else goes on with it.
+    pub(super) fn leave(self, next: Next) -> Unfinished<A> {
+        let Self { members, unknown, hints, first, .. } = self;
+        Unfinished { members, unknown, hints, first, next }
     }
 
     /// Works until everybody is answered or nobody waits any more.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, mut next: Next) {
         let mut pauses = 0;
         loop {
-            self.members.retain(Pending::is_alive);
-            if self.members.is_empty() {
-                return;
-            }
-            match self.step().await {
+            match next {
                 Next::Finished => return,
                 Next::AtOnce => {}
                 Next::AfterPause => {
@@ -68,19 +106,40 @@ impl<'a, A: Handled> Group<'a, A> {
                     pauses = pauses.saturating_add(1);
                 }
             }
+            self.members.retain(Pending::is_alive);
+            if self.members.is_empty() {
+                return;
+            }
+            next = self.step().await;
         }
     }
 
     async fn step(&mut self) -> Next {
-        let (read, rows) = match self.read().await {
+        let read = self.read().await;
+        match self.after_read(read, None).await {
+            Step::Next(next) => next,
+            Step::Send { attempt, again } => self.send(attempt, again).await,
+        }
+    }
+
+    /// What the strong read means; commands are decided against `shared` if it was read for several groups.
+    pub(super) async fn after_read(
+        &mut self,
+        read: Result<(Snapshot<A>, Vec<RequestRow>), Refusal>,
+        shared: Option<&SharedWorld>,
+    ) -> Step<A> {
+        let (read, rows) = match read {
             Ok(read) => read,
-            Err(refusal) => return self.stuck(&refusal),
+            Err(refusal) => return Step::Next(self.stuck(&refusal)),
         };
+        let looks_up = hooks::holds(if self.first { Guard::RequestLookupFirst } else { Guard::RequestLookupAfterConflict });
+        self.first = false;
+        let rows = if looks_up { rows } else { Vec::new() };
         if let Some(attempt) = self.unknown.take() {
             let unmoved = read.epoch == attempt.append.epoch && read.head == attempt.append.expected;
             if unmoved && hooks::holds(Guard::UnknownSendsSameBytes) {
                 if self.everybody_waits(&attempt) {
-                    return self.send(attempt, true).await;
+                    return Step::Send { attempt, again: true };
                 }
                 return self.decide_without_the_late(attempt, &read).await;
             }
@@ -88,29 +147,29 @@ impl<'a, A: Handled> Group<'a, A> {
             self.publish(&read);
         }
         if let Err(refusal) = self.answer_known(&read, rows).await {
-            return self.stuck(&refusal);
+            return Step::Next(self.stuck(&refusal));
         }
         // Those not found: every attempt so far expected a head that is past, and can never be written any more.
         self.members.retain(Pending::resolve);
         if self.members.is_empty() {
-            return Next::Finished;
+            return Step::Next(Next::Finished);
         }
-        let plan = match decide_group(self.desk, self.stream, &read, &mut self.members).await {
+        let plan = match decide_group(self.desk, self.stream, &read, shared, &mut self.members).await {
             Ok(plan) => plan,
-            Err(refusal) => return self.stuck(&refusal),
+            Err(refusal) => return Step::Next(self.stuck(&refusal)),
         };
         match plan {
-            Plan::ReadAgain => Next::AfterPause,
-            Plan::Answer => self.answer_decided(),
+            Plan::ReadAgain => Step::Next(Next::AfterPause),
+            Plan::Answer => Step::Next(self.answer_decided()),
             Plan::Append(attempt) => {
                 // Whoever left while this was decided has been told that nothing was applied: decide without them.
                 let before = self.members.len();
                 self.members.retain_mut(|member| !attempt.writes(&member.request.caller.request_id) || member.begin());
                 if self.members.len() < before {
                     self.members.retain(Pending::resolve);
-                    return Next::AtOnce;
+                    return Step::Next(Next::AtOnce);
                 }
-                self.send(attempt, false).await
+                Step::Send { attempt, again: false }
             }
         }
     }
@@ -125,22 +184,22 @@ impl<'a, A: Handled> Group<'a, A> {
     }
 
     /// The bytes of `unknown` may still be written, and hold commands of callers whose time is over: an attempt without those.
-    async fn decide_without_the_late(&mut self, unknown: Box<Attempt<A>>, read: &Snapshot<A>) -> Next {
+    async fn decide_without_the_late(&mut self, unknown: Box<Attempt<A>>, read: &Snapshot<A>) -> Step<A> {
         self.members.retain(Pending::is_alive);
         let was_sent = |member: &Pending<A>| unknown.writes(&member.request.caller.request_id);
         for member in self.members.iter_mut().filter(|member| was_sent(member)) {
             member.request.caller.retry = true;
         }
-        let refusal = match decide_group(self.desk, self.stream, read, &mut self.members).await {
+        let refusal = match decide_group(self.desk, self.stream, read, None, &mut self.members).await {
             Ok(Plan::Append(attempt)) => {
                 let before = self.members.len();
                 self.members.retain_mut(|member| !attempt.writes(&member.request.caller.request_id) || member.begin());
                 if self.members.len() == before {
-                    return self.send(attempt, true).await;
+                    return Step::Send { attempt, again: true };
                 }
                 self.members.retain(|member| was_sent(member) || member.resolve());
                 self.unknown = Some(unknown);
-                return Next::AtOnce;
+                return Step::Next(Next::AtOnce);
             }
             Ok(Plan::Answer) => {
                 for mut member in self.members.drain(..) {
@@ -151,29 +210,36 @@ impl<'a, A: Handled> Group<'a, A> {
                         None => member.give_up(Refusal::StoreUnavailable("the command was not decided".to_owned())),
                     }
                 }
-                return Next::Finished;
+                return Step::Next(Next::Finished);
             }
             Ok(Plan::ReadAgain) => Refusal::StoreUnavailable("the store began another epoch meanwhile".to_owned()),
             Err(refusal) => refusal,
         };
         self.unknown = Some(unknown);
-        self.stuck(&refusal)
+        Step::Next(self.stuck(&refusal))
+    }
+
+    /// What the strong read is asked.
+    pub(super) fn question(&self) -> Question {
+        let ids = self.members.iter().map(|member| member.request.caller.request_id.clone());
+        Question { stream: self.stream.clone(), requests: ids.collect() }
+    }
+
+    /// The plans and add-ons that the commands name, on the stream as it was read.
+    pub(super) fn references(&self, read: &Snapshot<A>) -> BTreeSet<StreamId> {
+        self.members.iter().flat_map(|member| read.state.references(&member.request.command)).collect()
     }
 
     /// The strong read that everything else rests on: head, state and request ids of one moment.
-    async fn read(&mut self) -> Result<(Snapshot<A>, Vec<RequestRow>), Refusal> {
+    async fn read(&self) -> Result<(Snapshot<A>, Vec<RequestRow>), Refusal> {
         let streams = &self.desk.streams;
-        let ids: Vec<RequestId> = self.members.iter().map(|member| member.request.caller.request_id.clone()).collect();
-        let looks_up = hooks::holds(if self.first { Guard::RequestLookupFirst } else { Guard::RequestLookupAfterConflict });
-        let (read, rows) = if hooks::holds(Guard::RequestLookupInSameRead) {
-            streams.read(self.stream, &ids).await?
-        } else {
-            let (_, rows) = streams.read(self.stream, &ids).await?;
-            tokio::task::yield_now().await;
-            (streams.read(self.stream, &[]).await?.0, rows)
-        };
-        self.first = false;
-        Ok((read, if looks_up { rows } else { Vec::new() }))
+        let Question { requests: ids, .. } = self.question();
+        if hooks::holds(Guard::RequestLookupInSameRead) {
+            return streams.read(self.stream, &ids).await;
+        }
+        let (_, rows) = streams.read(self.stream, &ids).await?;
+        tokio::task::yield_now().await;
+        Ok((streams.read(self.stream, &[]).await?.0, rows))
     }
 
     /// Answers those whose request id is known with their first result.
@@ -183,7 +249,7 @@ impl<'a, A: Handled> Group<'a, A> {
             let Some(position) = found else { continue };
             let Some(member) = self.members.get_mut(position) else { continue };
             if !hooks::holds(Guard::RequestLookupBeforeDecide) {
-                decide_group(self.desk, self.stream, read, std::slice::from_mut(member)).await?;
+                decide_group(self.desk, self.stream, read, None, std::slice::from_mut(member)).await?;
                 if let Some(Decided::Refused(refusal)) = member.decided.take() {
                     self.members.remove(position).answer(Err(refusal));
                     continue;
@@ -212,12 +278,22 @@ impl<'a, A: Handled> Group<'a, A> {
     /// One attempt. `again`: the outcome of an earlier one with the same bytes is unknown, so that no answer but "committed"
     /// settles anything.
     async fn send(&mut self, attempt: Box<Attempt<A>>, again: bool) -> Next {
+        let attempt = match self.before_sending(attempt, again).await {
+            Ok(attempt) => attempt,
+            Err(next) => return next,
+        };
+        let outcome = self.desk.streams.store().append(Append::clone(&attempt.append)).await;
+        self.sent(attempt, again, outcome)
+    }
+
+    /// What has to be before an attempt. `Err`: it is not to be made now.
+    pub(super) async fn before_sending(&mut self, attempt: Box<Attempt<A>>, again: bool) -> Result<Box<Attempt<A>>, Next> {
         let store = self.desk.streams.store();
         hooks::fail_point("loader.hint.before");
         if !store.feeds_itself()
             && let Err(error) = self.put_hint(&attempt).await
         {
-            return self.not_sent(attempt, again, &error.into());
+            return Err(self.not_sent(attempt, again, &error.into()));
         }
         hooks::fail_point("loader.hint.written");
         if !hooks::holds(Guard::PublishAfterCommit) {
@@ -227,10 +303,14 @@ impl<'a, A: Handled> Group<'a, A> {
         if !self.everybody_waits(&attempt) {
             self.unknown = again.then_some(attempt);
             self.unmark(again);
-            return Next::AtOnce;
+            return Err(Next::AtOnce);
         }
         hooks::fail_point("loader.append.before");
-        let outcome = store.append(attempt.append.clone()).await;
+        Ok(attempt)
+    }
+
+    /// What the answer to an attempt means.
+    pub(super) fn sent(&mut self, attempt: Box<Attempt<A>>, again: bool, outcome: Result<Appended, AppendError>) -> Next {
         metrics::append_answered(A::NAME, &outcome);
         match outcome {
             Ok(Appended::Committed) => self.committed(&attempt),
@@ -278,7 +358,9 @@ impl<'a, A: Handled> Group<'a, A> {
 
     fn committed(&mut self, attempt: &Attempt<A>) -> Next {
         hooks::fail_point("loader.append.committed");
-        self.desk.streams.remember(self.stream, &attempt.after);
+        if self.keeps {
+            self.desk.streams.remember(self.stream, &attempt.after);
+        }
         self.publish(&attempt.after);
         hooks::fail_point("loader.committed.unanswered");
         self.answer_decided()

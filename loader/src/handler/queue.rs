@@ -1,14 +1,17 @@
 //! One queue per stream: commands that come while a group is under way wait, and go together into the next.
 //!
-//! Within one process no two appends to a stream compete; between processes the append's condition sees to it.
+//! Within one process no two appends to a stream compete; between processes the append's condition sees to it. Commands of many
+//! streams that are handed in together, and for which nobody works yet, begin as one batch ([`super::batch`]).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tessera_core::stream::StreamId;
+use tokio::time::Instant;
 
 use super::Desk;
-use super::group::Group;
+use super::batch::Batch;
+use super::group::{Group, Next, Unfinished};
 use super::pending::Pending;
 use crate::aggregate::Handled;
 use crate::config::Config;
@@ -39,6 +42,16 @@ struct Waiting<A: Handled> {
     bytes: usize,
 }
 
+/// What became of a command that was handed in.
+enum Placed<A: Handled> {
+    /// It waits for the task of its stream.
+    Queued,
+    /// Its stream had no entry, and has an empty one now: the caller sees to both.
+    First(Pending<A>),
+    /// There is no room for it.
+    Refused(Pending<A>, Refusal),
+}
+
 impl<A: Handled> Queues<A> {
     pub(super) fn new(config: &Config) -> Self {
         let waiting = Waiting { streams: HashMap::new(), commands: 0, bytes: 0 };
@@ -52,29 +65,73 @@ impl<A: Handled> Queues<A> {
 
     /// Queues a command; starts its stream's task if none runs.
     pub(super) fn push(self: &Arc<Self>, desk: &Arc<Desk<A>>, pending: Pending<A>) -> Result<(), Refusal> {
-        let stream = pending.request.stream.clone();
-        {
+        let task = {
             let mut waiting = self.lock();
-            let bytes = waiting.bytes.saturating_add(pending.request.len);
-            if waiting.commands >= self.commands_max || bytes > self.command_bytes_max {
-                return Err(Refusal::Overloaded("the process has as many commands under way as it may"));
-            }
-            if let Some(queue) = waiting.streams.get_mut(&stream) {
-                if queue.len() >= self.stream_queue_max {
-                    return Err(Refusal::Overloaded("as many commands wait for this resource as may"));
-                }
-                queue.push_back(pending);
-                waiting.commands += 1;
-                waiting.bytes = bytes;
-                return Ok(());
-            }
-            waiting.streams.insert(stream.clone(), VecDeque::from([pending]));
-            waiting.commands += 1;
-            waiting.bytes = bytes;
-        }
-        let task = Task { queues: Arc::clone(self), desk: Arc::clone(desk), stream, finished: false };
+            let pending = match self.place(&mut waiting, pending) {
+                Placed::Queued => return Ok(()),
+                Placed::Refused(_, refusal) => return Err(refusal),
+                Placed::First(pending) => pending,
+            };
+            let task = self.task(desk, &pending);
+            waiting.streams.entry(task.stream.clone()).or_default().push_back(pending);
+            task
+        };
         drop(desk.tasks.run("loader.stream", task.run()));
         Ok(())
+    }
+
+    /// Queues commands of many streams; those whose stream nobody works on go into one batch. Who cannot be taken is answered.
+    pub(super) fn push_many(self: &Arc<Self>, desk: &Arc<Desk<A>>, many: Vec<Pending<A>>) {
+        let mut first = Vec::with_capacity(many.len());
+        let mut refused = Vec::new();
+        {
+            let mut waiting = self.lock();
+            for pending in many {
+                match self.place(&mut waiting, pending) {
+                    Placed::Queued => {}
+                    Placed::First(pending) => first.push(pending),
+                    Placed::Refused(pending, refusal) => refused.push((pending, refusal)),
+                }
+            }
+        }
+        if !first.is_empty() {
+            let counted = Counted::new(self, &first);
+            let tasks = first.iter().map(|pending| self.task(desk, pending)).collect();
+            let batch = Batch { desk: Arc::clone(desk), tasks, members: first, counted };
+            drop(desk.tasks.run("loader.batch", batch.run()));
+        }
+        for (pending, refusal) in refused {
+            pending.answer(Err(refusal));
+        }
+    }
+
+    /// Puts a command where it waits, if there is room for it.
+    fn place(&self, waiting: &mut Waiting<A>, pending: Pending<A>) -> Placed<A> {
+        let bytes = waiting.bytes.saturating_add(pending.request.len);
+        if waiting.commands >= self.commands_max || bytes > self.command_bytes_max {
+            return Placed::Refused(pending, Refusal::Overloaded("the process has as many commands under way as it may"));
+        }
+        let placed = match waiting.streams.get_mut(&pending.request.stream) {
+            Some(queue) if queue.len() >= self.stream_queue_max => {
+                return Placed::Refused(pending, Refusal::Overloaded("as many commands wait for this resource as may"));
+            }
+            Some(queue) => {
+                queue.push_back(pending);
+                Placed::Queued
+            }
+            None => {
+                waiting.streams.insert(pending.request.stream.clone(), VecDeque::new());
+                Placed::First(pending)
+            }
+        };
+        waiting.commands += 1;
+        waiting.bytes = bytes;
+        placed
+    }
+
+    fn task(self: &Arc<Self>, desk: &Arc<Desk<A>>, pending: &Pending<A>) -> Task<A> {
+        let stream = pending.request.stream.clone();
+        Task { queues: Arc::clone(self), desk: Arc::clone(desk), stream, finished: false }
     }
 
     /// The next group of a stream; `None` when nothing waits, and then the stream has no entry any more.
@@ -110,8 +167,9 @@ fn take_group<A: Handled>(queue: &mut VecDeque<Pending<A>>) -> Vec<Pending<A>> {
     group
 }
 
-/// Works off one stream's queue until nothing waits.
-struct Task<A: Handled> {
+/// Works off one stream's queue until nothing waits. Whoever has it has the stream's entry.
+#[derive(Debug)]
+pub(super) struct Task<A: Handled> {
     queues: Arc<Queues<A>>,
     desk: Arc<Desk<A>>,
     stream: StreamId,
@@ -120,22 +178,67 @@ struct Task<A: Handled> {
 }
 
 impl<A: Handled> Task<A> {
+    pub(super) fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
     async fn run(mut self) {
         while let Some(members) = self.queues.take(&self.stream) {
-            let count = members.len();
-            metrics::group_begun(A::NAME, count);
-            let bytes = members.iter().map(|member| member.request.len).sum();
-            let counted = Counted { queues: &self.queues, count, bytes };
-            // Whoever waits has left by then; a call of the store that hangs must not hold the stream for ever.
-            let latest = members.iter().map(Pending::cutoff).max();
-            let group = Group::new(&self.desk, &self.stream, members);
-            match latest {
-                Some(latest) => drop(tokio::time::timeout_at(latest, Box::pin(group.run())).await),
-                None => group.run().await,
-            }
+            metrics::group_begun(A::NAME, members.len());
+            let counted = Counted::new(&self.queues, &members);
+            let latest = latest_cutoff(&members);
+            until(latest, Group::new(&self.desk, &self.stream, members).run(Next::AtOnce)).await;
             drop(counted);
         }
         self.finished = true;
+    }
+
+    /// Goes on with a group that a batch has left, and then with the queue.
+    async fn run_unfinished(self, unfinished: Unfinished<A>, counted: Counted<A>) {
+        let latest = latest_cutoff(&unfinished.members);
+        let (group, next) = Group::resume(&self.desk, &self.stream, unfinished);
+        until(latest, group.run(next)).await;
+        drop(counted);
+        self.run().await;
+    }
+
+    /// Goes on with what a batch has left of each stream, if anything, and with what has come for it since. `counted`: all that
+    /// was in the batch.
+    pub(super) fn go_on(desk: &Desk<A>, left: Vec<(Self, Option<Unfinished<A>>)>, mut counted: Counted<A>) {
+        let mut busy = Vec::new();
+        {
+            let mut waiting = counted.queues.lock();
+            for (mut task, unfinished) in left {
+                if unfinished.is_none() && waiting.streams.get(&task.stream).is_none_or(VecDeque::is_empty) {
+                    waiting.streams.remove(&task.stream);
+                    task.finished = true;
+                } else {
+                    busy.push((task, unfinished));
+                }
+            }
+        }
+        for (task, unfinished) in busy {
+            match unfinished {
+                Some(unfinished) => {
+                    let counted = counted.hand_over(&unfinished.members);
+                    drop(desk.tasks.run("loader.stream", task.run_unfinished(unfinished, counted)));
+                }
+                None => drop(desk.tasks.run("loader.stream", task.run())),
+            }
+        }
+    }
+}
+
+/// When nobody of them waits any more.
+pub(super) fn latest_cutoff<A: Handled>(members: &[Pending<A>]) -> Option<Instant> {
+    members.iter().map(Pending::cutoff).max()
+}
+
+/// Whoever waits has left by `latest`; a call of the store that hangs must not hold the stream for ever.
+pub(super) async fn until<T>(latest: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match latest {
+        Some(latest) => tokio::time::timeout_at(latest, Box::pin(work)).await.ok(),
+        None => Some(work.await),
     }
 }
 
@@ -160,13 +263,29 @@ impl<A: Handled> Drop for Task<A> {
 }
 
 /// Commands of a group under way, for the bound over all.
-struct Counted<'a, A: Handled> {
-    queues: &'a Queues<A>,
+#[derive(Debug)]
+pub(super) struct Counted<A: Handled> {
+    queues: Arc<Queues<A>>,
     count: usize,
     bytes: usize,
 }
 
-impl<A: Handled> Drop for Counted<'_, A> {
+impl<A: Handled> Counted<A> {
+    fn new(queues: &Arc<Queues<A>>, members: &[Pending<A>]) -> Self {
+        let bytes = members.iter().map(|member| member.request.len).sum();
+        Self { queues: Arc::clone(queues), count: members.len(), bytes }
+    }
+
+    /// Some of them are counted by themselves from now on.
+    fn hand_over(&mut self, members: &[Pending<A>]) -> Self {
+        let part = Self::new(&self.queues, members);
+        self.count = self.count.saturating_sub(part.count);
+        self.bytes = self.bytes.saturating_sub(part.bytes);
+        part
+    }
+}
+
+impl<A: Handled> Drop for Counted<A> {
     fn drop(&mut self) {
         let mut waiting = self.queues.lock();
         waiting.commands = waiting.commands.saturating_sub(self.count);

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bad_input;
+mod batches;
 mod bench;
 mod edge;
 mod grouping;
