@@ -1,6 +1,8 @@
 //! A relay between client and server: it passes bytes on, falls silent, or cuts.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +22,7 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     /// A number for each change: connections made before it share its fate.
     fate: watch::Sender<(u64, Fate)>,
+    connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -28,20 +31,27 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let fate = watch::Sender::new((0, Fate::PassedOn));
-        let fates = fate.clone();
+        let (fates, connections) = (fate.clone(), Arc::<AtomicUsize>::default());
+        let counted = Arc::clone(&connections);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            let mut connections = JoinSet::new();
+            let mut open = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                connections.spawn(pass_on(client, server, fates.subscribe()));
+                counted.fetch_add(1, Ordering::Relaxed);
+                open.spawn(pass_on(client, server, fates.subscribe()));
             }
         });
-        Self { address, fate, _tasks: tasks }
+        Self { address, fate, connections, _tasks: tasks }
     }
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How many connections there were so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The connections that are there fall silent.

@@ -51,14 +51,14 @@ async fn an_unknown_tenant_is_told_and_its_subscription_ends() {
     let mut watch = tessera.watch();
     watch.subscribe("nobody").unwrap();
     watch.subscribe("acme").unwrap();
-    let (mut refused, mut served) = (false, false);
-    while !(refused && served) {
+    let (mut refused, mut known) = (false, false);
+    while !(refused && known) {
         match next(&mut watch).await {
             WatchEvent::Refused { tenant, error, retry_in: None } => {
                 assert_eq!((tenant.as_str(), error.reason()), ("nobody", "TENANT_NOT_FOUND"));
                 refused = true;
             }
-            WatchEvent::Document(document) => served = document.tenant == "acme",
+            WatchEvent::Document(document) => known = document.tenant == "acme",
             WatchEvent::Connected { .. } => {}
             other => panic!("{other:?}"),
         }
