@@ -148,10 +148,17 @@ async fn restart_from_snapshot(cluster: &Cluster, random: &mut SplitMix64, storm
         let line = cluster.server(place).process.line;
         line.cut();
         tokio::time::sleep(random.duration(STANDSTILL_MAX)).await;
-        if storm.cuts && random.chance(300) {
+        let cut = storm.cuts && random.chance(500);
+        if cut {
             cut_all(cluster, random).await;
+            // It hydrates again, slowly, and crashes in the middle of that or soon after.
+            line.slow(Slowness { scans: STANDSTILL_MAX, ..Slowness::default() });
         }
         line.mend();
+        if cut {
+            tokio::time::sleep(SWEEP + random.duration(STANDSTILL_MAX)).await;
+            cluster.crash_server(place);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use tessera_ports::event_store::{
     Append, AppendError, Appended, EventCell, ReadError, ScanPage, ScanRange, StoreIdentity, StreamRead,
 };
 use tessera_ports::{ChangeFeed, EventStore};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::Opened;
@@ -30,9 +31,10 @@ impl Late {
         let open = Arc::new(open);
         let mut said = String::new();
         loop {
-            let attempt = Arc::clone(&open);
-            let opened = tokio::task::spawn_blocking(move || attempt()).await;
-            match opened.map_err(anyhow::Error::from).and_then(|opened| opened) {
+            let (attempt, (sender, opened)) = (Arc::clone(&open), oneshot::channel());
+            // A thread that the end of the process does not wait for: to open a big database takes seconds, and breaking off is safe.
+            std::thread::spawn(move || drop(sender.send(attempt())));
+            match opened.await.map_err(anyhow::Error::from).and_then(|opened| opened) {
                 Ok(Opened { store, feed, fatal }) => {
                     // Nobody else sets it.
                     drop(self.0.set((store, feed)));
