@@ -21,7 +21,8 @@ pub(crate) mod load;
 pub mod memory;
 pub(crate) mod write;
 
-#[cfg(all(test, feature = "test-hooks"))]
+#[cfg(feature = "test-hooks")]
+#[cfg(test)]
 mod tests;
 
 use tessera_core::stream::Epoch;

@@ -86,10 +86,9 @@ impl Follower {
             Err(error) => return self.snapshot_written(Err(error)),
         };
         let Some(under_way) = &self.writing else { return };
-        let same = |session: &&Session| session.generation == under_way.generation;
-        let not_any_more = self.is_hydrating() || self.live.as_ref().filter(same).is_none();
-        let Some(session) = self.live.as_ref().filter(|_| !not_any_more || !hooks::holds(Guard::SnapshotNotWhileHydrating))
-        else {
+        let another = |session: &Session| session.generation != under_way.generation;
+        let void = self.is_hydrating() || self.live.as_ref().is_none_or(another);
+        let Some(session) = self.live.as_ref().filter(|_| !void || !hooks::holds(Guard::SnapshotNotWhileHydrating)) else {
             self.writing = None;
             self.shared.metrics.snapshots_abandoned.increment(1);
             info!("a snapshot is abandoned: the matrix is hydrated again");

@@ -92,7 +92,9 @@ impl Follower {
         let matrix = session.writer.matrix();
         let found = StoreIdentity { epoch: matrix.epoch(), store: matrix.store().to_owned() };
         if found != beginning.identity && hooks::holds(Guard::SnapshotOfThisStore) {
-            self.refuse_snapshot(found, &beginning.identity);
+            let StoreIdentity { store, epoch } = found;
+            let (reached, reached_epoch) = (beginning.identity.store.clone(), beginning.identity.epoch);
+            refused("the snapshot", &Refusal::OfAnotherStore { store, epoch, reached, reached_epoch });
             return self.instead_of(session, beginning);
         }
         let partitions = usize::try_from(beginning.topic.partitions) == Ok(session.positions.len());
@@ -139,12 +141,6 @@ impl Follower {
         }
         self.tail_all(generation);
         self.next_kind(generation);
-    }
-
-    fn refuse_snapshot(&self, found: StoreIdentity, reached: &StoreIdentity) {
-        let StoreIdentity { store, epoch } = found;
-        let (reached, reached_epoch) = (reached.store.clone(), reached.epoch);
-        refused("the snapshot", &Refusal::OfAnotherStore { store, epoch, reached, reached_epoch });
     }
 
     /// It was waited for store and feed. As long as something comes of them it is waited on; once nothing does, the snapshot is

@@ -23,7 +23,10 @@ const NOT_YET: &str = "it has not been opened yet";
 
 /// Store and feed once they are open.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Late(Arc<OnceLock<(Arc<dyn EventStore>, Arc<dyn ChangeFeed>)>>);
+pub(super) struct Late(Arc<OnceLock<Open>>);
+
+/// Store and feed.
+type Open = (Arc<dyn EventStore>, Arc<dyn ChangeFeed>);
 
 impl Late {
     /// Opens them, however often it has to be tried, and then waits until they cannot be relied on any more; returns why.

@@ -14,6 +14,7 @@ use super::folder::SnapshotFolder;
 use super::load::{self, Loaded};
 use super::write::{Beginning, Draft, Ending};
 use super::*;
+use crate::matrix::early::Early;
 use crate::matrix::writer::Writer;
 use crate::matrix::{Found, Matrix};
 use crate::metric_definitions::{Metrics, Source};
@@ -66,7 +67,7 @@ fn full(tenants: usize) -> (Writer, Vec<String>) {
     changes.extend([orphan, unreadable]);
     let mut writer = Writer::new(Arc::new(Matrix::new(1, "first", 10, Arc::default())), Metrics::new());
     for change in &changes {
-        writer.apply(change, Source::Feed);
+        writer.apply(change, Early::decoded(change), Source::Feed);
     }
     writer.finish();
     ids.extend(["orphan", "unreadable", "nobody"].map(str::to_owned));
