@@ -15,10 +15,12 @@ use super::key::TenantKey;
 const SHARD_FILL: u64 = 3_300;
 /// What a shard allocates for when it is meant to hold that many.
 const SHARD_CAPACITY: usize = 3_584;
-/// Shards of one map: a power of two.
-const SHARDS_PER_MAP: usize = 16;
-/// Room for growth since the store was counted: one in so many.
-const GROWTH: u64 = 16;
+/// Shards of each of several maps: a power of two, and few, since it is whole maps that are added until there is room.
+const SHARDS_PER_MAP: usize = 4;
+/// Shards of a map that holds everything alone: enough for the threads that write to their locks.
+const SHARDS_ALONE: usize = 16;
+/// Room for growth since the store was counted: one in so many. What grows beyond it grows shard by shard.
+const GROWTH: u64 = 32;
 
 /// Every tenant of one matrix.
 #[derive(Debug)]
@@ -33,11 +35,13 @@ impl TenantTable {
     pub(super) fn for_tenants(expected: u64) -> Self {
         let expected = expected.saturating_add(expected / GROWTH);
         let shards = usize::try_from(expected.div_ceil(SHARD_FILL)).unwrap_or(usize::MAX).max(1);
-        let maps = shards.div_ceil(SHARDS_PER_MAP);
-        // A small store gets shards to its measure.
-        let small = usize::try_from(expected).unwrap_or(usize::MAX).min(SHARD_CAPACITY * SHARDS_PER_MAP);
-        let capacity = if shards < SHARDS_PER_MAP { small } else { SHARD_CAPACITY * SHARDS_PER_MAP };
-        let map = |_| DashMap::with_capacity_and_hasher_and_shard_amount(capacity, RandomState::default(), SHARDS_PER_MAP);
+        let (maps, each, capacity) = if shards <= SHARDS_ALONE {
+            // A small store gets shards to its measure.
+            (1, SHARDS_ALONE, usize::try_from(expected).unwrap_or(usize::MAX))
+        } else {
+            (shards.div_ceil(SHARDS_PER_MAP), SHARDS_PER_MAP, SHARD_CAPACITY * SHARDS_PER_MAP)
+        };
+        let map = |_| DashMap::with_capacity_and_hasher_and_shard_amount(capacity, RandomState::default(), each);
         Self { maps: (0..maps).map(map).collect(), picker: FixedState::with_seed(0x7e55_e2a0) }
     }
 
