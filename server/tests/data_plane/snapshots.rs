@@ -149,7 +149,7 @@ async fn with_everything_down_it_serves_what_it_has_and_says_how_old_that_is() {
     keeper.written().await;
     let digest = keeper.bench.handle.digest();
     keeper.delete().await;
-    keeper.bench.clock.advance(Duration::from_secs(3_600));
+    keeper.bench.clock.advance(Duration::from_hours(1));
     keeper.outage();
     let keeper = keeper.crash();
     let begun = Instant::now();
