@@ -116,10 +116,11 @@ mod tests {
         counts
     }
 
-    /// Within eight standard deviations of a count with that probability: never by chance.
+    /// Within eight standard deviations of a count with that probability, and a few beyond for rare tenants, whose counts have
+    /// longer tails: never by chance.
     fn near(count: f64, probability: f64) -> bool {
         let mean = f64::from(DRAWS) * probability;
-        (count - mean).abs() <= 8.0 * mean.max(1.0).sqrt()
+        (count - mean).abs() <= 8.0 * mean.sqrt() + 16.0
     }
 
     proptest! {
