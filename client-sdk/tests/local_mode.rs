@@ -137,7 +137,7 @@ async fn an_outage_of_the_stream_alone_is_bridged_by_the_wire() -> anyhow::Resul
 #[tokio::test(start_paused = true)]
 async fn unknown_tenants_are_denied_by_the_wire_alone() -> anyhow::Result<()> {
     let fake = fake();
-    let local = fake.client().local().unknown_for(Duration::from_secs(60)).start()?;
+    let local = fake.client().local().unknown_for(Duration::from_mins(1)).start()?;
     for _ in 0..3 {
         let answer = ask(&local, "nobody", "exports").await?;
         assert_eq!((answer.source(), answer.reason()), (Source::Wire, Some(Reason::TENANT_UNKNOWN)));
@@ -208,7 +208,7 @@ async fn a_document_whose_time_has_passed_is_no_answer() -> anyhow::Result<()> {
     fake.tenant("acme").valid_until(now);
     until("its end", || local.check("acme", "reporting", "exports").at_hand().is_none()).await?;
     assert_eq!(ask(&local, "acme", "exports").await?.source(), Source::Wire);
-    fake.tenant("acme").valid_until(now + Duration::from_secs(600));
+    fake.tenant("acme").valid_until(now + Duration::from_mins(10));
     until("the next document", || local.check("acme", "reporting", "exports").at_hand().is_some()).await
 }
 

@@ -144,7 +144,7 @@ pub async fn many_are_read_as_each_alone(store: &dyn EventStore, run: &Run) {
     command(store, &other, &second).await;
     let ask = |stream: &StreamId, ids: &[&RequestId]| Question {
         stream: stream.clone(),
-        requests: ids.iter().map(|id| RequestId::clone(id)).collect(),
+        requests: ids.iter().copied().cloned().collect(),
     };
     let questions = vec![
         ask(&unknown, &[&first]),
