@@ -67,8 +67,8 @@ async fn replays_rejections_and_damage_are_each_ones_own() {
     assert_eq!((replayed.seq, replayed.replay, title(&replayed)), (1, true, ""), "the state at its own seq");
     assert!(matches!(damaged, Err(Refusal::StoreDamaged(_))), "{damaged:?}");
     assert!(new.unwrap().changed);
-    let refused = loader.tenants().handle_many(vec![reused]).await;
-    assert!(matches!(&*refused, [Err(Refusal::RequestIdReused(_))]), "{refused:?}");
+    let outcomes = loader.tenants().handle_many(vec![reused]).await;
+    assert!(matches!(&*outcomes, [Err(Refusal::RequestIdReused(_))]), "{outcomes:?}");
 }
 
 #[tokio::test(start_paused = true)]
