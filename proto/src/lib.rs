@@ -3,6 +3,7 @@
 //!
 //! - [`convert`]: between the public API and the domain;
 //! - [`status`]: errors as clients see them;
+//! - [`time_left`]: the caller's deadline as it travels;
 //! - [`storage`]: events and states as they are stored, for ever.
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,7 @@ pub mod convert;
 mod generated;
 pub mod status;
 pub mod storage;
+pub mod time_left;
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;

@@ -7,6 +7,7 @@ use tessera_core::aggregate::{ACTOR_LOCAL, Actor};
 use tessera_core::ids::RequestId;
 use tessera_ports::{Clock, IdSource};
 use tessera_proto::status::Failure;
+use tessera_proto::time_left::{self, TIMEOUT_HEADER};
 use tessera_runtime::lifecycle::Shutdown;
 use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -22,8 +23,6 @@ pub(crate) const REQUEST_ID: &str = "tessera-request-id";
 const RETRY: &str = "tessera-retry";
 /// Set by gRPC libraries that retry by themselves.
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
-/// The caller's deadline, as time left.
-const TIMEOUT: &str = "grpc-timeout";
 
 /// What calls are let in by.
 #[derive(Debug, Clone)]
@@ -37,7 +36,7 @@ pub(crate) struct Gate {
 impl Gate {
     /// Lets a read in.
     pub(crate) fn admit_read(&self, metadata: &MetadataMap) -> Result<(), Failure> {
-        match time_left(metadata) {
+        match time_left(metadata)? {
             _ if self.shutdown.is_draining() => Err(Failure::draining()),
             Some(Duration::ZERO) => Err(Failure::deadline_exceeded()),
             _ => Ok(()),
@@ -57,7 +56,7 @@ impl Gate {
         if self.shutdown.is_draining() {
             return Err(Failure::draining());
         }
-        let left = time_left(metadata);
+        let left = time_left(metadata)?;
         if left == Some(Duration::ZERO) {
             // An earlier attempt under the same id may have been applied: only a call with time left can tell.
             return Err(Failure::outcome_unknown(request_id.as_str()));
@@ -83,19 +82,8 @@ pub(crate) fn is_retry(metadata: &MetadataMap) -> bool {
 }
 
 /// The time that the caller still waits; `None` without a deadline.
-pub(crate) fn time_left(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get(TIMEOUT)?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let count: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(count.saturating_mul(3_600)),
-        "M" => Duration::from_secs(count.saturating_mul(60)),
-        "S" => Duration::from_secs(count),
-        "m" => Duration::from_millis(count),
-        "u" => Duration::from_micros(count),
-        "n" => Duration::from_nanos(count),
-        _ => return None,
-    })
+pub(crate) fn time_left(metadata: &MetadataMap) -> Result<Option<Duration>, Failure> {
+    time_left::time_left(metadata.get(TIMEOUT_HEADER).map(MetadataValue::as_bytes))
 }
 
 /// Names the command in what goes back, answer or error.
@@ -127,16 +115,6 @@ mod tests {
         let mut metadata = MetadataMap::new();
         metadata.insert(name, value.parse().unwrap());
         metadata
-    }
-
-    #[test]
-    fn the_time_left_is_read_in_every_unit() {
-        let left = |text| time_left(&metadata(TIMEOUT, text));
-        assert_eq!(left("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(left("50m"), Some(Duration::from_millis(50)));
-        assert_eq!(left("1H"), Some(Duration::from_hours(1)));
-        assert_eq!(left("0n"), Some(Duration::ZERO));
-        assert_eq!((left("S"), left("5x"), left("")), (None, None, None));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl From<Tried> for RowDone {
 impl Import {
     pub(crate) fn begin(gate: Gate, handler: Handler<TenantState>, metadata: &MetadataMap) -> Result<Self, Failure> {
         gate.admit_read(metadata)?;
-        let deadline = time_left(metadata).map(|left| Instant::now() + left);
+        let deadline = time_left(metadata)?.map(|left| Instant::now() + left);
         Ok(Self { gate, handler, actor: actor()?, retry: is_retry(metadata), deadline })
     }
 

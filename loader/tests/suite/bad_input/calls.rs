@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use serde_json::{Value, json};
-use tessera_core::shown::shown;
+use tessera_core::shown::{shown, shown_bytes};
 use tessera_ports::memory::{Operation, StoreChances};
 use tessera_proto::v1;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
@@ -38,6 +38,42 @@ async fn a_deadline_that_is_over_on_arrival_applies_nothing() {
     let mut get = Request::new(v1::GetTenantRequest { tenant_id: "acme".to_owned(), show_deleted: false });
     get.metadata_mut().insert("grpc-timeout", "0u".parse().unwrap());
     said(client.get_tenant(get).await).is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", &["had passed when the request arrived"]);
+}
+
+#[tokio::test]
+async fn a_timeout_that_grpc_does_not_know_is_refused_by_its_header() {
+    let bench = Bench::new();
+    let loader = bench.loader();
+    // Straight to the services: the transport reads this header too, and takes what it cannot read for none.
+    let mut client = TenantServiceClient::new(loader.routes());
+    let timeouts = ["", "5", "S", "5x", "5s", "+5S", "-5S", "5 S", "5.5S", "123456789n", "99999999999999999999S"];
+    for given in timeouts.map(str::as_bytes).into_iter().chain([&[0xff, b'S'][..]]) {
+        let with = |mut request: tonic::metadata::MetadataMap| {
+            request.insert("grpc-timeout", given.try_into().unwrap());
+            request
+        };
+        let given = std::str::from_utf8(given).map_or_else(|_| shown_bytes(given), shown);
+        let asks = [&*format!("`{given}`"), "1 to 8 digits and one of H M S m u n"];
+
+        let mut create = Request::new(v1::CreateTenantRequest { request_id: "r1".to_owned(), ..create_tenant("acme") });
+        *create.metadata_mut() = with(create.metadata().clone());
+        let status = client.create_tenant(create).await.unwrap_err();
+        assert_eq!(status.metadata().get("tessera-request-id").unwrap(), "r1");
+        said(Err::<(), _>(status)).is_invalid("grpc-timeout", &asks);
+
+        let mut get = Request::new(v1::GetTenantRequest { tenant_id: "acme".to_owned(), show_deleted: false });
+        *get.metadata_mut() = with(get.metadata().clone());
+        said(client.get_tenant(get).await).is_invalid("grpc-timeout", &asks);
+
+        let mut import = Request::new(futures::stream::empty());
+        *import.metadata_mut() = with(import.metadata().clone());
+        said(client.import_tenants(import).await).is_invalid("grpc-timeout", &asks);
+    }
+    assert_eq!(bench.store.appends().len(), 0);
+    // The longest that can be said is granted like any other that is longer than may be.
+    let mut long = Request::new(v1::GetTenantRequest { tenant_id: "acme".to_owned(), show_deleted: false });
+    long.metadata_mut().insert("grpc-timeout", "99999999H".parse().unwrap());
+    said(client.get_tenant(long).await).is(Code::NotFound, "TENANT_NOT_FOUND", &["`acme`"]);
 }
 
 #[tokio::test]
