@@ -65,7 +65,9 @@ async fn who_names_none_gets_one_and_no_two_are_alike() {
         for given in [None, Some(&[b'x'; 65][..]), Some(b""), Some("\u{430}".as_bytes())] {
             let good = rpc.encode(check("acme", "reports", "view"));
             let (Some(id), None) = ids(&bench, rpc, named(good, given)).await else { panic!("{rpc:?} of {given:?}") };
-            assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+            let (process, call) = id.split_once('-').unwrap();
+            assert!(process.len() == 13 && process.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+            assert!(u64::from_str_radix(call, 16).is_ok(), "{id}");
             assert!(seen.insert(id.clone()), "{id} comes twice");
         }
     }
