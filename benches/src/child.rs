@@ -94,6 +94,13 @@ impl Running {
         Ok(kib << 10)
     }
 
+    /// The value of a metric that its page shows under exactly that name.
+    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let page = page(self.address("http")?, "/metrics")?;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no metric `{name}`"))?.trim().parse()?)
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tessera_client::{Allowance, Check, CheckerOptions, Error, Reason, Staleness, Tessera, WatchEvent};
+use tessera_client::{Allowance, Check, CheckerOptions, Error, Reason, Revision, Staleness, Tessera, WatchEvent};
 use tessera_e2e::waiting::{PATIENCE, eventually};
 use tessera_e2e::{Dev, Launch, binary};
 use tessera_proto::v1;
@@ -42,7 +42,7 @@ async fn every_call_is_answered_as_the_examples_say() -> anyhow::Result<()> {
     let seats = tessera.check("acme", "reporting", "").limit("max_users", 1).used(1_200).await?;
     assert_eq!(seats.reason, Reason::LIMIT_EXCEEDED);
     assert_eq!(seats.limit.as_ref().map(|limit| limit.allowance), Some(Allowance::AtMost(1_200)));
-    let late = tessera.check("late-payer", "reporting", "exports").at_least(&Default::default()).await;
+    let late = tessera.check("late-payer", "reporting", "exports").at_least(&Revision::default()).await;
     assert!(matches!(late, Err(Error::Invalid(_))), "an empty revision: {late:?}");
     assert!(tessera.check("late-payer", "reporting", "exports").fully_consistent().await?.grace_until.is_some());
 

@@ -40,6 +40,8 @@ pub const REPAIRS: &str = "tessera_repairs_total";
 pub const CHECKSUM_ALARMS: &str = "tessera_checksum_alarms_total";
 /// Hydrations begun, by cause.
 pub const HYDRATIONS: &str = "tessera_hydrations_total";
+/// How long the last hydration took.
+pub const HYDRATION_SECONDS: &str = "tessera_hydration_seconds";
 /// Rows that scans have read.
 pub const SCAN_ROWS: &str = "tessera_scan_rows_total";
 /// How long the last lap of the scan took.
@@ -80,7 +82,7 @@ pub const WATCH_SUBSCRIPTIONS: &str = "tessera_watch_subscriptions";
 pub const WATCH_DOCUMENTS: &str = "tessera_watch_documents_total";
 
 /// Name, whether it is a counter, labels with their values, meaning: what docs/METRICS.md shows.
-pub const ALL: [(&str, bool, &str, &str); 32] = [
+pub const ALL: [(&str, bool, &str, &str); 33] = [
     (CHECKS, true, "mode, reason, entitled", "decisions"),
     (CHECK_ERRORS, true, "mode, cause", "checks without a decision"),
     (CHECK_REQUESTS, true, "mode", "requests and frames that carried checks"),
@@ -94,6 +96,7 @@ pub const ALL: [(&str, bool, &str, &str); 32] = [
     (REPAIRS, true, "path", "changes that arrived another way before they arrived by the feed"),
     (CHECKSUM_ALARMS, true, "", "states that differed from the store's at the same seq and were replaced; a human must look"),
     (HYDRATIONS, true, "cause", "hydrations begun"),
+    (HYDRATION_SECONDS, false, "", "how long the last hydration took, in seconds; of a start from a snapshot, catching up"),
     (SCAN_ROWS, true, "", "rows that scans have read"),
     (SCAN_LAP, false, "", "how long the last lap of the scan took, in seconds"),
     (READ_ERRORS, true, "source", "reads that failed and are tried again"),
@@ -293,6 +296,7 @@ pub(crate) struct Metrics {
     pub(crate) repaired_by_scan: Counter,
     pub(crate) repaired_by_fetch: Counter,
     pub(crate) checksum_alarms: Counter,
+    pub(crate) hydration_seconds: Gauge,
     pub(crate) scan_rows: Counter,
     pub(crate) scan_lap: Gauge,
     pub(crate) feed_errors: Counter,
@@ -345,6 +349,7 @@ impl Metrics {
             repaired_by_scan: counter!(REPAIRS, "path" => "scan"),
             repaired_by_fetch: counter!(REPAIRS, "path" => "fetch"),
             checksum_alarms: counter!(CHECKSUM_ALARMS),
+            hydration_seconds: gauge!(HYDRATION_SECONDS),
             scan_rows: counter!(SCAN_ROWS),
             scan_lap: gauge!(SCAN_LAP),
             feed_errors: counter!(READ_ERRORS, "source" => "feed"),

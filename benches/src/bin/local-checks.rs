@@ -1,5 +1,6 @@
 //! Holds the tenants of the scenario in local mode and asks about them at random: prints a line of JSON with what each round took.
 //! A process of its own, because its allocator counts.
+#![expect(clippy::disallowed_methods, reason = "who measures looks at the clock")]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;

@@ -4,14 +4,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
 use crate::child::{self, Running};
 use crate::report::{Goal, Row};
 use crate::stores::Workshop;
 
 /// Snapshots written, and starts of each kind.
-const ROUNDS: usize = 5;
+const ROUNDS: u32 = 5;
 /// How long a snapshot may take to be written.
 const PATIENCE: Duration = Duration::from_mins(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -30,8 +28,8 @@ pub fn measure(workshop: &Workshop, tenants: u64) -> anyhow::Result<Vec<Row>> {
     let (mut bytes, mut rates) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
         written(&writer, round)?;
-        bytes.push(metric(&writer, "tessera_snapshot_bytes")? / tenants as f64);
-        rates.push(tenants as f64 / metric(&writer, "tessera_snapshot_seconds")?);
+        bytes.push(writer.metric("tessera_snapshot_bytes")? / tenants as f64);
+        rates.push(tenants as f64 / writer.metric("tessera_snapshot_seconds")?);
     }
     writer.stop()?;
 
@@ -68,20 +66,13 @@ fn until_ready(workshop: &Workshop, store: &Path, folder: &Path, more: &str) -> 
 }
 
 /// Waits until that many snapshots are written.
-fn written(server: &Running, count: usize) -> anyhow::Result<()> {
+fn written(server: &Running, count: u32) -> anyhow::Result<()> {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
-        if metric(server, "tessera_snapshots_total{outcome=\"written\"}").is_ok_and(|written| written >= count as f64) {
+        if server.metric("tessera_snapshots_total{outcome=\"written\"}").is_ok_and(|written| written >= f64::from(count)) {
             return Ok(());
         }
         std::thread::sleep(LOOK_AGAIN);
     }
     anyhow::bail!("no snapshot was written in {PATIENCE:?}")
-}
-
-/// The value of a metric that is shown under exactly that name.
-fn metric(server: &Running, name: &str) -> anyhow::Result<f64> {
-    let page = child::page(server.address("http")?, "/metrics")?;
-    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(line.with_context(|| format!("no metric `{name}`"))?.trim().parse()?)
 }

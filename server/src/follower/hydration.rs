@@ -14,6 +14,7 @@ use tessera_ports::Change;
 use tessera_ports::change_feed::{ChangeFeed, Position, Topic};
 use tessera_ports::event_store::{EventStore, ReadError, ScanRange, StoreIdentity};
 use tessera_ports::hooks::{self, Guard};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::session::{Generation, Session};
@@ -36,6 +37,7 @@ pub(super) struct Hydration {
     reading: usize,
     /// Rows that were read.
     scanned: u64,
+    begun: Instant,
     stage: Stage,
 }
 
@@ -375,10 +377,12 @@ impl Follower {
 
     fn hydrated(&mut self, generation: Generation) {
         let Some(session) = self.session(generation) else { return };
-        session.hydration = None;
+        let took = session.hydration.take().map(|hydration| hydration.begun.elapsed()).unwrap_or_default();
         let from_snapshot = std::mem::take(&mut session.from_snapshot);
         let (epoch, tenants) = (session.epoch(), session.writer.digest().count(StreamKind::Tenant));
-        info!(epoch, tenants, parked = session.writer.parked(), "hydrated");
+        let seconds = took.as_secs_f64();
+        info!(epoch, tenants, parked = session.writer.parked(), seconds, "hydrated");
+        self.shared.metrics.hydration_seconds.set(seconds);
         if self.beside.as_ref().is_some_and(|beside| beside.generation == generation) {
             self.swap();
         }
@@ -408,6 +412,7 @@ impl Hydration {
             ranges: VecDeque::new(),
             reading: 0,
             scanned: 0,
+            begun: Instant::now(),
             stage: Stage::Scanning,
         }
     }
