@@ -3,6 +3,7 @@
 //! - [`scenario`]: which tenants, plans and questions there are; the same for benches, load tests and tests;
 //! - [`stores`]: the scenario in a store on disk, kept between runs;
 //! - [`child`]: the processes that are measured, and what they use; [`twin`]: the bare one beside them;
+//! - [`bare_driver`]: what an import writes, written by a bare loop over SQLite;
 //! - [`load`]: questions over the wire, with every answer looked at;
 //! - [`rows`]: what is measured; one file per kind of row;
 //! - [`report`]: rows as a table and as JSON.
@@ -11,6 +12,7 @@
 //! and never wall time where it can be avoided. What counts (instructions, allocations) is exact enough for a baseline.
 #![expect(clippy::disallowed_methods, reason = "who measures looks at the clock")]
 
+pub mod bare_driver;
 pub mod child;
 pub mod load;
 pub mod report;

@@ -1,5 +1,6 @@
 //! Imports, and how soon a write is seen by checks, through the real clients of one `tessera dev` on disk.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -8,29 +9,28 @@ use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
 use tonic::transport::Channel;
 
+use crate::bare_driver;
 use crate::child::Running;
 use crate::report::{Goal, Row};
 use crate::scenario::{self, Tenant};
-use crate::stores::Workshop;
+use crate::stores::{Imported, Workshop};
 
-/// Tenants of an import.
-const IMPORTED: u64 = 100_000;
-/// Imports.
-const IMPORTS: usize = 3;
+/// Tenants of an import, and how many imports of so many: names come in no order, so that the index of names costs more the
+/// more there are.
+const IMPORTS: [(u64, usize); 2] = [(1_000_000, 1), (100_000, 3)];
 /// Writes whose way is followed.
 const WRITES: usize = 1_000;
 /// A write that checks have not seen after so long is an error.
 const SEEN_MAX: Duration = Duration::from_secs(10);
 
 /// All rows of this kind.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub fn measure(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
-    let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
     let folder = workshop.path("store-of-imports");
-    for _ in 0..IMPORTS {
-        let imported = workshop.import(&folder, IMPORTED)?;
-        rates.push(imported.tenants as f64 / imported.elapsed.as_secs_f64());
-        cpu.push(imported.cpu.as_secs_f64() * 1e6 / imported.tenants as f64);
+    let mut imported = 0;
+    for (tenants, rounds) in IMPORTS {
+        imported = tenants;
+        rows.extend(imports(workshop, &folder, tenants, rounds)?);
     }
     let mut dev = workshop.dev(&folder)?;
     dev.ready()?;
@@ -40,12 +40,43 @@ pub fn measure(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
     dev.stop()?;
     delays.sort_by(f64::total_cmp);
     let percentile = |per_mille: usize| delays.get(delays.len() * per_mille / 1_000).copied().unwrap_or(f64::NAN);
-    Ok(vec![
-        Row::measured("import, tenants per second", IMPORTED, "1/s", &rates).goal(Goal::AtLeast(50_000.0)),
-        Row::measured("import, CPU per tenant", IMPORTED, "µs", &cpu),
-        Row::measured("write acknowledged → visible, p50", IMPORTED, "ms", &[percentile(500)]).goal(Goal::AtMost(2.0)),
-        Row::measured("write acknowledged → visible, p99", IMPORTED, "ms", &[percentile(990)]).goal(Goal::AtMost(10.0)),
+    rows.extend([
+        Row::measured("write acknowledged → visible, p50", imported, "ms", &[percentile(500)]).goal(Goal::AtMost(2.0)),
+        Row::measured("write acknowledged → visible, p99", imported, "ms", &[percentile(990)]).goal(Goal::AtMost(10.0)),
+    ]);
+    Ok(rows)
+}
+
+/// Imports into new stores in `folder`, and after each what it wrote once more by the bare driver.
+fn imports(workshop: &Workshop, folder: &Path, tenants: u64, rounds: usize) -> anyhow::Result<[Row; 5]> {
+    let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+    let (mut bare_rates, mut bare_cpu, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let imported = workshop.import(folder, tenants)?;
+        let bare = bare_driver::write_again(folder, &workshop.path("written-again.db"))?;
+        rates.push(rate(&imported));
+        cpu.push(cpu_per_tenant(&imported));
+        bare_rates.push(rate(&bare));
+        bare_cpu.push(cpu_per_tenant(&bare));
+        ratios.push(rate(&imported) / rate(&bare));
+    }
+    Ok([
+        Row::measured("import, tenants per second", tenants, "1/s", &rates).goal(Goal::AtLeast(50_000.0)),
+        Row::measured("import, CPU per tenant", tenants, "µs", &cpu),
+        Row::measured("import, tenants per second of the bare driver", tenants, "1/s", &bare_rates),
+        Row::measured("import, CPU per tenant of the bare driver", tenants, "µs", &bare_cpu),
+        Row::measured("import, rate over the bare driver's", tenants, "×", &ratios),
     ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn rate(imported: &Imported) -> f64 {
+    imported.tenants as f64 / imported.elapsed.as_secs_f64()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn cpu_per_tenant(imported: &Imported) -> f64 {
+    imported.cpu.as_secs_f64() * 1e6 / imported.tenants as f64
 }
 
 /// Turns answers round by overrides, and asks until the answer has turned. In ms.
