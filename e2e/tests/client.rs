@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tessera_client::{Allowance, Check, CheckerOptions, Error, Reason, Revision, Staleness, Tessera, WatchEvent};
+use tessera_e2e::door::Door;
 use tessera_e2e::waiting::{PATIENCE, eventually};
 use tessera_e2e::{Dev, Launch, binary};
 use tessera_proto::v1;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 async fn quickstart(data: &std::path::Path) -> anyhow::Result<Dev> {
     Launch::over(data)?.apply("examples/quickstart".as_ref()).ready().await
@@ -107,7 +105,7 @@ async fn a_watch_and_a_checker_outlive_a_restart_of_the_server() -> anyhow::Resu
     assert!(error.is_transient(), "{error}");
 
     let dev = Launch::over(folder.path())?.ready().await?;
-    door.server.send_replace(dev.addresses().data);
+    door.leads_to(dev.addresses().data);
     let again = document(&mut watch).await?;
     assert_eq!((again.tag, again.tenant), (first.tag, first.tenant));
     eventually("the checker to be answered again", async || {
@@ -122,35 +120,6 @@ async fn a_watch_and_a_checker_outlive_a_restart_of_the_server() -> anyhow::Resu
     dev.planes().await?.tenants().suspend_tenant(suspend).await?;
     assert!(!document(&mut watch).await?.is_entitled("reporting", "exports"));
     dev.stop()
-}
-
-/// An address that stays while the server behind it is started again elsewhere.
-struct Door {
-    address: SocketAddr,
-    server: watch::Sender<SocketAddr>,
-    _tasks: JoinSet<()>,
-}
-
-impl Door {
-    async fn to(server: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let (sender, server) = watch::channel(server);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((mut client, _)) = listener.accept().await {
-                let behind = *server.borrow();
-                connections.spawn(async move {
-                    if let Ok(mut server) = TcpStream::connect(behind).await {
-                        // However it ends: both sides are closed then.
-                        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                    }
-                });
-            }
-        });
-        Ok(Self { address, server: sender, _tasks: tasks })
-    }
 }
 
 /// The next document; whatever else comes is passed over.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tessera_proto::status::code_name;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::address::Address;
-use crate::failure::{Failed, code_name};
+use crate::failure::Failed;
 
 /// Connects, and says which option names the address when that fails.
 pub async fn connect(address: &Address, option: &str, patience: Duration) -> anyhow::Result<Channel> {

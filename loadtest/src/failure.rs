@@ -1,7 +1,7 @@
 //! What goes wrong on the way or on the other side, by name: gRPC's code and Tessera's reason, or what the generator saw.
 
 use http::HeaderMap;
-use tessera_proto::status::DOMAIN;
+use tessera_proto::status::{DOMAIN, code_name};
 use tonic::{Code, Status};
 use tonic_types::{StatusExt as _, pb};
 
@@ -63,29 +63,6 @@ impl Failed {
             Some(_) => Status::from_header_map(headers).map(|status| Self::status(&status)),
             None => Some(Self::malformed("the call ended without a gRPC status")),
         }
-    }
-}
-
-/// As everybody else writes it.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
