@@ -1,11 +1,14 @@
 //! The configuration as people write it, and backends as processes use them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tessera_backends::{Backends, Config, OpenError, SqliteConfig, open};
+use futures::FutureExt as _;
+use tessera_backends::{Backends, Config, OpenError, Ports, SqliteConfig, SqliteError, open};
 use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::stream::StreamId;
+use tessera_ports::Shard;
 use tessera_ports::clock::IdSource;
 use tessera_ports::event_store::{Append, Appended, Head};
 
@@ -37,8 +40,8 @@ fn kind_names_the_backend() {
     assert_eq!((parsed.readers, parsed.change_rows_max, parsed.page_check_bytes_max), (2, 5000, 0));
 }
 
-#[test]
-fn mistakes_are_named() {
+#[tokio::test]
+async fn mistakes_are_named() {
     for (text, named) in [
         ("kind = \"sqlight\"\ndata_dir = \"d\"", "`sqlight`"),
         ("data_dir = \"d\"", "`kind`"),
@@ -49,7 +52,7 @@ fn mistakes_are_named() {
         let error = toml::from_str::<Config>(text).expect_err(text).to_string();
         assert!(error.contains(named), "{text}: {error}");
     }
-    let Err(OpenError::Config(problem)) = open(&config(Path::new("")), &OneName) else { panic!("it opened") };
+    let Err(OpenError::Config(problem)) = open(&config(Path::new("")), Arc::new(OneName)).await else { panic!("it opened") };
     assert_eq!(problem, "data_dir is empty; allowed is the path of a directory");
 }
 
@@ -57,7 +60,8 @@ fn mistakes_are_named() {
 async fn all_ports_are_one_database_and_live_together() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path());
-    let Backends { store, feed, publisher, hints, fatal } = open(&config, &OneName).expect("it opens");
+    let Backends { ports, fatal } = open(&config, Arc::new(OneName)).await.expect("it opens");
+    let Ports { store, feed, publisher, hints, leases } = ports;
     assert!(store.feeds_itself());
     let stream = StreamId::Tenant(TenantId::parse("a").expect("a tenant id"));
     let cells = vec![Bytes::from_static(b"cell")];
@@ -67,8 +71,12 @@ async fn all_ports_are_one_database_and_live_together() {
     assert_eq!(store.identity().await.expect("an identity").store, topic);
     let batch = feed.read(&topic, 0, 0, 10, std::time::Duration::ZERO).await.expect("a batch");
     assert_eq!(batch.messages.len(), 1);
-    assert_eq!(hints.list(10).await, Ok(Vec::new()));
-    assert_eq!(fatal.reason(), None);
-    drop((store, publisher, hints));
-    assert!(matches!(open(&config, &OneName), Err(OpenError::InUse { .. })), "the feed has it still");
+    assert_eq!(hints.list(&Shard::all().collect::<Vec<_>>(), 10).await, Ok(Vec::new()));
+    assert_eq!(leases.renew("us", std::time::Duration::from_secs(1)).await, Ok(vec!["us".to_owned()]));
+    assert_eq!(fatal.now_or_never(), None);
+    drop((store, publisher, hints, leases));
+    assert!(
+        matches!(open(&config, Arc::new(OneName)).await, Err(OpenError::Sqlite(SqliteError::InUse { .. }))),
+        "the feed has it still"
+    );
 }

@@ -15,6 +15,7 @@
 pub mod bare_driver;
 pub mod child;
 pub mod load;
+pub mod miscounted;
 pub mod report;
 pub mod rows;
 pub mod scenario;

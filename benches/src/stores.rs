@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
-use tessera_ports::IdSource;
+use futures::future::BoxFuture;
+use tessera_ports::{EventStore, IdSource};
 use tessera_proto::v1;
 use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
 use tessera_proto::v1::import_tenants_request::Item;
@@ -16,6 +18,7 @@ use tessera_server::process::{Backends, Opened};
 use tonic::transport::Channel;
 
 use crate::child::{self, Running};
+use crate::miscounted::Miscounted;
 use crate::scenario::{self, Tenant};
 
 /// Where everything is put that a run leaves behind.
@@ -131,6 +134,9 @@ async fn fill(dev: &Running, tenants: u64) -> anyhow::Result<Imported> {
     Ok(Imported { tenants, elapsed: began.elapsed(), cpu: dev.cpu()?.saturating_sub(before) })
 }
 
+/// Set to a number: `counted-server`'s store tells of that many in a hundred of its streams.
+pub const COUNTED_PER_CENT: &str = "TESSERA_BENCH_COUNTED_PER_CENT";
+
 /// Opens the backends of a server's settings, as `tessera-server` does.
 pub const BACKENDS: Backends<tessera_backends::Config> = Backends { check, open, data_dir };
 
@@ -142,8 +148,17 @@ fn data_dir(config: &tessera_backends::Config) -> Option<PathBuf> {
     config.data_dir().map(Path::to_owned)
 }
 
-fn open(config: &tessera_backends::Config, ids: &dyn IdSource) -> anyhow::Result<Opened> {
-    let backends = tessera_backends::open(config, ids)?;
-    let fatal = backends.fatal.wait().map(|reason| reason.to_string()).boxed();
-    Ok(Opened { store: backends.store, feed: backends.feed, fatal })
+fn open(config: tessera_backends::Config, ids: Arc<dyn IdSource>, _can_wait: bool) -> BoxFuture<'static, anyhow::Result<Opened>> {
+    async move {
+        let tessera_backends::Backends { ports, fatal } = tessera_backends::open(&config, ids).await?;
+        let store = match std::env::var(COUNTED_PER_CENT) {
+            Ok(per_cent) => {
+                let per_cent = per_cent.parse().context(COUNTED_PER_CENT)?;
+                Arc::new(Miscounted { store: ports.store, per_cent }) as Arc<dyn EventStore>
+            }
+            Err(_) => ports.store,
+        };
+        Ok(Opened { store, feed: ports.feed, fatal })
+    }
+    .boxed()
 }

@@ -31,6 +31,9 @@ pub struct Config {
     pub sweep_page: usize,
     /// Pause between two passes of the sweeper, and so between heartbeats, in milliseconds; at most 1000.
     pub sweep_interval_ms: u64,
+    /// How long another loader counts as at work after it was heard of last, in seconds: for so long nobody follows the hints of
+    /// one that died.
+    pub lease_s: u64,
     /// Age from which a hint may be erased although nothing came of it, in seconds; at least an hour.
     pub hint_age_s: u64,
     /// Time of one lap over all tenants in search of due changes, in seconds.
@@ -55,6 +58,7 @@ impl Default for Config {
             publish_queue_max: 16_384,
             sweep_page: 1_000,
             sweep_interval_ms: 250,
+            lease_s: 10,
             hint_age_s: 3_600,
             due_lap_s: 900,
             import_concurrency: 2_048,
@@ -89,6 +93,7 @@ impl Config {
             ("publish_queue_max", wide(self.publish_queue_max), (1..=u64::MAX), positive),
             ("sweep_page", wide(self.sweep_page), (1..=100_000), "1 to 100000"),
             ("sweep_interval_ms", self.sweep_interval_ms, (1..=1_000), "1 to 1000, since a heartbeat is due every second"),
+            ("lease_s", self.lease_s, (1..=60), "1 to 60"),
             ("hint_age_s", self.hint_age_s, (3_600..=u64::MAX), "3600 or more, an hour"),
             ("due_lap_s", self.due_lap_s, (1..=86_400), "1 to 86400"),
             ("import_concurrency", wide(self.import_concurrency), (1..=wide(self.commands_max)), "1 to commands_max"),
@@ -112,6 +117,10 @@ impl Config {
 
     pub(crate) fn sweep_interval(&self) -> Duration {
         Duration::from_millis(self.sweep_interval_ms)
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_s)
     }
 
     pub(crate) fn hint_age(&self) -> Duration {

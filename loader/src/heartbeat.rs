@@ -1,5 +1,5 @@
-//! "Everything committed before T is published": said to every partition after each pass of the sweeper, at least every
-//! second while store and feed answer. Servers measure their staleness by it.
+//! "Everything committed before T is published": said to a partition after each pass of the sweeper over its shards, at least
+//! every second while store and feed answer, by the loader whose share it is in. Servers measure their staleness by it.
 //!
 //! T is taken before the pass lists its hints: what was committed before T had its hint before T, and so was followed. Where
 //! the store feeds itself there is nothing to follow, and the heartbeat beats alone.
@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use tessera_ports::change_feed::Heartbeat;
-use tessera_ports::{ChangePublisher, Clock, EventStore};
+use tessera_ports::{ChangePublisher, Clock, EventStore, Shard};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::metric_definitions as metrics;
+use crate::share::Share;
 use crate::sweeper::{Interrupted, Sweeper};
 
 /// Sweeps and beats.
@@ -21,7 +22,7 @@ pub struct Pulse {
     feed: Arc<dyn ChangePublisher>,
     clock: Arc<dyn Clock>,
     /// `None` where the store feeds itself.
-    sweeper: Option<Sweeper>,
+    sweeping: Option<(Share, Sweeper)>,
     config: Arc<Config>,
 }
 
@@ -31,26 +32,32 @@ impl Pulse {
         store: Arc<dyn EventStore>,
         feed: Arc<dyn ChangePublisher>,
         clock: Arc<dyn Clock>,
-        sweeper: Option<Sweeper>,
+        sweeping: Option<(Share, Sweeper)>,
         config: Arc<Config>,
     ) -> Self {
-        Self { store, feed, clock, sweeper, config }
+        Self { store, feed, clock, sweeping, config }
     }
 
-    /// One pass, and a heartbeat if it followed every hint.
-    pub async fn beat(&self) -> Result<(), Interrupted> {
+    /// One pass over this loader's share, and a heartbeat to each of its partitions if it followed every hint.
+    pub async fn beat(&mut self) -> Result<(), Interrupted> {
         let at = self.clock.now();
         let identity = self.store.identity().await?;
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.pass(identity.epoch, at).await?;
-        }
-        self.feed.beat(&Heartbeat { epoch: identity.epoch, store: identity.store, at }).await?;
+        let count = self.feed.partitions().await?;
+        let partitions = if let Some((share, sweeper)) = &mut self.sweeping {
+            let ours = share.partitions(count).await?;
+            let shards: Vec<Shard> = Shard::all().filter(|shard| ours.contains(&shard.partition(count))).collect();
+            sweeper.pass(identity.epoch, &shards, at).await?;
+            ours
+        } else {
+            (0..count).collect()
+        };
+        self.feed.beat(&partitions, &Heartbeat { epoch: identity.epoch, store: identity.store, at }).await?;
         metrics::heartbeat_sent();
         Ok(())
     }
 
     /// Beats for ever.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let mut failing = false;
         loop {
             let begun = Instant::now();

@@ -20,6 +20,7 @@ pub mod process;
 pub mod publisher;
 pub mod refusal;
 pub mod service;
+pub mod share;
 pub mod streams;
 pub mod sweeper;
 pub mod world;

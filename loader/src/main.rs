@@ -1,8 +1,11 @@
 //! `tessera-loader`: the control plane as a process of its own. The one place of it that names backends.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tessera_backends::{Backends, Config};
 use tessera_loader::process::{self, Opened};
 use tessera_ports::IdSource;
 
@@ -13,12 +16,13 @@ fn main() -> ExitCode {
     process::run(std::env::args_os(), open)
 }
 
-fn open(config: &tessera_backends::Config, ids: &dyn IdSource) -> anyhow::Result<Opened> {
-    config.validate().map_err(anyhow::Error::msg)?;
-    if !config.is_shared() {
-        tracing::warn!("these backends are for one process: no server can read while this one runs; `tessera dev` is both");
+fn open(config: Config, ids: Arc<dyn IdSource>) -> BoxFuture<'static, anyhow::Result<Opened>> {
+    async move {
+        if !config.is_shared() {
+            tracing::warn!("these backends are for one process: no server can read while this one runs; `tessera dev` is both");
+        }
+        let Backends { ports, fatal } = tessera_backends::open(&config, ids).await?;
+        Ok(Opened { store: ports.store, publisher: ports.publisher, hints: ports.hints, leases: ports.leases, fatal })
     }
-    let backends = tessera_backends::open(config, ids)?;
-    let fatal = backends.fatal.wait().map(|reason| reason.to_string()).boxed();
-    Ok(Opened { store: backends.store, publisher: backends.publisher, hints: backends.hints, fatal })
+    .boxed()
 }

@@ -11,7 +11,7 @@ use clap::Parser;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tessera_ports::{ChangePublisher, EventStore, HintStore, IdSource};
+use tessera_ports::{ChangePublisher, EventStore, HintStore, IdSource, LeaseStore};
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::http::Pages;
 use tessera_runtime::lifecycle::Tasks;
@@ -51,7 +51,9 @@ pub struct Opened {
     pub publisher: Arc<dyn ChangePublisher>,
     /// Where hints are kept.
     pub hints: Arc<dyn HintStore>,
-    /// Completes when the process must end because they cannot be relied on any more.
+    /// Which loaders are at work.
+    pub leases: Arc<dyn LeaseStore>,
+    /// What they need beside the calls; completes when the process must end because they cannot be relied on any more.
     pub fatal: BoxFuture<'static, String>,
 }
 
@@ -64,15 +66,17 @@ impl std::fmt::Debug for Opened {
 /// Runs the process that `arguments` (with the program's name) ask for.
 pub fn run<B: DeserializeOwned>(
     arguments: impl IntoIterator<Item = OsString>,
-    open: impl FnOnce(&B, &dyn IdSource) -> anyhow::Result<Opened>,
+    open: fn(B, Arc<dyn IdSource>) -> BoxFuture<'static, anyhow::Result<Opened>>,
 ) -> ExitCode {
     process::run(arguments, |arguments: &Arguments| {
         listener::permit(arguments.control_listen).context("--control-listen")?;
         let settings: Settings<B> = arguments.process.settings()?;
         settings.listener.validate().context("settings of the listener")?;
         let metrics = arguments.process.observe()?;
-        let opened = open(&settings.backends, &SystemIds).context("open the backends")?;
-        arguments.process.block_on(serve(arguments, settings.loader, settings.listener, opened, metrics))
+        arguments.process.block_on(async {
+            let opened = open(settings.backends, Arc::new(SystemIds)).await.context("open the backends")?;
+            serve(arguments, settings.loader, settings.listener, opened, metrics).await
+        })
     })
 }
 
@@ -89,6 +93,7 @@ async fn serve(
         store: opened.store,
         publisher: opened.publisher,
         hints: opened.hints,
+        leases: opened.leases,
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
     };

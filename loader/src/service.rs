@@ -9,7 +9,7 @@ use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
 use tessera_core::tenant::TenantState;
 use tessera_ports::event_store::ReadError;
-use tessera_ports::{ChangePublisher, Clock, EventStore, HintStore, IdSource};
+use tessera_ports::{ChangePublisher, Clock, EventStore, HintStore, IdSource, LeaseStore};
 use tessera_proto::v1::add_on_service_server::AddOnServiceServer;
 use tessera_proto::v1::audit_service_server::AuditServiceServer;
 use tessera_proto::v1::catalog_service_server::CatalogServiceServer;
@@ -35,6 +35,7 @@ use crate::handler::{Desk, Handler};
 use crate::heartbeat::Pulse;
 use crate::metric_definitions;
 use crate::publisher::{Outgoing, Publisher};
+use crate::share::Share;
 use crate::streams::Streams;
 use crate::sweeper::Sweeper;
 use crate::world::WorldReader;
@@ -59,6 +60,8 @@ pub struct Dependencies {
     pub publisher: Arc<dyn ChangePublisher>,
     /// Where hints are kept; rests where the store feeds itself.
     pub hints: Arc<dyn HintStore>,
+    /// Which loaders are at work; rests where the store feeds itself.
+    pub leases: Arc<dyn LeaseStore>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
@@ -112,14 +115,15 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     }
     metric_definitions::describe();
     let config = Arc::new(config);
-    let Dependencies { store, publisher: feed, hints, clock, ids } = dependencies;
-    let (outgoing, publisher, sweeper) = if store.feeds_itself() {
+    let Dependencies { store, publisher: feed, hints, leases, clock, ids } = dependencies;
+    let (outgoing, publisher, sweeping) = if store.feeds_itself() {
         (Outgoing::resting(), None, None)
     } else {
         let (outgoing, publisher) = Publisher::new(Arc::clone(&feed), Arc::clone(&hints), config.publish_queue_max);
         let sweeper =
             Sweeper::new(Arc::clone(&store), Arc::clone(&hints), Arc::clone(&feed), config.sweep_page, config.hint_age());
-        (outgoing, Some(publisher), Some(sweeper))
+        let share = Share::new(leases, ids.unique(), config.lease());
+        (outgoing, Some(publisher), Some((share, sweeper)))
     };
 
     let catalog_streams = Arc::new(Streams::new(Arc::clone(&store), config.state_cache_bytes));
@@ -139,7 +143,7 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let handle = Handle { store: Arc::clone(&store), reached, shutdown, catalog, offers, tenants };
     let (health, routes) = routes(&gate, &handle, &world)?;
     let due = DueTimer::new(handle.tenants.clone(), due, Arc::clone(&store), Arc::clone(&clock), ids, Arc::clone(&config));
-    let pulse = Pulse::new(store, feed, clock, sweeper, config);
+    let pulse = Pulse::new(store, feed, clock, sweeping, config);
     Ok(Loader { handle, background: Background { publisher, pulse, due, health }, routes })
 }
 

@@ -1,8 +1,8 @@
 //! Following hints: whatever may have been committed and never published is read strongly and published.
 //!
-//! One pass follows every hint there is. Every loader sweeps, after whichever died; publishing twice is harmless. A pass
-//! that followed all of them proves that everything committed before it began is published, which is what a heartbeat says
-//! (`heartbeat.rs`).
+//! One pass follows every hint of some shards (`share.rs` says of which), after whichever loader died; publishing twice is
+//! harmless. A pass that followed all of them proves that everything committed before it began in streams of these shards is
+//! published, which is what a heartbeat says (`heartbeat.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tessera_ports::change_feed::{Change, FeedError};
 use tessera_ports::event_store::ReadError;
 use tessera_ports::hint_store::Hint;
 use tessera_ports::hooks::{self, Guard};
-use tessera_ports::{ChangePublisher, EventStore, HintStore};
+use tessera_ports::{ChangePublisher, EventStore, HintStore, Shard};
 
 use crate::metric_definitions as metrics;
 
@@ -66,10 +66,10 @@ impl Sweeper {
         Self { store, hints, feed, page, hint_age }
     }
 
-    /// Follows every hint that there is now.
-    pub async fn pass(&self, epoch: Epoch, now: Timestamp) -> Result<(), Interrupted> {
+    /// Follows every hint of these shards that there is now.
+    pub async fn pass(&self, epoch: Epoch, shards: &[Shard], now: Timestamp) -> Result<(), Interrupted> {
         loop {
-            let hints = self.hints.list(self.page).await?;
+            let hints = self.hints.list(shards, self.page).await?;
             metrics::hints_seen(hints.len());
             let whole = hints.len() < self.page;
             let mut streams: BTreeMap<StreamId, Vec<Hint>> = BTreeMap::new();

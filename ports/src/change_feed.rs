@@ -102,6 +102,11 @@ pub trait ChangeFeed: std::fmt::Debug + Send + Sync + 'static {
         limit: usize,
         wait: Duration,
     ) -> Result<FeedBatch, FeedError>;
+
+    /// What is wrong with it now, one sentence each, for those who operate it; empty when all is well as far as it knows.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The writing side of the feed.
@@ -110,6 +115,14 @@ pub trait ChangePublisher: std::fmt::Debug + Send + Sync + 'static {
     /// Publishes changes; `Ok` when every one of them is in the feed. After an error any part of them may be.
     async fn publish(&self, changes: &[Change]) -> Result<(), FeedError>;
 
-    /// Publishes a heartbeat to every partition, after everything this publisher has published before.
-    async fn beat(&self, heartbeat: &Heartbeat) -> Result<(), FeedError>;
+    /// How many partitions the feed has now; 1 or more. Streams are published where their [`Shard`](crate::Shard) says.
+    async fn partitions(&self) -> Result<u32, FeedError>;
+
+    /// Publishes a heartbeat to these partitions, after everything this publisher has published before.
+    async fn beat(&self, partitions: &[u32], heartbeat: &Heartbeat) -> Result<(), FeedError>;
+
+    /// What is wrong with it now, one sentence each, for those who operate it; empty when all is well as far as it knows.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

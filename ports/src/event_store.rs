@@ -201,6 +201,11 @@ pub trait EventStore: std::fmt::Debug + Send + Sync + 'static {
     /// was answered as committed, or that a strong read counted, before the call.
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError>;
 
+    /// Request rows of a stream with an id above `after` in byte order, in that order, at most `limit` of them. It sees every row
+    /// that was answered as committed, or that a strong read counted, before the call. For whoever moves a stream to another
+    /// store: commands look ids up in [`Self::read`].
+    async fn requests(&self, stream: &StreamId, after: Option<&RequestId>, limit: usize) -> Result<Vec<RequestRow>, ReadError>;
+
     /// All streams of a kind, cut into ranges that may be scanned at once and in any order. Every stream that had an event
     /// when this was called is in one of them.
     async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError>;
@@ -211,6 +216,15 @@ pub trait EventStore: std::fmt::Debug + Send + Sync + 'static {
 
     /// How many streams of a kind there are, roughly: sizes tables.
     async fn count(&self, kind: StreamKind) -> Result<u64, ReadError>;
+
+    /// Told that somebody speaks of a newer store: one that runs over several, as keyspaces are, looks whether it can be reached,
+    /// and if so is that store from now on. Others have nothing to do: [`Self::identity`] says which store it is.
+    async fn heard_of(&self, _newer: &StoreIdentity) {}
+
+    /// What is wrong with it now, one sentence each, for those who operate it; empty when all is well as far as it knows.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Whether a committed append is in the feed by the same transaction, so that hints, publisher and sweeper rest.
     fn feeds_itself(&self) -> bool;

@@ -6,6 +6,7 @@ use tessera_core::stream::{Seq, StreamId};
 use tessera_core::time::Timestamp;
 
 use crate::event_store::ReadError;
+use crate::shard::Shard;
 
 /// "This stream may have moved beyond `head`, and perhaps nobody has published it."
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,6 @@ pub trait HintStore: std::fmt::Debug + Send + Sync + 'static {
     /// Removes a hint; one that is not there is no error.
     async fn erase(&self, hint: &Hint) -> Result<(), ReadError>;
 
-    /// Up to `limit` hints, oldest first as far as the store can tell.
-    async fn list(&self, limit: usize) -> Result<Vec<Hint>, ReadError>;
+    /// Up to `limit` hints of streams in these shards, oldest first as far as the store can tell.
+    async fn list(&self, shards: &[Shard], limit: usize) -> Result<Vec<Hint>, ReadError>;
 }

@@ -1,8 +1,8 @@
 //! In-memory implementations of every port, for tests and simulations: they keep everything, also what an adapter would long
 //! have thrown away, and can be told to fail in every way in which the real things do.
 //!
-//! - [`MemoryStore`]: [`EventStore`](crate::EventStore) and [`HintStore`](crate::HintStore), with three replicas that learn
-//!   one after the other, and [`StoreFaults`];
+//! - [`MemoryStore`]: [`EventStore`](crate::EventStore), [`HintStore`](crate::HintStore) and [`LeaseStore`](crate::LeaseStore),
+//!   with three replicas that learn one after the other, and [`StoreFaults`];
 //! - [`MemoryFeed`]: [`ChangeFeed`](crate::ChangeFeed) and [`ChangePublisher`](crate::ChangePublisher), with [`FeedFaults`].
 //!
 //! Without faults nothing here waits, except a long poll of the feed. Chances are drawn from a seed, and time is tokio's, so
@@ -11,6 +11,7 @@
 mod feed;
 mod feed_faults;
 mod hints;
+mod leases;
 mod seed;
 mod store;
 mod store_faults;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tessera_ports::conformance::{Run, change_feed, event_store, hint_store};
+use tessera_ports::conformance::{Run, change_feed, event_store, hint_store, lease_store};
 use tessera_ports::memory::{FeedChances, MemoryFeed, MemoryStore, StoreChances};
 
 #[tokio::test(start_paused = true)]
@@ -10,6 +10,7 @@ async fn memory_store_conforms() {
     let store = MemoryStore::new("conformance");
     event_store::check_all(&store, &Run::new("calm")).await;
     hint_store::check_all(&store, &Run::new("calm")).await;
+    lease_store::check_all(&store, &Run::new("calm"), true).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -21,6 +22,7 @@ async fn slow_memory_store_with_lagging_replicas_conforms() {
         let run = Run::new(&format!("seed-{seed}"));
         event_store::check_all(&store, &run).await;
         hint_store::check_all(&store, &run).await;
+        lease_store::check_all(&store, &run, true).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::stream::{StreamId, StreamKind};
+use tessera_ports::Shard;
 use tessera_ports::change_feed::{Change, ChangeFeed, ChangePublisher, FeedError, FeedMessage};
 use tessera_ports::event_store::{Append, AppendError, Appended, EventStore, Head, ReadError};
 use tessera_ports::hint_store::{Hint, HintStore};
@@ -97,7 +98,7 @@ async fn failing_operations_fail_as_often_as_told() {
     let hint = Hint { stream: stream.clone(), request_id, head: 0, at: tessera_core::time::Timestamp::MIN };
     store.faults().fail_next(Operation::PutHint, 1);
     assert!(store.put(&hint).await.is_err());
-    assert_eq!(store.list(10).await, Ok(Vec::new()));
+    assert_eq!(store.list(&Shard::all().collect::<Vec<_>>(), 10).await, Ok(Vec::new()));
 
     store.append_now(&append(&stream, Head::default(), "first"));
     store.faults().damage(stream.clone());

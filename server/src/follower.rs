@@ -30,7 +30,7 @@ use tessera_core::stream::{Epoch, StreamId};
 use tessera_core::time::Timestamp;
 use tessera_ports::Change;
 use tessera_ports::change_feed::{ChangeFeed, FeedBatch, FeedError};
-use tessera_ports::event_store::{EventStore, ReadError, ScanPage, ScanRange, StreamRead};
+use tessera_ports::event_store::{EventStore, ReadError, ScanPage, ScanRange, StoreIdentity, StreamRead};
 use tessera_ports::hooks::{self, Guard};
 use tessera_runtime::lifecycle::Tasks;
 use tokio::sync::mpsc;
@@ -76,6 +76,8 @@ enum Event {
     FetchDue(Generation, StreamId),
     /// A stream was read.
     Fetched(Generation, StreamId, Result<StreamRead, ReadError>),
+    /// The store has been told of a newer one, of this epoch.
+    Told(Epoch),
     /// A snapshot was loaded, or none that could be used was found.
     Loaded(Option<Box<Loaded>>),
     /// Store and feed have been waited for; how much had come of them before.
@@ -129,6 +131,8 @@ pub(crate) struct Follower {
     shared: Arc<Shared>,
     tasks: Tasks,
     wishes: mpsc::Receiver<StreamId>,
+    /// Whether the store is being told of a newer one.
+    telling: bool,
     errands: FuturesUnordered<Errand>,
     live: Option<Session>,
     beside: Option<Session>,
@@ -166,6 +170,7 @@ impl Follower {
             shared,
             tasks,
             wishes,
+            telling: false,
             errands: FuturesUnordered::new(),
             live: None,
             beside: None,
@@ -226,6 +231,10 @@ impl Follower {
             Event::LapPage(generation, page) => self.lap_page(generation, page),
             Event::FetchDue(generation, stream) => self.fetch_due(generation, stream),
             Event::Fetched(generation, stream, result) => self.fetched(generation, stream, result),
+            Event::Told(epoch) => {
+                self.telling = false;
+                self.newer_epoch(epoch);
+            }
             Event::Loaded(loaded) => self.loaded(loaded),
             Event::StartWaited(before) => self.start_waited(before),
             Event::SnapshotDue => self.snapshot_due(),
@@ -286,13 +295,29 @@ impl Follower {
         self.hydration_may_be_over(generation);
     }
 
+    /// Somebody names the store of a newer epoch: one that moves over to it is told, and then looked at.
+    fn newer_store(&mut self, newer: StoreIdentity) {
+        if newer.epoch > self.newest_epoch() && !std::mem::replace(&mut self.telling, true) {
+            let store = Arc::clone(&self.store);
+            self.errand(async move {
+                store.heard_of(&newer).await;
+                Event::Told(newer.epoch)
+            });
+        }
+    }
+
     /// Somebody speaks of a newer epoch: look whether the store is in it, and hydrate beside if so.
     fn newer_epoch(&mut self, epoch: Epoch) {
-        let known = [&self.live, &self.beside].into_iter().flatten().map(Session::epoch).max().unwrap_or(0);
+        let known = self.newest_epoch();
         if epoch > known && hooks::holds(Guard::EpochInEverything) {
             debug!(known, epoch, "a newer epoch was seen");
             self.begin(Cause::Epoch);
         }
+    }
+
+    /// Of all that is served or hydrated.
+    fn newest_epoch(&self) -> Epoch {
+        [&self.live, &self.beside].into_iter().flatten().map(Session::epoch).max().unwrap_or(0)
     }
 
     fn observe(&mut self) {

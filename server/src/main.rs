@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tessera_backends::{Config, Patience};
 use tessera_ports::IdSource;
 use tessera_server::process::{self, Backends, Opened};
 
@@ -14,19 +17,22 @@ fn main() -> ExitCode {
     process::run(std::env::args_os(), &Backends { check, open, data_dir })
 }
 
-fn check(config: &tessera_backends::Config) -> anyhow::Result<()> {
+fn check(config: &Config) -> anyhow::Result<()> {
     config.validate().map_err(anyhow::Error::msg)
 }
 
-fn data_dir(config: &tessera_backends::Config) -> Option<PathBuf> {
+fn data_dir(config: &Config) -> Option<PathBuf> {
     config.data_dir().map(Path::to_owned)
 }
 
-fn open(config: &tessera_backends::Config, ids: &dyn IdSource) -> anyhow::Result<Opened> {
-    if !config.is_shared() {
-        tracing::warn!("these backends are for one process: no loader can write while this one runs; `tessera dev` is both");
+fn open(config: Config, ids: Arc<dyn IdSource>, can_wait: bool) -> BoxFuture<'static, anyhow::Result<Opened>> {
+    async move {
+        if !config.is_shared() {
+            tracing::warn!("these backends are for one process: no loader can write while this one runs; `tessera dev` is both");
+        }
+        let patience = if can_wait { Patience::Endless } else { Patience::No };
+        let tessera_backends::Backends { ports, fatal } = tessera_backends::open_in_time(&config, ids, patience).await?;
+        Ok(Opened { store: ports.store, feed: ports.feed, fatal })
     }
-    let backends = tessera_backends::open(config, ids)?;
-    let fatal = backends.fatal.wait().map(|reason| reason.to_string()).boxed();
-    Ok(Opened { store: backends.store, feed: backends.feed, fatal })
+    .boxed()
 }

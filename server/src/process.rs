@@ -1,8 +1,6 @@
 //! `tessera-server`: the data plane as a process of its own. Which backends there are is `main.rs`'s business: it hands over
 //! how to open them.
 
-mod late;
-
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +22,6 @@ use tessera_runtime::telemetry::Metrics;
 
 use crate::snapshot::folder::Directory;
 use crate::{Config, Dependencies, Handle, build, snapshot};
-use late::Late;
 
 /// Where to listen and where settings are.
 #[derive(Debug, Parser)]
@@ -54,7 +51,7 @@ pub struct Opened {
     pub store: Arc<dyn EventStore>,
     /// The feed of changes.
     pub feed: Arc<dyn ChangeFeed>,
-    /// Completes when the process must end because they cannot be relied on any more.
+    /// What they need beside the calls; completes when the process must end because they cannot be relied on any more.
     pub fatal: BoxFuture<'static, String>,
 }
 
@@ -62,8 +59,9 @@ pub struct Opened {
 pub struct Backends<B> {
     /// Says what is out of bounds in their settings.
     pub check: fn(&B) -> anyhow::Result<()>,
-    /// Opens them. It may block, and may be tried again when it fails.
-    pub open: fn(&B, &dyn IdSource) -> anyhow::Result<Opened>,
+    /// Opens them. A process that `can_wait` has something to serve without them, and gets them whether or not they can be
+    /// reached yet.
+    pub open: fn(B, Arc<dyn IdSource>, can_wait: bool) -> BoxFuture<'static, anyhow::Result<Opened>>,
     /// Where an embedded database is, with room for files of this process beside it.
     pub data_dir: fn(&B) -> Option<PathBuf>,
 }
@@ -81,10 +79,7 @@ impl std::fmt::Debug for Opened {
 }
 
 /// Runs the process that `arguments` (with the program's name) ask for.
-pub fn run<B: DeserializeOwned + Send + Sync + 'static>(
-    arguments: impl IntoIterator<Item = OsString>,
-    backends: &Backends<B>,
-) -> ExitCode {
+pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, backends: &Backends<B>) -> ExitCode {
     let Backends { check, open, data_dir } = *backends;
     process::run(arguments, |arguments: &Arguments| {
         listener::permit(arguments.data_listen).context("--data-listen")?;
@@ -94,40 +89,25 @@ pub fn run<B: DeserializeOwned + Send + Sync + 'static>(
         check(&settings.backends).context("settings of the backends")?;
         settings.server.validate().context("settings of the server")?;
         let snapshots = settings.server.snapshot_folder(data_dir(&settings.backends).as_deref());
-        let open = move || open(&settings.backends, &SystemIds).context("open the backends");
-        // With a snapshot the process starts whether or not they can be opened; else there is nothing that it could do.
-        let usable = snapshots.as_ref().is_some_and(|folder| snapshot::load::is_there(folder, &settings.server, &SystemClock));
-        let source = if usable { Source::Late(Box::new(open)) } else { Source::Open(open()?) };
-        arguments.process.block_on(serve(arguments, settings.server, settings.listener, source, snapshots, metrics))
+        let can_wait = snapshots.as_ref().is_some_and(|folder| snapshot::load::is_there(folder, &settings.server, &SystemClock));
+        arguments.process.block_on(async {
+            let opened = open(settings.backends, Arc::new(SystemIds), can_wait).await.context("open the backends")?;
+            serve(arguments, settings.server, settings.listener, opened, snapshots, metrics).await
+        })
     })
-}
-
-/// Backends that are open, or that are opened while the process starts.
-enum Source {
-    Open(Opened),
-    Late(Box<dyn Fn() -> anyhow::Result<Opened> + Send + Sync>),
 }
 
 async fn serve(
     arguments: &Arguments,
     config: Config,
     listener: ListenerConfig,
-    source: Source,
+    opened: Opened,
     snapshots: Option<Directory>,
     metrics: Metrics,
 ) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new();
-    let (store, feed): (Arc<dyn EventStore>, Arc<dyn ChangeFeed>) = match source {
-        Source::Open(Opened { store, feed, fatal }) => {
-            tasks.die_when("server.backends", fatal);
-            (store, feed)
-        }
-        Source::Late(open) => {
-            let late = Late::default();
-            tasks.die_when("server.backends", late.clone().open(open));
-            (Arc::new(late.clone()), Arc::new(late))
-        }
-    };
+    let Opened { store, feed, fatal } = opened;
+    tasks.die_when("server.backends", fatal);
     let threads = config.serving_threads();
     let mut server = build(config, Dependencies { store, feed, clock: Arc::new(SystemClock) }, &tasks)?;
     if let Some(folder) = snapshots {

@@ -210,11 +210,17 @@ impl ChangePublisher for Sqlite {
         }
     }
 
-    async fn beat(&self, heartbeat: &Heartbeat) -> Result<(), FeedError> {
+    async fn partitions(&self) -> Result<u32, FeedError> {
+        Ok(1)
+    }
+
+    async fn beat(&self, partitions: &[u32], heartbeat: &Heartbeat) -> Result<(), FeedError> {
         if let Some(reason) = self.fatal().reason() {
             return Err(FeedError::Unavailable(reason.to_string()));
         }
-        self.0.tip.beat(heartbeat);
+        if partitions.contains(&0) {
+            self.0.tip.beat(heartbeat);
+        }
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! The embedded store and feed of Tessera: SQLite behind the ports, in one process that owns the data directory.
 //!
-//! [`Sqlite::open`] gives one handle that is all four ports: [`EventStore`](tessera_ports::EventStore),
-//! [`ChangeFeed`](tessera_ports::ChangeFeed), [`ChangePublisher`](tessera_ports::ChangePublisher) and
-//! [`HintStore`](tessera_ports::HintStore).
+//! [`Sqlite::open`] gives one handle that is all five ports: [`EventStore`](tessera_ports::EventStore),
+//! [`ChangeFeed`](tessera_ports::ChangeFeed), [`ChangePublisher`](tessera_ports::ChangePublisher),
+//! [`HintStore`](tessera_ports::HintStore) and [`LeaseStore`](tessera_ports::LeaseStore).
 //!
 //! - `config`: settings;
 //! - `data_dir`: the directory, its modes, and the lock that keeps other processes out;

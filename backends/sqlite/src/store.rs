@@ -88,6 +88,11 @@ impl EventStore for Sqlite {
         self.0.readers.read(move |connection| read_events(connection, &stream, after, limit)).await
     }
 
+    async fn requests(&self, stream: &StreamId, after: Option<&RequestId>, limit: usize) -> Result<Vec<RequestRow>, ReadError> {
+        let (stream, after) = (stream.clone(), after.cloned());
+        self.0.readers.read(move |connection| read_requests(connection, &stream, after.as_ref(), limit)).await
+    }
+
     async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError> {
         self.0.readers.read(move |connection| scan::ranges(connection, kind)).await
     }
@@ -156,6 +161,25 @@ fn read_stream(
     }
     let state = (known != Some(found.head.seq)).then_some(found.state);
     Ok(StreamRead { epoch, head: found.head, state, requests: rows })
+}
+
+fn read_requests(
+    connection: &Connection,
+    stream: &StreamId,
+    after: Option<&RequestId>,
+    limit: usize,
+) -> Result<Vec<RequestRow>, Trouble> {
+    let Some(found) = find(connection, stream)? else { return Ok(Vec::new()) };
+    let mut select = connection.prepare_cached("SELECT id FROM request WHERE stream = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?;
+    let after = after.map_or("", RequestId::as_str);
+    let mut rows = select.query((found.number, after, stored(limit as u64)))?;
+    let mut requests = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = RequestId::parse(row.get_ref(0)?.as_str().unwrap_or_default());
+        let id = id.map_err(|error| Trouble::Damaged(format!("stream `{stream}`, a request id: {error}")))?;
+        requests.extend(read_request(connection, &found, &id)?);
+    }
+    Ok(requests)
 }
 
 fn read_request(connection: &Connection, stream: &StreamRow, id: &RequestId) -> Result<Option<RequestRow>, Trouble> {

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 use tessera_core::ids::RequestId;
 use tessera_ports::clock::IdSource;
-use tessera_ports::conformance::{Run, change_feed, event_store, hint_store};
+use tessera_ports::conformance::{Run, change_feed, event_store, hint_store, lease_store};
 use tessera_sqlite::{Config, Sqlite};
 
 #[derive(Debug)]
@@ -42,4 +42,10 @@ async fn feed_conforms() {
 async fn hint_store_conforms() {
     let (_directory, sqlite) = open();
     hint_store::check_all(&sqlite, &Run::new("hints")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_conform() {
+    let (_directory, sqlite) = open();
+    lease_store::check_all(&sqlite, &Run::new("leases"), false).await;
 }

@@ -15,7 +15,7 @@ struct Arguments {
     /// Only what is counted and has a baseline; fails when a count exceeds it
     #[arg(long)]
     short: bool,
-    /// Also ten million tenants
+    /// Also ten million tenants, and more shapes of calls
     #[arg(long, conflicts_with = "short")]
     full: bool,
     /// Only rows of that kind; may be said more than once
@@ -81,7 +81,7 @@ fn main() -> anyhow::Result<ExitCode> {
             rows.extend(snapshot::measure(&workshop, tenants)?);
         }
         if wanted(Kind::Wire) {
-            rows.extend(wire::measure(&workshop, tenants)?);
+            rows.extend(wire::measure(&workshop, tenants, arguments.full)?);
         }
     }
     println!("{}", report::table(&rows));

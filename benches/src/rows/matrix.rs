@@ -30,8 +30,8 @@ const STORM_TENANTS: usize = 100_000;
 /// All rows of this kind.
 pub fn measure(workshop: &Workshop, tenants: u64) -> anyhow::Result<Vec<Row>> {
     let config = tessera_backends::Config::Sqlite(tessera_backends::SqliteConfig::new(&workshop.store(tenants)?));
-    let backends = tessera_backends::open(&config, &SystemIds)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let backends = runtime.block_on(tessera_backends::open(&config, Arc::new(SystemIds)))?.ports;
     let storm = Arc::new(Storm::over(Arc::clone(&backends.feed), runtime.block_on(states(&*backends.store))?));
     let tasks = Tasks::new();
     let server = {

@@ -1,6 +1,7 @@
 //! `migrate`, `digest` and `restore`: the store itself.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -126,8 +127,8 @@ fn question(plan: &RestorePlan, from: &Path, data: &Path) -> String {
 pub async fn digest(addresses: &Addresses, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
     let digest = if let Some(folder) = arguments.data {
         let config = config(&folder);
-        let backends = tokio::task::block_in_place(|| tessera_backends::open_existing(&config, &SystemIds))?;
-        tessera_runtime::digest::of_store(&*backends.store).await?
+        let backends = tessera_backends::open_existing(&config, Arc::new(SystemIds)).await?;
+        tessera_runtime::digest::of_store(&*backends.ports.store).await?
     } else {
         let body = pages::get(&addresses.http, "/digest/store").await?;
         serde_json::from_str(&body).with_context(|| format!("the page at `{}` has no digest: {body}", addresses.http))?

@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use serde::Deserialize;
+use tessera_backends::Backends;
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::http::{self, Pages};
 use tessera_runtime::lifecycle::{Signals, Tasks};
@@ -140,19 +141,15 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let signals = Signals::of_process().context("listen to signals")?;
 
     let tasks = Tasks::new();
-    let backends = tokio::task::block_in_place(|| tessera_backends::open(&settings.backends, &SystemIds))?;
-    tasks.die_when("dev.store", backends.fatal.clone().wait());
+    let Backends { ports, fatal } = tessera_backends::open(&settings.backends, Arc::new(SystemIds)).await?;
+    tasks.die_when("dev.store", fatal);
 
     let clock = Arc::new(SystemClock);
     let threads = settings.server.serving_threads();
     let snapshots = settings.server.snapshot_folder(Some(&data));
     let server = tessera_server::build(
         settings.server,
-        tessera_server::Dependencies {
-            store: Arc::clone(&backends.store),
-            feed: Arc::clone(&backends.feed),
-            clock: clock.clone(),
-        },
+        tessera_server::Dependencies { store: Arc::clone(&ports.store), feed: Arc::clone(&ports.feed), clock: clock.clone() },
         &tasks,
     )?;
     let server = match snapshots {
@@ -162,15 +159,16 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let loader = tessera_loader::build(
         settings.loader,
         tessera_loader::Dependencies {
-            store: Arc::clone(&backends.store),
-            publisher: Arc::clone(&backends.publisher),
-            hints: Arc::clone(&backends.hints),
+            store: Arc::clone(&ports.store),
+            publisher: Arc::clone(&ports.publisher),
+            hints: Arc::clone(&ports.hints),
+            leases: Arc::clone(&ports.leases),
             clock,
             ids: Arc::new(SystemIds),
         },
         &tasks,
     )?;
-    drop(backends);
+    drop(ports);
 
     let listeners = listen(&arguments).await?;
     let addresses = listeners.addresses.clone();

@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 async fn a_hydration_goes_past_a_damaged_row_and_does_not_take_it_for_unknown() {
     let folder = tempfile::tempdir().unwrap();
     Dev::ready(folder.path()).stop();
-    let backends = tessera_backends::open(&Config::Sqlite(SqliteConfig::new(folder.path())), &SystemIds).unwrap();
+    let backends =
+        tessera_backends::open(&Config::Sqlite(SqliteConfig::new(folder.path())), Arc::new(SystemIds)).await.unwrap().ports;
     let behind = rusqlite::Connection::open(folder.path().join("tessera.db")).unwrap();
     let damage = "UPDATE stream SET sum = sum + 1 WHERE key IN ('acme', 'school-district')";
     assert_eq!(behind.execute(damage, []).unwrap(), 2, "a tenant and a plan");

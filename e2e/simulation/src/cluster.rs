@@ -253,6 +253,7 @@ impl Cluster {
             store: line.clone(),
             publisher: line.clone(),
             hints: line.clone(),
+            leases: line.clone(),
             clock: self.clock.clone(),
             ids: self.ids.clone(),
         };

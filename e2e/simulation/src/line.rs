@@ -21,7 +21,9 @@ use tessera_ports::event_store::{
     Append, AppendError, Appended, EventCell, EventStore, Head, ReadError, ScanPage, ScanRange, StoreIdentity, StreamRead,
 };
 use tessera_ports::hint_store::{Hint, HintStore};
+use tessera_ports::lease_store::LeaseStore;
 use tessera_ports::memory::{MemoryFeed, MemoryStore, SplitMix64};
+use tessera_ports::shard::Shard;
 use tokio::sync::Notify;
 
 /// How much longer than the store and the feed themselves a line takes, at most.
@@ -166,6 +168,10 @@ impl EventStore for Line {
         self.through(self.store.events(stream, after, limit)).await
     }
 
+    async fn requests(&self, stream: &StreamId, after: Option<&RequestId>, limit: usize) -> Result<Vec<RequestRow>, ReadError> {
+        self.through(self.store.requests(stream, after, limit)).await
+    }
+
     async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError> {
         self.through(self.store.scan_ranges(kind)).await
     }
@@ -195,8 +201,15 @@ impl HintStore for Line {
         self.through(self.store.erase(hint)).await
     }
 
-    async fn list(&self, limit: usize) -> Result<Vec<Hint>, ReadError> {
-        self.through(self.store.list(limit)).await
+    async fn list(&self, shards: &[Shard], limit: usize) -> Result<Vec<Hint>, ReadError> {
+        self.through(self.store.list(shards, limit)).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for Line {
+    async fn renew(&self, owner: &str, time: Duration) -> Result<Vec<String>, ReadError> {
+        self.through(self.store.renew(owner, time)).await
     }
 }
 
@@ -237,7 +250,11 @@ impl ChangePublisher for Line {
         self.through(self.feed.publish(changes)).await
     }
 
-    async fn beat(&self, heartbeat: &Heartbeat) -> Result<(), FeedError> {
-        self.through(self.feed.beat(heartbeat)).await
+    async fn partitions(&self) -> Result<u32, FeedError> {
+        self.through(self.feed.partitions()).await
+    }
+
+    async fn beat(&self, partitions: &[u32], heartbeat: &Heartbeat) -> Result<(), FeedError> {
+        self.through(self.feed.beat(partitions, heartbeat)).await
     }
 }

@@ -83,6 +83,7 @@ impl Bench {
             store: Arc::new(self.store.clone()),
             publisher: Arc::new(self.feed.clone()),
             hints: Arc::new(self.store.inner.clone()),
+            leases: Arc::new(self.store.inner.clone()),
             clock: self.clock.clone(),
             ids: self.ids.clone(),
         };

@@ -11,7 +11,7 @@ use tessera_ports::memory::AppendFault;
 use crate::bench::{Bench, create, furnish, new_year, reason, rename, stream, title};
 use crate::idempotency::late_then_refused;
 use crate::outcomes::unknown_then_archived;
-use crate::publishing::{published, sweeper};
+use crate::publishing::{every_shard, published, sweeper};
 
 #[tokio::test(start_paused = true)]
 async fn without_the_same_bytes_a_rejected_command_is_stored_later() {
@@ -110,7 +110,7 @@ async fn without_hints_or_with_hints_erased_a_change_is_never_published() {
         let bench = Bench::new();
         let loader = bench.loader().handle();
         furnish(&loader).await;
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
         let _removed = hooks::remove(&[guard]);
         let mut asked = create("acme", "r1");
         asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
@@ -118,9 +118,9 @@ async fn without_hints_or_with_hints_erased_a_change_is_never_published() {
             bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
         }
         assert!(loader.tenants().handle(asked).await.is_err());
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
         assert_eq!(bench.store.inner.faults().release_late(), 1);
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
         assert_eq!(published(&bench, &stream("acme")), 0, "{guard:?} is not a guard");
     }
 }
@@ -132,7 +132,7 @@ async fn each_attempt_has_its_own_hint() {
         let loader = bench.loader().handle();
         furnish(&loader).await;
         loader.tenants().handle(create("acme", "r1")).await.unwrap();
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
         let _removed = hooks::remove(guards);
         for _ in 0..1_000 {
             bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
@@ -141,9 +141,9 @@ async fn each_attempt_has_its_own_hint() {
         asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
         assert!(loader.tenants().handle(asked).await.is_err());
         // A hint that does not name the attempt's head is taken for done before the attempt arrives.
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
         bench.store.inner.faults().release_late();
-        sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+        sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
         assert_eq!(published(&bench, &stream("acme")), seq, "removed {guards:?}");
     }
 }

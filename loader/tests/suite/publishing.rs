@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tessera_core::stream::StreamId;
 use tessera_loader::heartbeat::Pulse;
+use tessera_loader::share::Share;
 use tessera_loader::sweeper::{Interrupted, Sweeper};
 use tessera_ports::change_feed::FeedMessage;
 use tessera_ports::hint_store::Hint;
 use tessera_ports::memory::{AppendFault, Operation};
-use tessera_ports::{Clock as _, HintStore as _};
+use tessera_ports::{Clock as _, HintStore as _, Shard};
 
 use crate::bench::{Bench, create, furnish, new_year, stream, wait_for};
 
@@ -27,7 +28,11 @@ fn heartbeats(bench: &Bench) -> usize {
 }
 
 async fn hints(bench: &Bench) -> Vec<Hint> {
-    bench.store.inner.list(1_000).await.unwrap()
+    bench.store.inner.list(&every_shard(), 1_000).await.unwrap()
+}
+
+pub(crate) fn every_shard() -> Vec<Shard> {
+    Shard::all().collect()
 }
 
 pub(crate) fn sweeper(bench: &Bench, page: usize) -> Sweeper {
@@ -58,7 +63,7 @@ async fn a_loader_that_dies_after_its_commit_is_followed_by_a_sweeper() {
     furnish(&loader).await;
     loader.tenants().handle(create("acme", "r1")).await.unwrap();
     assert_eq!(published(&bench, &stream("acme")), 0);
-    sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+    sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
     assert_eq!(published(&bench, &stream("acme")), 1);
     assert_eq!(hints(&bench).await, []);
 }
@@ -68,17 +73,17 @@ async fn a_hint_outlives_an_attempt_that_is_late() {
     let bench = Bench::new();
     let loader = bench.loader().handle();
     furnish(&loader).await;
-    sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+    sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
     for _ in 0..100 {
         bench.store.inner.faults().next_append(AppendFault::UnknownAppliedLater);
     }
     let mut asked = create("acme", "r1");
     asked.caller.deadline = tokio::time::Instant::now() + Duration::from_millis(100);
     assert!(loader.tenants().handle(asked).await.is_err());
-    sweeper(&bench, 100).pass(1, new_year().saturating_add(Duration::from_hours(1))).await.unwrap();
+    sweeper(&bench, 100).pass(1, &every_shard(), new_year().saturating_add(Duration::from_hours(1))).await.unwrap();
     assert_eq!(hints(&bench).await.len(), 1, "it is not over an hour old");
     bench.store.inner.faults().release_late();
-    sweeper(&bench, 100).pass(1, new_year()).await.unwrap();
+    sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
     assert_eq!((published(&bench, &stream("acme")), hints(&bench).await), (1, vec![]));
 }
 
@@ -89,9 +94,9 @@ async fn a_hint_of_nothing_is_erased_after_an_hour() {
     let hint = Hint { stream: stream("acme"), request_id, head: 0, at: new_year() };
     bench.store.inner.put(&hint).await.unwrap();
     let hour = Duration::from_hours(1);
-    sweeper(&bench, 100).pass(1, new_year().saturating_add(hour)).await.unwrap();
+    sweeper(&bench, 100).pass(1, &every_shard(), new_year().saturating_add(hour)).await.unwrap();
     assert_eq!(hints(&bench).await, [hint]);
-    sweeper(&bench, 100).pass(1, new_year().saturating_add(hour + Duration::from_nanos(1))).await.unwrap();
+    sweeper(&bench, 100).pass(1, &every_shard(), new_year().saturating_add(hour + Duration::from_nanos(1))).await.unwrap();
     assert_eq!(hints(&bench).await, []);
 }
 
@@ -101,7 +106,8 @@ async fn heartbeats_beat_every_second_and_only_after_a_whole_pass() {
     let pulse = |page| {
         let config = Arc::new(bench.config.clone());
         let (store, feed) = (Arc::new(bench.store.clone()), Arc::new(bench.feed.clone()));
-        Pulse::new(store, feed, bench.clock.clone(), Some(sweeper(&bench, page)), config)
+        let share = Share::new(Arc::new(bench.store.inner.clone()), "one".to_owned(), Duration::from_secs(10));
+        Pulse::new(store, feed, bench.clock.clone(), Some((share, sweeper(&bench, page))), config)
     };
     pulse(100).beat().await.unwrap();
     assert_eq!(heartbeats(&bench), 2, "one per partition");
@@ -154,4 +160,42 @@ async fn a_failed_publish_is_made_up_for() {
     bench.feed.faults().fail_publishes(1);
     loader.tenants().handle(create("acme", "r1")).await.unwrap();
     wait_for("the sweeper", || published(&bench, &stream("acme")) == 1).await;
+}
+
+/// Where hints are followed and heartbeats said, by the loader of that name.
+async fn beat(bench: &Bench, pulse: &mut Pulse) -> Vec<bool> {
+    let count = |records: &Vec<FeedMessage>| records.iter().filter(|r| matches!(r, FeedMessage::Heartbeat(_))).count();
+    let before: Vec<usize> = bench.feed.records().iter().map(count).collect();
+    pulse.beat().await.unwrap();
+    bench.feed.records().iter().zip(before).map(|(records, before)| count(records) > before).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn loaders_share_the_sweep_and_one_that_died_is_made_up_for() {
+    let bench = Bench::new();
+    let pulse = |owner: &str| {
+        let share = Share::new(Arc::new(bench.store.inner.clone()), owner.to_owned(), Duration::from_secs(10));
+        let (store, feed) = (Arc::new(bench.store.clone()), Arc::new(bench.feed.clone()));
+        Pulse::new(store, feed, bench.clock.clone(), Some((share, sweeper(&bench, 100))), Arc::new(bench.config.clone()))
+    };
+    let mut one = pulse("one");
+    assert_eq!(beat(&bench, &mut one).await, [true, true], "nobody else is at work");
+    let mut two = pulse("two");
+    let share = beat(&bench, &mut two).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!((share, beat(&bench, &mut one).await), (vec![false, true], vec![true, false]), "each has one of two partitions");
+    // Both have committed what nobody published, and the other one is heard of no more.
+    let loader = bench.loader().handle();
+    furnish(&loader).await;
+    let mut streams = Vec::new();
+    for number in 0..8 {
+        loader.tenants().handle(create(&format!("t{number}"), &format!("r{number}"))).await.unwrap();
+        streams.push(stream(&format!("t{number}")));
+    }
+    beat(&bench, &mut one).await;
+    let missing = |bench: &Bench| streams.iter().filter(|stream| published(bench, stream) == 0).count();
+    assert_eq!(missing(&bench), 4, "those of the other's partition");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(beat(&bench, &mut one).await, [true, true]);
+    assert_eq!((missing(&bench), hints(&bench).await), (0, vec![]));
 }

@@ -9,7 +9,7 @@ use tessera_core::ids::RequestId;
 use tessera_core::stream::{Seq, StreamId, StreamKind};
 use tessera_ports::EventStore;
 use tessera_ports::event_store::{
-    Append, AppendError, Appended, EventCell, ReadError, ScanPage, ScanRange, StoreIdentity, StreamRead,
+    Append, AppendError, Appended, EventCell, ReadError, RequestRow, ScanPage, ScanRange, StoreIdentity, StreamRead,
 };
 use tessera_ports::memory::MemoryStore;
 use tokio::time::Instant;
@@ -66,6 +66,10 @@ impl EventStore for RecordingStore {
             }
         }
         Ok(cells)
+    }
+
+    async fn requests(&self, stream: &StreamId, after: Option<&RequestId>, limit: usize) -> Result<Vec<RequestRow>, ReadError> {
+        self.inner.requests(stream, after, limit).await
     }
 
     async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError> {

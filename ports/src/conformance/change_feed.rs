@@ -257,7 +257,9 @@ pub async fn heartbeat_comes_after_what_was_published_before(sides: Sides<'_>, r
             sides.change(stream, "a").await;
         }
         let heartbeat = sides.heartbeat(1_000_000 + round).await;
-        sides.publisher.beat(&heartbeat).await.expect("beat");
+        let partitions = sides.publisher.partitions().await.expect("a number of partitions");
+        let partitions: Vec<u32> = (0..partitions).collect();
+        sides.publisher.beat(&partitions, &heartbeat).await.expect("beat");
         let mut missing = streams.clone();
         for messages in sides.read_to_heartbeat(&noted, &heartbeat).await {
             let until = messages.iter().take_while(|message| **message != FeedMessage::Heartbeat(heartbeat.clone()));

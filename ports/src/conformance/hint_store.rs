@@ -4,6 +4,7 @@ use tessera_core::time::Timestamp;
 
 use super::Run;
 use crate::hint_store::{Hint, HintStore};
+use crate::shard::Shard;
 
 /// Every check of this suite, one after the other.
 pub async fn check_all(hints: &dyn HintStore, run: &Run) {
@@ -11,6 +12,7 @@ pub async fn check_all(hints: &dyn HintStore, run: &Run) {
     putting_again_and_erasing_again_are_harmless(hints, run).await;
     attempts_are_apart(hints, run).await;
     oldest_come_first(hints, run).await;
+    shards_are_apart(hints, run).await;
 }
 
 /// More than other runs can have left behind.
@@ -22,7 +24,7 @@ fn hint(run: &Run, name: &str, head: u64, at_s: i64) -> Hint {
 }
 
 async fn own(hints: &dyn HintStore, like: &Hint) -> Vec<Hint> {
-    let mut own = hints.list(PLENTY).await.expect("hints");
+    let mut own = hints.list(&[Shard::of(&like.stream)], PLENTY).await.expect("hints");
     own.retain(|hint| hint.stream == like.stream);
     own.sort_by_key(|hint| hint.head);
     own
@@ -74,10 +76,28 @@ pub async fn oldest_come_first(hints: &dyn HintStore, run: &Run) {
     for hint in &all {
         hints.put(hint).await.expect("put");
     }
-    let listed = hints.list(2).await.expect("hints");
+    let shards: Vec<Shard> = Shard::all().collect();
+    let listed = hints.list(&shards, 2).await.expect("hints");
     assert!(listed.len() <= 2);
     let ages: Vec<i64> = listed.iter().map(|hint| hint.at.seconds()).collect();
     assert_eq!(ages, [1, 2], "hints of the first seconds of 1970 are the oldest there are");
+    for hint in &all {
+        hints.erase(hint).await.expect("erase");
+    }
+}
+
+/// A list has the hints of its shards and of no other.
+pub async fn shards_are_apart(hints: &dyn HintStore, run: &Run) {
+    let all: Vec<Hint> = (0..8).map(|number| hint(run, &format!("shard-{number}"), 1, 1_000)).collect();
+    for hint in &all {
+        hints.put(hint).await.expect("put");
+    }
+    for hint in &all {
+        let shard = Shard::of(&hint.stream);
+        let listed = hints.list(&[shard], PLENTY).await.expect("hints");
+        assert!(listed.contains(hint) && listed.iter().all(|listed| Shard::of(&listed.stream) == shard), "{listed:?}");
+    }
+    assert_eq!(hints.list(&[], PLENTY).await, Ok(Vec::new()));
     for hint in &all {
         hints.erase(hint).await.expect("erase");
     }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::feed_faults::{FaultState, FeedFaults};
 use super::{lock, pause};
 use crate::change_feed::{Change, ChangeFeed, ChangePublisher, FeedBatch, FeedError, FeedMessage, Heartbeat, Position, Topic};
+use crate::shard::Shard;
 
 /// A [`ChangeFeed`] and [`ChangePublisher`] in memory; a cheap handle, clones share everything.
 #[derive(Debug, Clone)]
@@ -74,8 +75,8 @@ impl MemoryFeed {
 
 impl Log {
     fn partition_of(&self, stream: &tessera_core::stream::StreamId) -> usize {
-        let count = self.partitions.len() as u64;
-        stream.hash().checked_rem(count).and_then(|index| usize::try_from(index).ok()).unwrap_or(0)
+        let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX);
+        usize::try_from(Shard::of(stream).partition(count)).unwrap_or(0)
     }
 
     fn write(&mut self, change: Change) {
@@ -188,16 +189,23 @@ impl ChangePublisher for MemoryFeed {
         }
     }
 
-    async fn beat(&self, heartbeat: &Heartbeat) -> Result<(), FeedError> {
+    async fn partitions(&self) -> Result<u32, FeedError> {
+        Ok(self.topic().await?.partitions)
+    }
+
+    async fn beat(&self, partitions: &[u32], heartbeat: &Heartbeat) -> Result<(), FeedError> {
         let (failure, delay) = {
             let mut log = lock(&self.0.log);
             (log.faults.fail_beat(), log.faults.delay())
         };
         pause(delay).await;
         failure?;
-        for partition in &mut lock(&self.0.log).partitions {
+        let mut log = lock(&self.0.log);
+        let named = (0..).zip(&mut log.partitions).filter(|(number, _)| partitions.contains(number));
+        for (_, partition) in named {
             partition.records.push_back(FeedMessage::Heartbeat(heartbeat.clone()));
         }
+        drop(log);
         self.0.wake.notify_waiters();
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::store::MemoryStore;
 use super::store_faults::Operation;
 use crate::event_store::ReadError;
 use crate::hint_store::{Hint, HintStore};
+use crate::shard::Shard;
 
 /// By key: stream, request id, expected head.
 #[derive(Debug, Default)]
@@ -38,9 +39,10 @@ impl HintStore for MemoryStore {
         .await
     }
 
-    async fn list(&self, limit: usize) -> Result<Vec<Hint>, ReadError> {
+    async fn list(&self, shards: &[Shard], limit: usize) -> Result<Vec<Hint>, ReadError> {
         self.operate(Operation::ListHints, |inner| {
             let mut hints: Vec<Hint> = (inner.hints.0.iter())
+                .filter(|((stream, ..), _)| shards.contains(&Shard::of(stream)))
                 .map(|((stream, request_id, head), at)| Hint {
                     stream: stream.clone(),
                     request_id: request_id.clone(),

@@ -1,6 +1,7 @@
 //! The store in memory. One lock, never held across an await: every operation is one moment, between two simulated ways.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -11,12 +12,14 @@ use tokio::time::Instant;
 
 use super::feed::MemoryFeed;
 use super::hints::Hints;
+use super::leases::Leases;
 use super::store_faults::{AppendFault, FaultState, Late, Operation, StoreFaults};
 use super::streams::{Backup, QUORUM, Streams};
 use super::{lock, pause};
 use crate::change_feed::Change;
 use crate::event_store::{
-    Append, AppendError, Appended, EventCell, EventStore, Head, ReadError, ScanPage, ScanRange, StoreIdentity, StreamRead,
+    Append, AppendError, Appended, EventCell, EventStore, Head, ReadError, RequestRow, ScanPage, ScanRange, StoreIdentity,
+    StreamRead,
 };
 
 /// An [`EventStore`] and [`HintStore`](crate::HintStore) in memory; a cheap handle, clones share everything.
@@ -30,6 +33,7 @@ pub struct MemoryStore {
 pub(super) struct Inner {
     pub(super) streams: Streams,
     pub(super) hints: Hints,
+    pub(super) leases: Leases,
     pub(super) faults: FaultState,
     feed: Option<MemoryFeed>,
 }
@@ -47,7 +51,13 @@ impl MemoryStore {
 
     fn build(name: &str, feed: Option<MemoryFeed>) -> Self {
         let feeds_itself = feed.is_some();
-        let inner = Inner { streams: Streams::new(1, name), hints: Hints::default(), faults: FaultState::default(), feed };
+        let inner = Inner {
+            streams: Streams::new(1, name),
+            hints: Hints::default(),
+            leases: Leases::default(),
+            faults: FaultState::default(),
+            feed,
+        };
         Self { inner: Arc::new(Mutex::new(inner)), feeds_itself }
     }
 
@@ -273,6 +283,19 @@ impl EventStore for MemoryStore {
             };
             let numbered = (1..=newest).zip(&found.cells).filter(|(seq, _)| *seq > after);
             Ok(numbered.take(limit).map(|(seq, cell)| EventCell { seq, cell: cell.clone() }).collect())
+        })
+        .await
+    }
+
+    async fn requests(&self, stream: &StreamId, after: Option<&RequestId>, limit: usize) -> Result<Vec<RequestRow>, ReadError> {
+        self.operate(Operation::Requests, |inner| {
+            inner.check_undamaged(stream)?;
+            let Some((newest, found)) = inner.streams.weak(stream, QUORUM, inner.faults.replicas()) else {
+                return Ok(Vec::new());
+            };
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let rows = found.requests.range::<RequestId, _>((from, Bound::Unbounded)).map(|(_, row)| row);
+            Ok(rows.filter(|row| row.seq <= newest).take(limit).cloned().collect())
         })
         .await
     }

@@ -21,12 +21,14 @@ pub enum Operation {
     Identity,
     Read,
     Events,
+    Requests,
     ScanRanges,
     Scan,
     Count,
     PutHint,
     EraseHint,
     ListHints,
+    RenewLease,
 }
 
 /// What becomes of one append.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_ports::change_feed::{FeedBatch, FeedError, FeedMessage, Heartbeat};
+use tessera_ports::event_store::StoreIdentity;
 use tessera_ports::hooks::{self, Guard};
 use tracing::{debug, warn};
 
@@ -99,7 +100,7 @@ impl Follower {
         let epoch = session.epoch();
         if heartbeat.epoch > epoch {
             debug!(store = heartbeat.store, epoch = heartbeat.epoch, "a heartbeat of a newer epoch");
-            return self.newer_epoch(heartbeat.epoch);
+            return self.newer_store(StoreIdentity { epoch: heartbeat.epoch, store: heartbeat.store.clone() });
         }
         if heartbeat.epoch < epoch && hooks::holds(Guard::EpochInEverything) {
             return;

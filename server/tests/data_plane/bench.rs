@@ -97,7 +97,7 @@ impl Bench {
 
     pub(crate) async fn beat(&self) {
         let heartbeat = Heartbeat { epoch: self.universe.epoch, store: "first".to_owned(), at: self.clock.now() };
-        self.feed.beat(&heartbeat).await.unwrap();
+        self.feed.beat(&[0, 1, 2, 3], &heartbeat).await.unwrap();
     }
 
     pub(crate) async fn ask(&self, request: v1::CheckEntitlementRequest) -> Result<v1::CheckEntitlementResponse, Status> {

@@ -336,7 +336,7 @@ async fn without_epochs_a_restored_store_is_never_believed() {
         bench.store.restore(&backup, "second");
         bench.universe = before;
         bench.universe.epoch = 2;
-        bench.feed.beat(&Heartbeat { epoch: 2, store: "second".to_owned(), at: start() }).await.unwrap();
+        bench.feed.beat(&[0, 1, 2, 3], &Heartbeat { epoch: 2, store: "second".to_owned(), at: start() }).await.unwrap();
         pass(Duration::from_secs(30)).await;
         bench.reason("acme", "view").await == v1::Reason::GrantedByPlan
     })
@@ -352,7 +352,7 @@ async fn a_new_epoch_that_is_not_swapped_whole_shows_through() {
         bench.universe.epoch = 2;
         let expected = bench.stored_digest().await;
         bench.store.faults().seed(1, StoreChances { delay_max: Duration::from_millis(50), ..StoreChances::default() });
-        bench.feed.beat(&Heartbeat { epoch: 2, store: "second".to_owned(), at: start() }).await.unwrap();
+        bench.feed.beat(&[0, 1, 2, 3], &Heartbeat { epoch: 2, store: "second".to_owned(), at: start() }).await.unwrap();
         let mut always = true;
         while bench.handle.digest() != expected {
             let answer = bench.ask(check("acme", "reports", "view")).await;

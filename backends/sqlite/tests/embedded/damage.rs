@@ -8,6 +8,7 @@ use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
 use tessera_core::stream::{StreamId, StreamKind};
 use tessera_core::tenant::TenantState;
+use tessera_ports::Shard;
 use tessera_ports::change_feed::{ChangeFeed, FeedMessage};
 use tessera_ports::event_store::{EventStore, Head, ReadError};
 use tessera_ports::hint_store::HintStore as _;
@@ -241,7 +242,7 @@ async fn everything(place: &Place) -> Result<Result<Vec<String>, String>, String
             all.push(format!("{:?}", EventStore::read(&sqlite, &stream, &ids, None).await?));
             all.push(format!("{:?}", sqlite.events(&stream, 0, 100).await?));
         }
-        all.push(format!("{:?}", sqlite.list(10).await?));
+        all.push(format!("{:?}", sqlite.list(&Shard::all().collect::<Vec<_>>(), 10).await?));
         Ok::<_, ReadError>(())
     };
     let outcome = reading.await;

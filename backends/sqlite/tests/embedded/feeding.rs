@@ -53,8 +53,8 @@ async fn a_heartbeat_comes_once_and_behind_every_change_before_it() {
     for stream in &streams {
         write(&sqlite, stream, 1, "x").await;
     }
-    sqlite.beat(&heartbeat(1)).await.expect("a beat");
-    sqlite.beat(&heartbeat(2)).await.expect("a beat");
+    sqlite.beat(&[0], &heartbeat(1)).await.expect("a beat");
+    sqlite.beat(&[0], &heartbeat(2)).await.expect("a beat");
     // In batches that are too short for everything, it is in none but the last.
     let (mut from, mut batches) = (0, Vec::new());
     loop {
@@ -68,7 +68,7 @@ async fn a_heartbeat_comes_once_and_behind_every_change_before_it() {
     assert_eq!(batches.len(), 6, "{batches:?}");
     assert_eq!(batches.last(), Some(&FeedMessage::Heartbeat(heartbeat(2))), "only the newest counts");
 
-    sqlite.beat(&heartbeat(3)).await.expect("a beat");
+    sqlite.beat(&[0], &heartbeat(3)).await.expect("a beat");
     let batch = read(&sqlite, from, 10).await.expect("a batch");
     assert_eq!(batch.messages, [FeedMessage::Heartbeat(heartbeat(3))]);
     assert!(batch.next > from);
@@ -88,7 +88,7 @@ async fn heartbeats_are_told_apart_for_ever() {
     let mut from = end;
     // More than their numbers go round.
     for n in 1..=70_000 {
-        sqlite.beat(&heartbeat(n)).await.expect("a beat");
+        sqlite.beat(&[0], &heartbeat(n)).await.expect("a beat");
         if n % 500 == 0 || (65_500..65_600).contains(&n) {
             let batch = read(&sqlite, from, 10).await.expect("a batch");
             assert_eq!(batch.messages, [FeedMessage::Heartbeat(heartbeat(n))]);
@@ -109,7 +109,7 @@ async fn heartbeats_never_overtake_changes() {
             let head = write(&sqlite, &stream, 1, "x").await;
             assert_eq!(head.seq, n);
             // Says in its time what was acknowledged before it.
-            sqlite.beat(&heartbeat(i64::try_from(n).expect("small"))).await.expect("a beat");
+            sqlite.beat(&[0], &heartbeat(i64::try_from(n).expect("small"))).await.expect("a beat");
         }
     };
     let reading = async {
@@ -159,7 +159,7 @@ async fn positions_outlive_the_process() {
     let place = Place::new();
     let sqlite = place.open();
     write(&sqlite, &tenant("a"), 1, "x").await;
-    sqlite.beat(&heartbeat(1)).await.expect("a beat");
+    sqlite.beat(&[0], &heartbeat(1)).await.expect("a beat");
     let noted = read(&sqlite, 0, 10).await.expect("a batch").next;
     drop(sqlite);
     let sqlite = place.open();

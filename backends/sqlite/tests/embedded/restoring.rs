@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tessera_core::stream::{Epoch, StreamKind};
+use tessera_ports::Shard;
 use tessera_ports::change_feed::{ChangeFeed, FeedError, FeedMessage};
 use tessera_ports::clock::IdSource as _;
 use tessera_ports::event_store::{Appended, EventStore, StoreIdentity};
@@ -341,7 +342,7 @@ async fn hints_are_not_restored() {
     drop(sqlite);
     restore(&place, &backup, None).expect("it is restored");
     let sqlite = place.open();
-    assert_eq!(sqlite.list(10).await, Ok(Vec::new()));
+    assert_eq!(sqlite.list(&Shard::all().collect::<Vec<_>>(), 10).await, Ok(Vec::new()));
     assert_eq!(sqlite.count(StreamKind::Tenant).await, Ok(0));
 }
 

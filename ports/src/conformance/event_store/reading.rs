@@ -7,7 +7,7 @@ use tessera_core::stream::StreamId;
 
 use crate::conformance::Run;
 use crate::conformance::sample::{append_of, cell, command, digest, epoch, named_hash, read, request_row, write};
-use crate::event_store::{Append, Appended, CellHash, EventStore, Head, Question, StreamRead};
+use crate::event_store::{Append, Appended, CellHash, EventStore, Head, Question, RequestRow, StreamRead};
 
 /// Epochs count from 1, and who the store is does not change by itself.
 pub async fn identity_stays(store: &dyn EventStore, _run: &Run) {
@@ -164,4 +164,29 @@ pub async fn many_are_read_as_each_alone(store: &dyn EventStore, run: &Run) {
         assert_eq!(found, asked.count(), "{question:?}");
     }
     assert_eq!(store.read_many(Vec::new()).await, []);
+}
+
+/// Page after page, every row once and in order, and nothing of another stream.
+pub async fn request_rows_come_in_pages(store: &dyn EventStore, run: &Run) {
+    let (stream, other) = (run.tenant("request-pages"), run.tenant("request-pages-other"));
+    assert_eq!(store.requests(&stream, None, 10).await, Ok(Vec::new()));
+    let mut written: Vec<RequestRow> = Vec::new();
+    for number in 0..7 {
+        // In another order than they are asked for in.
+        let id = run.request(&format!("page-{}", (number * 3) % 7));
+        let seq = command(store, &stream, &id).await;
+        written.push(request_row(&id, seq));
+    }
+    command(store, &other, &run.request("page-other")).await;
+    written.sort_by(|one, two| one.id.as_str().cmp(two.id.as_str()));
+    let mut read: Vec<RequestRow> = Vec::new();
+    loop {
+        let page = store.requests(&stream, read.last().map(|row| &row.id), 3).await.expect("a page");
+        assert!(page.len() <= 3);
+        if page.is_empty() {
+            break;
+        }
+        read.extend(page);
+    }
+    assert_eq!(read, written);
 }

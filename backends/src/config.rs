@@ -1,14 +1,58 @@
-//! Reads a [`Config`] field by field as they come, so that a mistake in one of them is told with its name; what serde derives for
+//! Which backends, and how they are run.
+//!
+//! A [`Config`] is read field by field as they come, so that a mistake in one of them is told with its name; what serde derives for
 //! a tagged enum reads everything first, and forgets where it stood.
 
 use std::fmt;
+use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use tessera_sqlite::Config as SqliteConfig;
 
-use crate::Config;
+/// Which backends, and how they are run: `kind` names them, the other fields are theirs.
+///
+/// ```toml
+/// kind = "sqlite"
+/// data_dir = "/var/lib/tessera"
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Config {
+    /// One SQLite database, store and feed at once, for one process.
+    Sqlite(SqliteConfig),
+}
+
+impl Config {
+    /// Says what is out of bounds: field, value and what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        match self {
+            Self::Sqlite(config) => config.validate(),
+        }
+    }
+
+    /// The directory of an embedded database.
+    pub fn data_dir(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(config) => Some(&config.data_dir),
+        }
+    }
+
+    /// Whether several processes can use them at once. Where not, loader and server must be one process.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+        }
+    }
+
+    /// Whether a committed append is in the feed by the same transaction.
+    pub(crate) fn feeds_itself(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+        }
+    }
+}
 
 /// As long as there is one kind the other fields can only be its own.
 #[derive(Debug, Clone, Copy)]
