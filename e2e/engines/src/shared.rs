@@ -1,0 +1,64 @@
+//! One engine of each kind for all suites that do it no harm: named by a variable, or started at the first call and ended with
+//! the process. Suites share it with others and so use names of their own for keyspaces and topics.
+
+use std::sync::OnceLock;
+
+use anyhow::bail;
+
+use crate::{Cassandra, Kafka, Options, installing, java};
+
+/// Names a running Cassandra as `host:port`; `cargo xtask test` starts one for all suites and sets it.
+pub const CASSANDRA_VARIABLE: &str = "TESSERA_TEST_CASSANDRA";
+/// Names a running Kafka as `host:port`; `cargo xtask test` starts one for all suites and sets it.
+pub const KAFKA_VARIABLE: &str = "TESSERA_TEST_KAFKA";
+
+/// Whether engines can be started here; else what is missing.
+pub fn present() -> Result<(), String> {
+    java::find()?;
+    if installing::is_complete() || java::is_program("mvn") {
+        return Ok(());
+    }
+    Err("`mvn` (Maven), which fetches the engines the first time".to_owned())
+}
+
+/// Whether a test that needs engines can run. `Ok(false)` has said that it is skipped; in CI, where nothing may be skipped, it
+/// is an error.
+pub fn available() -> anyhow::Result<bool> {
+    let Err(missing) = present() else { return Ok(true) };
+    if std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("there are no engines here for want of {missing}, and CI skips nothing");
+    }
+    eprintln!("SKIP: there are no engines here for want of {missing}; `.ci/run` installs what can be installed");
+    Ok(false)
+}
+
+/// The shared Cassandra as `host:port`. `None` has said that the test is skipped, see [`available`].
+pub fn shared_cassandra() -> anyhow::Result<Option<String>> {
+    static SHARED: OnceLock<Result<Cassandra, String>> = OnceLock::new();
+    shared(CASSANDRA_VARIABLE, &SHARED, Cassandra::throwaway, |cassandra| cassandra.contact_point().to_string())
+}
+
+/// The shared Kafka as `host:port`. `None` has said that the test is skipped, see [`available`].
+pub fn shared_kafka() -> anyhow::Result<Option<String>> {
+    static SHARED: OnceLock<Result<Kafka, String>> = OnceLock::new();
+    shared(KAFKA_VARIABLE, &SHARED, Kafka::throwaway, Kafka::bootstrap)
+}
+
+/// A static is never dropped: the watchdog ends the engine and removes its folder.
+fn shared<T>(
+    variable: &str,
+    shared: &OnceLock<Result<T, String>>,
+    start: fn(&Options) -> anyhow::Result<T>,
+    address: fn(&T) -> String,
+) -> anyhow::Result<Option<String>> {
+    if let Ok(named) = std::env::var(variable) {
+        return Ok(Some(named));
+    }
+    if !available()? {
+        return Ok(None);
+    }
+    match shared.get_or_init(|| start(&Options::default()).map_err(|error| format!("{error:#}"))) {
+        Ok(engine) => Ok(Some(address(engine))),
+        Err(error) => bail!("{error}"),
+    }
+}
