@@ -2,6 +2,7 @@
 
 mod bench;
 mod codegen;
+mod engines;
 mod test;
 mod tidy;
 mod tools;
@@ -15,6 +16,9 @@ const USAGE: &str = "usage: cargo xtask <chore>
        [--explore]                 properties on new cases instead of the same ones every time
   bench [--short|--full|--help]    measure; --short only counts, and holds the counts against benches/baseline.json
   codegen [--check]                generate the protobuf code; with --check only compare it with what is checked in
+  up                               start a Cassandra and a Kafka in target/cluster and leave them running
+  down                             end them and remove everything of theirs
+  engines                          only fetch what they need, into target/tools/engines
   tidy                             the house rules that no compiler knows";
 
 fn main() -> ExitCode {
@@ -25,6 +29,9 @@ fn main() -> ExitCode {
         ["bench", rest @ ..] => bench::run(rest),
         ["codegen"] => codegen::run(false),
         ["codegen", "--check"] => codegen::run(true),
+        ["up"] => engines::up(),
+        ["down"] => engines::down(),
+        ["engines"] => engines::install(),
         ["tidy"] => tidy::run(),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };

@@ -3,6 +3,8 @@
 //! All steps run whatever fails; the table at the end and the exit code tell. A step whose tool is absent is skipped
 //! visibly, except in CI (`CI=true`), where it fails. Which suites exist is read from cargo, so that a new one cannot be forgotten.
 //!
+//! Engines are started before the first step that needs them and shared by all; they end with the run.
+//!
 //! Properties are tried on the same cases every time, so that a change fails for what it changed; `--explore` draws new ones.
 
 mod plan;
@@ -12,6 +14,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use anyhow::{Context as _, bail};
 
+use crate::engines::ForSuites;
 use crate::tools;
 use crate::workspace::Workspace;
 use step::{Outcome, Report, SEED_VARIABLE};
@@ -39,7 +42,10 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         Err(_) => SEED.to_owned(),
     };
     println!("{SEED_VARIABLE}={seed}");
-    let reports: Vec<Report> = chosen.map(|step| step.run(tools::in_ci(), &seed)).collect();
+    let mut engines = ForSuites::default();
+    let reports: Vec<Report> = chosen.map(|step| step.run(tools::in_ci(), &seed, &mut engines)).collect();
+    // Before the table, so that nothing is said after it.
+    drop(engines);
     conclude(&reports)
 }
 

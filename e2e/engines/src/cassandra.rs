@@ -1,5 +1,5 @@
 //! Apache Cassandra, one node, with 512 MB of heap and the quick compiler only: a third of the memory of its defaults, and
-//! nothing slower in short runs. What it is told stands here; [`wire`] sees that it is ready.
+//! nothing slower in short runs. What it is told stands here; `wire` sees that it is ready.
 
 mod options;
 mod wire;

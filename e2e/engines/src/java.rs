@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// Both engines need at least this.
-const OLDEST: u32 = 17;
+/// The newest that Cassandra supports and the oldest that Kafka does. Newer ones are tried where there is none of it.
+const WANTED: u32 = 17;
 
-/// The Java to use: that of `JAVA_HOME`, of PATH, or of the places where distributions put version 17; the first that is new
-/// enough. The error says what is missing.
+/// The Java to use: that of `JAVA_HOME`, of PATH, or of the place where distributions put several; the first of version 17, else
+/// the first that is newer. The error says what is missing.
 pub(crate) fn find() -> Result<&'static Path, String> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     FOUND.get_or_init(search).as_deref().map_err(Clone::clone)
@@ -22,17 +22,18 @@ pub(crate) fn is_program(name: &str) -> bool {
 }
 
 fn search() -> Result<PathBuf, String> {
-    let mut seen = Vec::new();
+    let mut newer = None;
+    let mut older = Vec::new();
     for program in candidates() {
-        if let Some(version) = version_of(&program) {
-            if version >= OLDEST {
-                return Ok(program);
-            }
-            seen.push(format!("`{}` is version {version}", program.display()));
+        match version_of(&program) {
+            Some(WANTED) => return Ok(program),
+            Some(version) if version > WANTED => newer = newer.or(Some(program)),
+            Some(version) => older.push(format!("`{}` is version {version}", program.display())),
+            None => {}
         }
     }
-    let seen = if seen.is_empty() { "there is none".to_owned() } else { seen.join(", ") };
-    Err(format!("a Java of version {OLDEST} or newer: {seen}"))
+    let seen = if older.is_empty() { "there is none".to_owned() } else { older.join(", ") };
+    newer.ok_or_else(|| format!("a Java of version {WANTED} or newer: {seen}"))
 }
 
 fn candidates() -> Vec<PathBuf> {

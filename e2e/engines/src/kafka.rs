@@ -1,4 +1,4 @@
-//! Apache Kafka, one broker that is its own controller (KRaft). What it is told stands here; [`wire`] sees that it is ready.
+//! Apache Kafka, one broker that is its own controller (`KRaft`). What it is told stands here; `wire` sees that it is ready.
 
 mod options;
 mod wire;

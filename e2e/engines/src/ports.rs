@@ -25,9 +25,9 @@ pub(crate) fn choose() -> anyhow::Result<u16> {
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     // Another place to begin for every call: runs beside each other seldom look at the same port.
     let begin = RandomState::new().hash_one("port") % u64::from(COUNT);
-    let begin = u16::try_from(begin).context("a remainder below 2^16")?;
-    let candidates = (0..COUNT).map(|step| FIRST + ((u32::from(begin) + u32::from(step)) % u32::from(COUNT)) as u16);
-    let port = candidates.into_iter().find(|port| !taken.contains(port) && is_free(*port));
+    let candidates = (0..u64::from(COUNT)).map(|step| (begin + step) % u64::from(COUNT));
+    let mut candidates = candidates.filter_map(|offset| Some(FIRST + u16::try_from(offset).ok()?));
+    let port = candidates.find(|port| !taken.contains(port) && is_free(*port));
     let port = port.with_context(|| format!("no free port from {FIRST} to {}", FIRST + COUNT - 1))?;
     taken.insert(port);
     Ok(port)

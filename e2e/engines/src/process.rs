@@ -1,7 +1,7 @@
 //! One process of an engine: started so that it ends with us, or so that it does not; signalled, and reaped. The crate's own
 //! documentation says how the watchdog works and why there is one. What the program is, is none of this file's business.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -146,7 +146,7 @@ impl Watchdog {
     fn start(pid: u32, throwaway: Option<&Path>) -> anyhow::Result<Self> {
         let mut child = Command::new("sh")
             .args(["-c", WATCH, "watchdog", &pid.to_string()])
-            .arg(throwaway.unwrap_or(Path::new("")))
+            .arg(throwaway.map_or_else(|| OsStr::new(""), Path::as_os_str))
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

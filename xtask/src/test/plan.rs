@@ -13,6 +13,8 @@ use crate::workspace::Workspace;
 
 /// The crate of the black-box suites: each of its test targets is a step of its own.
 const BLACK_BOX: &str = "tessera-e2e";
+/// How the names of those begin that share a Cassandra and a Kafka.
+const ON_ENGINES: &str = "cluster";
 /// The crate that drives the shipped loader and server over faulty ports.
 const SIMULATION: &str = "tessera-simulation";
 
@@ -48,13 +50,13 @@ pub(crate) fn steps(workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
     for (name, suite) in [("conformance", Suite::Conformance), ("simulation", Suite::Simulation)] {
         let names = named(&targets, suite);
         if !names.is_empty() {
-            steps.push(step(name, tests(&hooks, &[], &names)));
+            steps.push(Step { engines: suite == Suite::Conformance, ..step(name, tests(&hooks, &[], &names)) });
         }
     }
     for name in named(&targets, Suite::BlackBox) {
         let needs = ["grpcurl", "ghz"].into_iter().find(|tool| *tool == name);
         let action = tests(&hooks, &[], std::slice::from_ref(&name));
-        steps.push(Step { name: format!("e2e: {name}"), needs, action });
+        steps.push(Step { name: format!("e2e: {name}"), needs, engines: name.starts_with(ON_ENGINES), action });
     }
     Ok(steps)
 }
@@ -83,7 +85,7 @@ fn named(targets: &[(String, String)], suite: Suite) -> Vec<String> {
 }
 
 fn step(name: &str, action: Action) -> Step {
-    Step { name: name.to_owned(), needs: None, action }
+    Step { name: name.to_owned(), needs: None, engines: false, action }
 }
 
 fn owned(words: &[&str]) -> Vec<String> {
@@ -136,6 +138,15 @@ mod tests {
     fn a_target_of_two_crates_is_named_once() {
         let targets = [("a".to_owned(), "conformance".to_owned()), ("b".to_owned(), "conformance".to_owned())];
         assert_eq!(named(&targets, Suite::Conformance), ["conformance"]);
+    }
+
+    #[test]
+    fn engines_are_started_for_those_who_share_them_alone() {
+        let steps = steps(&Workspace::load().unwrap()).unwrap();
+        for step in steps {
+            let shares = step.name == "conformance" || step.name.starts_with("e2e: cluster");
+            assert_eq!(step.engines, shares, "{}", step.name);
+        }
     }
 
     #[test]

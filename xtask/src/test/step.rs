@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::engines::ForSuites;
 use crate::{tools, workspace};
 
 /// What a step does.
@@ -24,6 +25,8 @@ pub(crate) struct Step {
     pub(crate) name: String,
     /// A program without which the step cannot run.
     pub(crate) needs: Option<&'static str>,
+    /// Whether its suites share the engines.
+    pub(crate) engines: bool,
     pub(crate) action: Action,
 }
 
@@ -49,8 +52,8 @@ pub(crate) struct Report {
 }
 
 impl Step {
-    /// Runs it with `seed` for its properties.
-    pub(crate) fn run(self, in_ci: bool, seed: &str) -> Report {
+    /// Runs it with `seed` for its properties; only a step that needs engines has them started.
+    pub(crate) fn run(self, in_ci: bool, seed: &str, engines: &mut ForSuites) -> Report {
         println!("\n=== {}", self.name);
         if let Some(tool) = self.needs
             && tools::find(tool).is_none()
@@ -60,9 +63,12 @@ impl Step {
             return Report { name: self.name, outcome, tests: None, elapsed: Duration::ZERO };
         }
         let started = now();
+        let mut variables = vec![(SEED_VARIABLE, seed.to_owned())];
+        let ready = if self.engines { engines.variables().map(|named| variables.extend(named)) } else { Ok(()) };
         let (result, tests) = match &self.action {
-            Action::Command(command) => (run_command(command, seed).map(drop), None),
-            Action::Tests(command) => split(run_command(command, seed).and_then(some_tests)),
+            _ if ready.is_err() => (ready.context("start the engines"), None),
+            Action::Command(command) => (run_command(command, variables).map(drop), None),
+            Action::Tests(command) => split(run_command(command, variables).and_then(some_tests)),
             Action::Check(check) => (check(), None),
         };
         let elapsed = started.elapsed();
@@ -99,13 +105,13 @@ fn some_tests(count: u64) -> anyhow::Result<u64> {
 }
 
 /// Runs a command, showing its output; returns how many tests its output reports.
-fn run_command(command: &[String], seed: &str) -> anyhow::Result<u64> {
+fn run_command(command: &[String], variables: Vec<(&str, String)>) -> anyhow::Result<u64> {
     let (program, arguments) = command.split_first().context("an empty command")?;
     println!("$ {}", command.join(" "));
     let mut child = Command::new(tools::find(program).unwrap_or_else(|| program.into()))
         .args(arguments)
         .current_dir(workspace::root())
-        .env(SEED_VARIABLE, seed)
+        .envs(variables)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -174,13 +180,13 @@ mod tests {
 
     #[test]
     fn a_suite_without_a_test_fails() {
-        let step = Step { name: "nothing".into(), needs: None, action: Action::Tests(vec!["true".into()]) };
-        assert!(step.run(false, "1").outcome.is_failure());
+        let step = Step { name: "nothing".into(), needs: None, engines: false, action: Action::Tests(vec!["true".into()]) };
+        assert!(step.run(false, "1", &mut ForSuites::default()).outcome.is_failure());
     }
 
     #[test]
     fn an_exit_code_is_a_failure() {
-        let step = Step { name: "false".into(), needs: None, action: Action::Command(vec!["false".into()]) };
-        assert!(step.run(false, "1").outcome.is_failure());
+        let step = Step { name: "false".into(), needs: None, engines: false, action: Action::Command(vec!["false".into()]) };
+        assert!(step.run(false, "1", &mut ForSuites::default()).outcome.is_failure());
     }
 }

@@ -113,7 +113,7 @@ pub(super) fn yaml(folder: &Path, [cql, storage, tls_storage]: [u16; 3], setting
         let _ = writeln!(text, "{setting}: \"{folder}/run/{place}\"");
     }
     let is_ours = |line: &&str| settings.iter().all(|(name, _)| !line.starts_with(&format!("{name}:")));
-    let mut text: String = text.lines().filter(is_ours).map(|line| format!("{line}\n")).collect();
+    let mut text: String = text.lines().filter(is_ours).flat_map(|line| [line, "\n"]).collect();
     for (name, value) in settings {
         let _ = writeln!(text, "{name}: {value}");
     }
