@@ -1,0 +1,35 @@
+//! The feed of Tessera between machines: one topic of Apache Kafka behind the ports.
+//!
+//! [`Kafka::open`] gives one handle that is both [`ChangeFeed`](tessera_ports::ChangeFeed) and
+//! [`ChangePublisher`](tessera_ports::ChangePublisher); [`migrate`] makes the topic.
+//!
+//! - `config`: settings;
+//! - `client`: what all clients of librdkafka have in common;
+//! - `record`: the records, byte by byte;
+//! - `describe`: the topic's id and partitions, from librdkafka itself;
+//! - `watch`: the thread that knows the topic;
+//! - `reader`, `feed`: the reading side; `producer`, `publisher`: the writing side;
+//! - `topic_settings`: what the topic has to be like;
+//! - `open`: the handle;
+//! - `error`: why a feed does not open; what an error means for whoever waits.
+//!
+//! There are no groups and no commits: positions are the reader's. Connections are not encrypted: librdkafka would need OpenSSL.
+#![deny(missing_docs)]
+
+mod client;
+mod config;
+mod describe;
+mod error;
+mod feed;
+mod open;
+mod producer;
+mod publisher;
+mod reader;
+mod record;
+mod topic_settings;
+mod watch;
+
+pub use config::{Config, Security};
+pub use error::OpenError;
+pub use open::{Kafka, migrate};
+pub use topic_settings::Migration;

@@ -1,0 +1,53 @@
+//! The writing side: every stream in the partition of its shard, every record acknowledged.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tessera_ports::Shard;
+use tessera_ports::change_feed::{Change, ChangePublisher, FeedError, Heartbeat};
+use tokio::time::Instant;
+
+use crate::open::Kafka;
+use crate::producer::Outgoing;
+use crate::record::{encode_change, encode_heartbeat, key};
+
+/// Beyond this age what is known of the topic is asked for anew.
+pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(3);
+
+#[async_trait]
+impl ChangePublisher for Kafka {
+    async fn publish(&self, changes: &[Change]) -> Result<(), FeedError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let partitions = self.partitions().await?;
+        let records = changes.iter().map(|change| {
+            let key = key(&change.stream);
+            let value = encode_change(&key, change);
+            Outgoing { partition: Shard::of(&change.stream).partition(partitions), key: Some(key), value }
+        });
+        self.0.producing.send(partitions, records).await
+    }
+
+    async fn partitions(&self) -> Result<u32, FeedError> {
+        let fresh = self.0.watch.known(|known| {
+            let is_fresh = known.at.is_some_and(|at| Instant::now().saturating_duration_since(at) < KNOWN_FOR);
+            known.topic.as_ref().filter(|_| is_fresh).map(|topic| topic.partitions)
+        });
+        if let Some(partitions) = fresh {
+            return Ok(partitions);
+        }
+        tessera_ports::ChangeFeed::topic(self).await.map(|topic| topic.partitions)
+    }
+
+    /// One producer keeps the order within a partition, and everything published before is acknowledged.
+    async fn beat(&self, partitions: &[u32], heartbeat: &Heartbeat) -> Result<(), FeedError> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let there = self.partitions().await?;
+        let value = encode_heartbeat(heartbeat);
+        let records = partitions.iter().map(|partition| Outgoing { partition: *partition, key: None, value: value.clone() });
+        self.0.producing.send(there, records).await
+    }
+}

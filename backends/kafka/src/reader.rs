@@ -1,0 +1,228 @@
+//! One partition read on from a position: a consumer that is kept, and moved only when somebody reads elsewhere.
+//!
+//! No group: partitions are assigned, and nothing is committed. The group's name is there because librdkafka assigns nothing
+//! to a consumer without one.
+
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _};
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+use tessera_ports::change_feed::{FeedBatch, FeedError, FeedMessage, Position};
+use tokio::time::{Instant, timeout_at};
+
+use crate::client::{Connection, Context, Told};
+use crate::config::Config;
+use crate::error::{Meaning, text_of};
+use crate::record::decode;
+
+const GROUP: &str = "tessera-feed";
+/// Bytes of records in one batch, beyond which it ends early.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How many records are fetched ahead of the reader: each costs half a kilobyte beside its bytes.
+const READ_AHEAD_RECORDS: u32 = 4_000;
+/// Bytes asked for at once. A record that is longer comes all the same.
+const FETCH_BYTES: u32 = 512 * 1024;
+/// How long a broker holds back its answer when there is nothing. What comes is sent at once; a move to another position waits
+/// this long.
+const FETCH_WAIT_MS: u32 = 100;
+
+/// Which position of which partition, in which topic.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) topic_id: &'a str,
+    pub(crate) partition: u32,
+    pub(crate) from: Position,
+}
+
+impl Place<'_> {
+    pub(crate) fn out_of_range(self) -> FeedError {
+        FeedError::OutOfRange { partition: self.partition, position: self.from }
+    }
+}
+
+/// How readers are made.
+#[derive(Debug, Clone)]
+pub(crate) struct Readers {
+    connection: Connection,
+    topic: String,
+    read_ahead_kib: u64,
+    told: Told,
+}
+
+impl Readers {
+    pub(crate) fn new(connection: &Connection, config: &Config) -> Self {
+        let (topic, read_ahead_kib) = (config.topic.clone(), config.read_ahead_kib);
+        Self { connection: connection.clone(), topic, read_ahead_kib, told: Told::default() }
+    }
+
+    /// A consumer that is assigned this place.
+    fn consumer(&self, place: Place<'_>) -> Result<StreamConsumer<Context>, KafkaError> {
+        let mut settings = self.connection.settings();
+        settings
+            .set("group.id", GROUP)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            // Whatever is in the log is told of: what others wrote, and left open, holds up nothing.
+            .set("isolation.level", "read_uncommitted")
+            .set("fetch.min.bytes", "1")
+            .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())
+            .set("fetch.message.max.bytes", FETCH_BYTES.to_string())
+            .set("fetch.error.backoff.ms", "100")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("queued.min.messages", READ_AHEAD_RECORDS.to_string())
+            .set("queued.max.messages.kbytes", self.read_ahead_kib.to_string())
+            // Nobody is thrown out of a group that nobody is in.
+            .set("max.poll.interval.ms", "86400000");
+        let consumer: StreamConsumer<Context> = settings.create_with_context(Context::quiet(self.told.clone()))?;
+        assign(&consumer, &self.topic, place)?;
+        Ok(consumer)
+    }
+}
+
+fn assign(consumer: &StreamConsumer<Context>, topic: &str, place: Place<'_>) -> Result<(), KafkaError> {
+    let mut list = TopicPartitionList::new();
+    let partition = i32::try_from(place.partition).unwrap_or(i32::MAX);
+    // Greater ones were refused before.
+    let offset = Offset::Offset(i64::try_from(place.from).unwrap_or(i64::MAX));
+    list.add_partition_offset(topic, partition, offset)?;
+    consumer.assign(&list)
+}
+
+/// The consumer of one partition, if there is one at the moment.
+#[derive(Debug, Default)]
+pub(crate) struct Reader(Option<Standing>);
+
+struct Standing {
+    /// Taken out only when it is dropped.
+    consumer: Option<StreamConsumer<Context>>,
+    topic_id: String,
+    next: Position,
+    /// The log ends or breaks off before `next`, which was found when a batch had been begun.
+    out_of_range: bool,
+}
+
+impl std::fmt::Debug for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Standing").field("topic_id", &self.topic_id).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Standing {
+    /// To close a consumer takes some milliseconds, which nobody has to wait for.
+    fn drop(&mut self) {
+        let consumer = self.consumer.take();
+        // Without a thread it is closed here.
+        drop(std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(consumer)));
+    }
+}
+
+/// What a reader has gathered.
+struct Batch {
+    messages: Vec<FeedMessage>,
+    bytes: usize,
+    next: Position,
+}
+
+impl Batch {
+    fn take(&mut self, record: &BorrowedMessage<'_>) {
+        let at = record.offset();
+        self.messages.push(match decode(record.key(), record.payload()) {
+            FeedMessage::Bad(reason) => FeedMessage::Bad(format!("{reason}, at position {at}")),
+            good => good,
+        });
+        self.bytes = self.bytes.saturating_add(record.payload_len()).saturating_add(record.key_len());
+        self.next = Position::try_from(at).unwrap_or(0).saturating_add(1);
+    }
+}
+
+impl Reader {
+    /// Up to `limit` records from there on, waiting until `deadline` for the first. Can be broken off: what was taken from the
+    /// queue is in a batch that is returned before anything is waited for.
+    pub(crate) async fn read(
+        &mut self,
+        readers: &Readers,
+        place: Place<'_>,
+        limit: usize,
+        deadline: Option<Instant>,
+    ) -> Result<FeedBatch, FeedError> {
+        let standing = self.stand_at(readers, place)?;
+        if standing.out_of_range {
+            self.0 = None;
+            return Err(place.out_of_range());
+        }
+        let Some(consumer) = &standing.consumer else { return Err(FeedError::Unavailable("no reader".to_owned())) };
+        let mut records = consumer.stream();
+        let first = match deadline {
+            Some(deadline) => timeout_at(deadline, records.next()).await.ok().flatten(),
+            None => records.next().await,
+        };
+        let mut batch = Batch { messages: Vec::new(), bytes: 0, next: place.from };
+        let mut failure = None;
+        let mut record = first;
+        while let Some(found) = record {
+            match found {
+                Ok(found) => batch.take(&found),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+            if batch.messages.len() >= limit || batch.bytes >= BATCH_BYTES_MAX {
+                break;
+            }
+            record = records.next().now_or_never().flatten();
+        }
+        drop(records);
+        standing.next = batch.next;
+        if let Some(error) = failure {
+            let meaning = Meaning::of(&error);
+            if meaning == Meaning::OutOfRange {
+                standing.out_of_range = !batch.messages.is_empty();
+            }
+            if batch.messages.is_empty() {
+                if meaning != Meaning::Disconnected {
+                    self.0 = None;
+                }
+                return Err(match meaning {
+                    Meaning::OutOfRange => place.out_of_range(),
+                    _ => FeedError::Unavailable(readers.told.explain(text_of(&error))),
+                });
+            }
+            if meaning == Meaning::Broken {
+                self.0 = None;
+            }
+        }
+        Ok(FeedBatch { messages: batch.messages, next: batch.next })
+    }
+
+    /// The consumer where it has to stand: the one there is, moved if it has to be, or a new one.
+    fn stand_at(&mut self, readers: &Readers, place: Place<'_>) -> Result<&mut Standing, FeedError> {
+        let unavailable = |error: KafkaError| FeedError::Unavailable(text_of(&error));
+        let mut standing = match self.0.take() {
+            Some(standing) if standing.topic_id == place.topic_id => standing,
+            _ => Standing {
+                consumer: Some(readers.consumer(place).map_err(unavailable)?),
+                topic_id: place.topic_id.to_owned(),
+                next: place.from,
+                out_of_range: false,
+            },
+        };
+        if standing.next != place.from {
+            if let Some(consumer) = &standing.consumer {
+                assign(consumer, &readers.topic, place).map_err(unavailable)?;
+            }
+            standing.next = place.from;
+            standing.out_of_range = false;
+        }
+        Ok(self.0.insert(standing))
+    }
+}
+
+/// When a wait that begins now ends; `None` for never.
+pub(crate) fn deadline(wait: Duration) -> Option<Instant> {
+    Instant::now().checked_add(wait)
+}

@@ -1,0 +1,188 @@
+//! The thread that knows the topic: it asks the brokers every second, and when somebody wants to know now.
+//!
+//! Readers and publishers look at what it found last, so that neither waits for an answer on its way. All calls of librdkafka
+//! that block are made here. It ends when the handle is dropped; an answer that it waits for holds up nobody.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use tessera_ports::change_feed::{FeedError, Position, Topic};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::client::{Connection, Context, Told};
+use crate::describe::{Failure, describe};
+use crate::error::text_of;
+
+/// Between two looks that nobody asked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long brokers have for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages of librdkafka taken at once.
+const WORDS_MAX: usize = 256;
+
+/// What is known of the topic.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    /// As it was found last; `None` if there was none of its name.
+    pub(crate) topic: Option<Topic>,
+    /// When the brokers answered last.
+    pub(crate) at: Option<Instant>,
+    /// Since when the brokers give no answer, and what they say instead.
+    pub(crate) failing: Option<(Instant, String)>,
+}
+
+enum Question {
+    Topic(oneshot::Sender<Result<Option<Topic>, Failure>>),
+    Ends(oneshot::Sender<Result<Vec<Position>, FeedError>>),
+}
+
+/// The handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    questions: Sender<Question>,
+    known: Arc<Mutex<Known>>,
+    told: Told,
+}
+
+impl Watch {
+    /// Starts the thread. Nothing has been asked yet.
+    pub(crate) fn start(connection: &Connection, topic: &str) -> Result<Self, String> {
+        let told = Told::default();
+        let mut settings = connection.settings();
+        // The end of a partition is behind its last record, whatever transactions somebody else has open.
+        settings.set("isolation.level", "read_uncommitted");
+        let consumer: BaseConsumer<Context> =
+            settings.create_with_context(Context::loud(told.clone())).map_err(|error| error.to_string())?;
+        let known = Arc::new(Mutex::new(Known::default()));
+        let (questions, asked) = mpsc::channel();
+        let watcher = Watcher { consumer, topic: topic.to_owned(), known: Arc::clone(&known), told: told.clone() };
+        let thread = std::thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || watcher.run(&asked));
+        thread.map_err(|error| format!("no thread for the feed: {error}"))?;
+        Ok(Self { questions, known, told })
+    }
+
+    /// The topic as it is now; `None` if there is none of its name.
+    pub(crate) async fn topic(&self) -> Result<Option<Topic>, Failure> {
+        let ended = || Failure { code: RDKafkaErrorCode::Fail, reason: "the feed is closed".to_owned() };
+        let (sender, answer) = oneshot::channel();
+        self.questions.send(Question::Topic(sender)).map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// The end of every partition there is now.
+    pub(crate) async fn ends(&self) -> Result<Vec<Position>, FeedError> {
+        let ended = || FeedError::Unavailable("the feed is closed".to_owned());
+        let (sender, answer) = oneshot::channel();
+        self.questions.send(Question::Ends(sender)).map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    /// Runs `look` on what was found last.
+    pub(crate) fn known<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+        look(&self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the brokers said last of the connection.
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
+    }
+}
+
+/// What the thread has.
+struct Watcher {
+    consumer: BaseConsumer<Context>,
+    topic: String,
+    known: Arc<Mutex<Known>>,
+    told: Told,
+}
+
+impl Watcher {
+    fn run(self, asked: &Receiver<Question>) {
+        loop {
+            match asked.recv_timeout(LOOK_EVERY) {
+                Ok(question) => self.answer(question, asked),
+                Err(RecvTimeoutError::Timeout) => drop(self.look()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// One look answers everybody who waits.
+    fn answer(&self, first: Question, asked: &Receiver<Question>) {
+        let questions: Vec<Question> = std::iter::once(first).chain(asked.try_iter()).collect();
+        let topic = self.look();
+        let wants_ends = questions.iter().any(|question| matches!(question, Question::Ends(_)));
+        let ends = if wants_ends { self.ends(&topic) } else { Ok(Vec::new()) };
+        for question in questions {
+            // Whoever has left does not want to know.
+            match question {
+                Question::Topic(sender) => drop(sender.send(topic.clone())),
+                Question::Ends(sender) => drop(sender.send(ends.clone())),
+            }
+        }
+    }
+
+    fn look(&self) -> Result<Option<Topic>, Failure> {
+        let found = describe(self.consumer.client(), &self.topic, ANSWER_TIMEOUT);
+        self.listen();
+        let found = found.map_err(|failure| Failure { reason: self.told.explain(failure.reason), ..failure });
+        if found.is_ok() {
+            self.told.forget();
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match &found {
+            Ok(topic) => {
+                if let Some((since, _)) = known.failing.take() {
+                    info!(seconds = since.elapsed().as_secs(), "the brokers of the feed answer again");
+                }
+                known.topic.clone_from(topic);
+                known.at = Some(Instant::now());
+            }
+            Err(failure) => {
+                let since = known.failing.as_ref().map(|(since, _)| *since);
+                if since.is_none() {
+                    warn!(reason = failure.reason, "the brokers of the feed do not answer");
+                }
+                known.failing = Some((since.unwrap_or_else(Instant::now), failure.reason.clone()));
+            }
+        }
+        found
+    }
+
+    /// Lets librdkafka say what it has to say; its messages pile up otherwise.
+    fn listen(&self) {
+        for _ in 0..WORDS_MAX {
+            drop(self.consumer.poll(Duration::ZERO));
+        }
+    }
+
+    /// Of every partition, in one request to each broker.
+    fn ends(&self, topic: &Result<Option<Topic>, Failure>) -> Result<Vec<Position>, FeedError> {
+        let topic = match topic {
+            Ok(Some(topic)) => topic,
+            Ok(None) => return Err(FeedError::Unavailable(format!("there is no topic `{}`", self.topic))),
+            Err(failure) => return Err(FeedError::Unavailable(failure.reason.clone())),
+        };
+        let unavailable = |error: rdkafka::error::KafkaError| FeedError::Unavailable(text_of(&error));
+        let mut partitions = TopicPartitionList::new();
+        let last = i32::try_from(topic.partitions.saturating_sub(1)).unwrap_or(i32::MAX);
+        partitions.add_partition_range(&self.topic, 0, last);
+        partitions.set_all_offsets(Offset::End).map_err(unavailable)?;
+        let found = self.consumer.offsets_for_times(partitions, ANSWER_TIMEOUT).map_err(unavailable)?;
+        let mut ends = Vec::new();
+        for (number, element) in (0..).zip(found.elements()) {
+            element.error().map_err(unavailable)?;
+            match element.offset() {
+                Offset::Offset(end) if element.partition() == number => ends.extend(Position::try_from(end).ok()),
+                other => return Err(FeedError::Unavailable(format!("partition {number} has no end, but `{other:?}`"))),
+            }
+        }
+        Ok(ends)
+    }
+}

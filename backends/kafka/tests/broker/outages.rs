@@ -1,0 +1,99 @@
+//! The broker dies and comes back, under a publisher and a reader.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tessera_engines::Options;
+use tessera_kafka::migrate;
+use tessera_ports::change_feed::{ChangePublisher as _, FeedError};
+use tokio::time::Instant;
+
+use crate::setup::{Follower, LONG, change, config_at, open, tenant};
+
+/// Every stream's acknowledged seqs are all in the feed afterwards, and do not fall but for what was published again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost() {
+    const STREAMS: u64 = 8;
+    if !tessera_engines::available().expect("engines") {
+        return;
+    }
+    let mut engine = tokio::task::spawn_blocking(|| tessera_engines::Kafka::throwaway(&Options::default()).expect("a Kafka"))
+        .await
+        .expect("it starts");
+    let config = tessera_kafka::Config { publish_timeout_ms: 2_000, ..config_at(&engine.bootstrap(), 3) };
+    migrate(&config).await.expect("a topic");
+    let kafka = open(&config).await;
+    let mut follower = Follower::new(&kafka).await;
+    let acknowledged: Vec<AtomicU64> = (0..STREAMS).map(|_| AtomicU64::new(0)).collect();
+    let (is_over, failures) = (AtomicBool::new(false), AtomicU64::new(0));
+
+    let publishing = async {
+        let mut seq = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            seq += 1;
+            let changes: Vec<_> = (0..STREAMS).map(|n| change(&tenant(&format!("t{n}")), seq, format!("{seq}"))).collect();
+            // A state that is not acknowledged is published again, as a loader does, or a later one.
+            while let Err(FeedError::Unavailable(_)) = kafka.publish(&changes).await {
+                failures.fetch_add(1, Ordering::Relaxed);
+            }
+            for stream in &acknowledged {
+                stream.store(seq, Ordering::Relaxed);
+            }
+        }
+    };
+    let harming = async {
+        for _ in 0..2 {
+            let reached = acknowledged[0].load(Ordering::Relaxed) + 50;
+            let until = Instant::now() + LONG;
+            while acknowledged[0].load(Ordering::Relaxed) < reached {
+                assert!(Instant::now() < until, "nothing is acknowledged any more");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let before = failures.load(Ordering::Relaxed);
+            tokio::task::block_in_place(|| engine.kill().expect("it dies"));
+            // Long enough that a call fails, and says so.
+            let until = Instant::now() + LONG;
+            while failures.load(Ordering::Relaxed) == before || kafka.problems().is_empty() {
+                assert!(Instant::now() < until, "nobody notices");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            println!("{:?}", kafka.problems());
+            tokio::task::block_in_place(|| engine.restart().expect("it starts again"));
+        }
+        let reached = acknowledged[0].load(Ordering::Relaxed) + 50;
+        let until = Instant::now() + LONG;
+        while acknowledged[0].load(Ordering::Relaxed) < reached {
+            assert!(Instant::now() < until, "nothing is acknowledged after the outage");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let following = async {
+        while !is_over.load(Ordering::Relaxed) {
+            follower.round().await.expect("positions that are there");
+        }
+        follower
+    };
+    let ((), (), mut follower) = tokio::join!(publishing, harming, following);
+    let last = acknowledged[0].load(Ordering::Relaxed);
+    follower
+        .until("last seq of every stream", |follower| {
+            let greatest = follower.greatest();
+            greatest.len() as u64 == STREAMS && greatest.values().all(|seq| *seq >= last)
+        })
+        .await;
+    for n in 0..STREAMS {
+        let stream = tenant(&format!("t{n}"));
+        let seqs: Vec<u64> = follower.changes().filter(|change| change.stream == stream).map(|change| change.seq).collect();
+        let missing: Vec<u64> = (1..=last).filter(|seq| !seqs.contains(seq)).collect();
+        assert_eq!(missing, Vec::<u64>::new(), "{stream}");
+        // What may come again is what was given up, and nothing older.
+        assert!(seqs.windows(2).all(|pair| pair[1] + 1 >= pair[0]), "{stream}: {seqs:?}");
+    }
+    assert!(follower.unavailable > 0, "the reader was never told of the outage");
+    let until = Instant::now() + LONG;
+    while kafka.problems() != Vec::<String>::new() {
+        assert!(Instant::now() < until, "{:?}", kafka.problems());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
