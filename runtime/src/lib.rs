@@ -6,6 +6,7 @@
 //! - [`listener`]: gRPC listeners that drain;
 //! - [`http`]: the pages for machines that watch: metrics, health, digest;
 //! - [`telemetry`]: logs and metrics;
+//! - [`metric_definitions`]: the metrics that every process has;
 //! - [`process`]: the command line, start and end of a process of one plane;
 //! - [`settings`]: file, environment and flags merged into one typed value.
 
@@ -14,6 +15,7 @@ pub mod digest;
 pub mod http;
 pub mod lifecycle;
 pub mod listener;
+pub mod metric_definitions;
 pub mod process;
 pub mod settings;
 pub mod telemetry;

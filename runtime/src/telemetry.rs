@@ -17,6 +17,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use latency::Latency;
 
+use crate::metric_definitions;
+
 /// How often the recorder tidies up after itself.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Upper bounds of latency histograms, in seconds: from 10 µs to 10 s.
@@ -95,11 +97,13 @@ impl Metrics {
             .build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| Error::Twice("metrics"))?;
+        metric_definitions::describe();
         Ok(Self(handle))
     }
 
     /// Everything recorded so far, in Prometheus' text format.
     pub fn render(&self) -> String {
+        metric_definitions::observe();
         let mut page = self.0.render();
         latency::render(&mut page);
         page
@@ -126,7 +130,11 @@ mod tests {
     fn what_is_recorded_is_rendered_and_a_second_recorder_is_refused() {
         let installed = Metrics::install().unwrap();
         metrics::counter!("tessera_test_things_total").increment(3);
-        assert!(installed.render().contains("tessera_test_things_total 3"));
+        let page = installed.render();
+        assert!(page.contains("tessera_test_things_total 3"), "{page}");
+        if cfg!(target_os = "linux") {
+            assert!(page.contains("\ntessera_resident_memory_bytes "), "{page}");
+        }
         assert!(matches!(Metrics::install(), Err(Error::Twice("metrics"))));
     }
 

@@ -1,4 +1,5 @@
-//! docs/METRICS.md against the metrics of the code: every name is listed, every listed one exists, all begin alike.
+//! docs/METRICS.md against the metrics of the code: every name is listed, every listed one exists, all begin alike. Dashboards
+//! ask for nothing that is not listed.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +8,9 @@ use super::findings::{Finding, SourceFile, wanted};
 const METRICS: &str = "docs/METRICS.md";
 const DEFINITIONS: &str = "metric_definitions.rs";
 const PREFIX: &str = "tessera_";
+const DASHBOARDS: &str = "deploy/grafana/dashboards/";
+/// What Prometheus makes of a histogram.
+const PARTS: [&str; 3] = ["_bucket", "_count", "_sum"];
 
 /// Compares the constants of all `metric_definitions.rs` with the rows of the document.
 pub(crate) fn check(files: &[SourceFile]) -> Vec<Finding> {
@@ -15,7 +19,7 @@ pub(crate) fn check(files: &[SourceFile]) -> Vec<Finding> {
         Err(finding) => return vec![finding],
     };
     let mut listed = rows(&document.text);
-    let mut findings = Vec::new();
+    let mut findings = dashboards(files, &document.text);
     for file in files.iter().filter(|file| file.file_name() == DEFINITIONS) {
         for name in names(&file.text) {
             if !name.starts_with(PREFIX) {
@@ -37,6 +41,38 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
     constants.filter_map(|line| line.split('"').nth(1))
 }
 
+/// Whatever dashboards name that the page does not list.
+fn dashboards(files: &[SourceFile], page: &str) -> Vec<Finding> {
+    let (all, histograms) = (rows(page), histograms(page));
+    let is_listed = |name: &str| {
+        let of_histogram = PARTS.iter().find_map(|part| name.strip_suffix(part)).is_some_and(|name| histograms.contains(name));
+        of_histogram || (all.contains(name) && !histograms.contains(name))
+    };
+    let mut findings = Vec::new();
+    for file in files.iter().filter(|file| file.path.starts_with(DASHBOARDS)) {
+        let asked: Vec<(usize, &str)> =
+            file.text.lines().enumerate().flat_map(|(index, line)| words(line).map(move |word| (index + 1, word))).collect();
+        if asked.is_empty() {
+            findings.push(file.finding("asks for no metric"));
+        }
+        let unlisted = asked.into_iter().filter(|(_, name)| !is_listed(name));
+        findings.extend(unlisted.map(|(line, name)| file.finding_at(line, format!("{METRICS} does not list `{name}`"))));
+    }
+    findings
+}
+
+/// Names of metrics within a line. A histogram itself has no series, only its parts have.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_')).filter(|word| word.starts_with(PREFIX))
+}
+
+fn histograms(text: &str) -> BTreeSet<&str> {
+    text.lines()
+        .filter(|line| line.starts_with("| `") && line.contains("` | histogram |"))
+        .filter_map(|line| line.split('`').nth(1))
+        .collect()
+}
+
 fn rows(text: &str) -> BTreeSet<&str> {
     text.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('`').nth(1)).collect()
 }
@@ -56,5 +92,18 @@ mod tests {
         assert_found(&check(&files), &expected);
         let files = [SourceFile::for_test(METRICS, "| `tessera_checks_total` | x |\n")];
         assert_found(&check(&files), &["defines `tessera_checks_total`"]);
+    }
+    #[test]
+    fn dashboards_ask_for_what_there_is() {
+        let page = "| `tessera_checks_total` | counter |\n| `tessera_check_duration_seconds` | histogram |\n";
+        let found = |dashboard: &str| dashboards(&[SourceFile::for_test("deploy/grafana/dashboards/a.json", dashboard)], page);
+        assert_found(&found(r#""expr": "rate(tessera_checks_total[1m]) / rate(tessera_check_duration_seconds_count[1m])""#), &[]);
+        assert_found(
+            &found("{\n\"expr\": \"tessera_gone_total{}\""),
+            &["a.json:2: docs/METRICS.md does not list `tessera_gone_total`"],
+        );
+        assert_found(&found("tessera_checks_total_bucket"), &["does not list `tessera_checks_total_bucket`"]);
+        assert_found(&found("tessera_check_duration_seconds"), &["does not list `tessera_check_duration_seconds`"]);
+        assert_found(&found("{}"), &["asks for no metric"]);
     }
 }
