@@ -214,7 +214,7 @@ impl Engine {
         {
             let words = words(main);
             let program = Program { words: &words, folder: &self.folder, log: self.log()? };
-            let status = Process::start(program, None)?.wait(READY_WITHIN)?;
+            let status = Process::start(program, self.throwaway())?.wait(READY_WITHIN)?;
             if !status.success() {
                 bail!("preparing {} ended with {status}\n{}", self.recipe.name, self.what_the_log_says());
             }
@@ -222,8 +222,7 @@ impl Engine {
         let words = words(&self.recipe.main);
         let program = Program { words: &words, folder: &self.folder, log: self.log()? };
         self.process = Some(match self.life {
-            Life::WithStarter => Process::start(program, None)?,
-            Life::Throwaway => Process::start(program, Some(&self.folder))?,
+            Life::WithStarter | Life::Throwaway => Process::start(program, self.throwaway())?,
             Life::OnItsOwn => {
                 let process = Process::start_detached(program)?;
                 std::fs::write(self.folder.join("pid"), format!("{}\n", process.id())).context("write the file `pid`")?;
@@ -231,6 +230,11 @@ impl Engine {
             }
         });
         Ok(())
+    }
+
+    /// What the watchdog is to remove.
+    fn throwaway(&self) -> Option<&Path> {
+        (self.life == Life::Throwaway).then_some(&*self.folder)
     }
 
     fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
@@ -273,7 +277,44 @@ fn tail(file: &Path) -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::net::TcpListener;
+
     use super::*;
+
+    /// How often a start is tried that always fails, for an engine with that port.
+    fn attempts(port: u16, options: &Options) -> u32 {
+        let folder = tempfile::tempdir().unwrap();
+        let attempts = Cell::new(0);
+        let recipe = |_: &Path, _: &Options| {
+            attempts.set(attempts.get() + 1);
+            Ok(Recipe {
+                name: "nothing",
+                java: Vec::new(),
+                prepare: None,
+                main: vec!["no.such.Class".to_owned()],
+                files: Vec::new(),
+                ports: vec![port],
+                is_ready: |_| false,
+            })
+        };
+        let error = Engine::start(folder.path(), options, Life::WithStarter, recipe).unwrap_err();
+        assert!(format!("{error:#}").contains("no.such.Class"), "{error:#}");
+        attempts.get()
+    }
+
+    #[test]
+    fn ports_that_somebody_else_took_are_chosen_again() {
+        if !crate::available().unwrap() {
+            return;
+        }
+        let busy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = busy.local_addr().unwrap().port();
+        assert_eq!(attempts(port, &Options::default()), ATTEMPTS);
+        let wanted = Options { port: Some(port), ..Options::default() };
+        assert_eq!(attempts(port, &wanted), 1, "a port that was asked for is not replaced");
+        assert_eq!(attempts(ports::choose().unwrap(), &Options::default()), 1, "it failed for another reason");
+    }
 
     #[test]
     fn a_tail_begins_with_a_line() {

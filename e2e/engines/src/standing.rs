@@ -40,8 +40,8 @@ pub fn up(folder: &Path) -> anyhow::Result<Standing> {
     let running = NAMES.map(|name| running(&folder.join(name)).is_some());
     match running {
         [true, true] => {
-            let settings = std::fs::read_to_string(&file)
-                .with_context(|| format!("both are running or starting, but `{}` is not written yet", file.display()))?;
+            let settings =
+                std::fs::read_to_string(&file).context("both are starting, or were left so; `cargo xtask down` ends both")?;
             return Ok(Standing { already: true, settings, file });
         }
         [false, false] => {}
