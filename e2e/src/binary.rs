@@ -30,6 +30,16 @@ pub fn tessera() -> anyhow::Result<PathBuf> {
     beside_this_test("tessera")
 }
 
+/// The `tessera-server` that was built beside this test.
+pub fn server() -> anyhow::Result<PathBuf> {
+    beside_this_test("tessera-server")
+}
+
+/// The `tessera-loader` that was built beside this test.
+pub fn loader() -> anyhow::Result<PathBuf> {
+    beside_this_test("tessera-loader")
+}
+
 /// The load generator that was built beside this test.
 pub fn loadtest() -> anyhow::Result<PathBuf> {
     beside_this_test("tessera-loadtest")
