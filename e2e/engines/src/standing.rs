@@ -101,7 +101,7 @@ fn running(folder: &Path) -> Option<Pid> {
     if is_ours { Pid::from_raw(number) } else { None }
 }
 
-/// The settings of Tessera for these engines.
+/// The settings of Tessera for these engines; there is one of each, and so one copy of everything.
 fn settings(cassandra: SocketAddr, kafka: SocketAddr) -> String {
     format!(
         "[backends]
@@ -109,9 +109,11 @@ kind = \"cluster\"
 
 [backends.scylla]
 contact_points = [\"{cassandra}\"]
+replication_factor = 1
 
 [backends.kafka]
 brokers = [\"{kafka}\"]
+replication_factor = 1
 "
     )
 }
@@ -166,5 +168,6 @@ mod tests {
     fn settings_name_both() {
         let text = settings(SocketAddr::from(([127, 0, 0, 1], 9042)), SocketAddr::from(([127, 0, 0, 1], 9092)));
         assert!(text.contains("contact_points = [\"127.0.0.1:9042\"]") && text.contains("brokers = [\"127.0.0.1:9092\"]"));
+        assert_eq!(text.matches("replication_factor = 1\n").count(), 2, "neither has a second node");
     }
 }
