@@ -1,4 +1,4 @@
-//! A running engine of either kind, and what can be done to it. What it is told, and what makes it ready, comes as a [`Recipe`].
+//! A running engine of either kind, and what can be done to it. What it is told, and what makes it ready, comes as a recipe.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Process, Program};
-use crate::{java, ports, waiting};
+use crate::{java, listening, ports, waiting};
 
 /// How long an engine may take until it answers, on a machine that does other things besides.
 const READY_WITHIN: Duration = Duration::from_mins(3);
@@ -39,7 +39,7 @@ pub(crate) enum Life {
     WithStarter,
     /// So does its folder.
     Throwaway,
-    /// Until somebody ends it; its number stands in the file `pid` of its folder.
+    /// Until somebody ends it; its number stands in the file `pid` of its folder. The port of its options is only a wish.
     OnItsOwn,
 }
 
@@ -88,17 +88,22 @@ impl Engine {
         life: Life,
         recipe: impl Fn(&Path, &Options) -> anyhow::Result<Recipe>,
     ) -> anyhow::Result<Self> {
+        let mut options = options.clone();
         let mut attempt = 1;
         loop {
             let folder = std::path::absolute(folder).context("make the folder's path absolute")?;
-            let recipe = recipe(&folder, options)?;
+            let recipe = recipe(&folder, &options)?;
             let mut engine = Self { recipe, folder, life, process: None, temporary: None };
             let Err(error) = engine.begin() else { return Ok(engine) };
             engine.kill()?;
             let taken = engine.recipe.ports.iter().find(|port| !ports::is_free(**port));
-            let Some(taken) = taken.filter(|port| Some(**port) != options.port && attempt < ATTEMPTS) else {
+            let is_replaced = |port: &&u16| life == Life::OnItsOwn || Some(**port) != options.port;
+            let Some(taken) = taken.filter(|port| is_replaced(port) && attempt < ATTEMPTS) else {
                 return Err(error);
             };
+            if life == Life::OnItsOwn {
+                options.port = None;
+            }
             eprintln!("{}: somebody else listens on port {taken} now; trying others", engine.recipe.name);
             attempt += 1;
         }
@@ -173,7 +178,8 @@ impl Engine {
         let is_ready = self.recipe.is_ready;
         let process = self.process.as_mut().with_context(|| format!("{name} is down"))?;
         let seen = waiting::until(READY_WITHIN, || match process.ended() {
-            Ok(None) if is_ready(address) => Some(Ok(())),
+            // Whoever answers has to be this process.
+            Ok(None) if is_ready(address) && listening::listens(process.id(), address.port()) => Some(Ok(())),
             Ok(None) => None,
             Ok(Some(status)) => Some(Err(anyhow::anyhow!("{name} ended before it was ready: {status}"))),
             Err(error) => Some(Err(error)),

@@ -24,6 +24,7 @@ pub mod engine;
 pub mod installing;
 mod java;
 pub mod kafka;
+mod listening;
 mod ports;
 mod process;
 pub mod shared;

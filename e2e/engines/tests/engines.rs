@@ -68,6 +68,8 @@ fn cassandra_is_suspended_killed_restarted_and_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let mut cassandra = Cassandra::start(folder.path(), &Options::default()).unwrap();
     assert!(cassandra.contact_point().ip().is_loopback());
+    let same_port = Options { port: Some(cassandra.contact_point().port()), ..Options::default() };
+    Cassandra::throwaway(&same_port).expect_err("another one answers on that port");
     harm(&mut cassandra);
     assert!(cassandra.log_tail().contains("Cassandra shutdown complete"), "{}", cassandra.log_tail());
 }
@@ -80,6 +82,8 @@ fn kafka_is_suspended_killed_restarted_and_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let mut kafka = Kafka::start(folder.path(), &Options::default()).unwrap();
     assert_eq!(kafka.bootstrap(), kafka.address().to_string());
+    let same_port = Options { port: Some(kafka.address().port()), ..Options::default() };
+    Kafka::throwaway(&same_port).expect_err("another one answers on that port");
     harm(&mut kafka);
 }
 
