@@ -4,11 +4,13 @@
 //! a tagged enum reads everything first, and forgets where it stood.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use tessera_kafka::Config as KafkaConfig;
+use tessera_scylla::Config as ScyllaConfig;
 use tessera_sqlite::Config as SqliteConfig;
 
 /// Which backends, and how they are run: `kind` names them, the other fields are theirs.
@@ -17,11 +19,28 @@ use tessera_sqlite::Config as SqliteConfig;
 /// kind = "sqlite"
 /// data_dir = "/var/lib/tessera"
 /// ```
+///
+/// ```toml
+/// kind = "cluster"
+/// scylla = { contact_points = ["10.0.0.1:9042", "10.0.0.2:9042"] }
+/// kafka = { brokers = ["10.0.0.1:9092", "10.0.0.2:9092"] }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Config {
     /// One SQLite database, store and feed at once, for one process.
     Sqlite(SqliteConfig),
+    /// ScyllaDB (or Cassandra) as the store and Kafka as the feed, for any number of processes.
+    Cluster(ClusterConfig),
+}
+
+/// What a cluster shares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClusterConfig {
+    /// The store.
+    pub scylla: ScyllaConfig,
+    /// The feed.
+    pub kafka: KafkaConfig,
 }
 
 impl Config {
@@ -29,6 +48,10 @@ impl Config {
     pub fn validate(&self) -> Result<(), String> {
         match self {
             Self::Sqlite(config) => config.validate(),
+            Self::Cluster(config) => {
+                config.scylla.validate().map_err(|problem| format!("scylla.{problem}"))?;
+                config.kafka.validate().map_err(|problem| format!("kafka.{problem}"))
+            }
         }
     }
 
@@ -36,6 +59,7 @@ impl Config {
     pub fn data_dir(&self) -> Option<&Path> {
         match self {
             Self::Sqlite(config) => Some(&config.data_dir),
+            Self::Cluster(_) => None,
         }
     }
 
@@ -43,6 +67,7 @@ impl Config {
     pub fn is_shared(&self) -> bool {
         match self {
             Self::Sqlite(_) => false,
+            Self::Cluster(_) => true,
         }
     }
 
@@ -50,14 +75,15 @@ impl Config {
     pub(crate) fn feeds_itself(&self) -> bool {
         match self {
             Self::Sqlite(_) => true,
+            Self::Cluster(_) => false,
         }
     }
 }
 
-/// As long as there is one kind the other fields can only be its own.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Sqlite,
+    Cluster,
 }
 
 impl Kind {
@@ -65,7 +91,8 @@ impl Kind {
     fn parse<E: serde::de::Error>(name: &str) -> Result<Self, E> {
         match name {
             "sqlite" => Ok(Self::Sqlite),
-            other => Err(E::unknown_variant(other, &["sqlite"])),
+            "cluster" => Ok(Self::Cluster),
+            other => Err(E::unknown_variant(other, &["sqlite", "cluster"])),
         }
     }
 }
@@ -86,19 +113,66 @@ impl<'de> Visitor<'de> for Fields {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
-        let mut kind = None;
-        let config = SqliteConfig::deserialize(MapAccessDeserializer::new(Others { map, kind: &mut kind }))?;
-        match kind {
-            Some(Kind::Sqlite) => Ok(Config::Sqlite(config)),
-            None => Err(A::Error::missing_field("kind")),
+        let mut noted = Noted::default();
+        let sqlite = SqliteFields::deserialize(MapAccessDeserializer::new(Others { map, noted: &mut noted }))?;
+        let Noted { kind, scylla, kafka, other } = noted;
+        match kind.ok_or_else(|| A::Error::missing_field("kind"))? {
+            Kind::Sqlite => {
+                if let Some(name) = scylla.as_ref().map(|_| "scylla").or_else(|| kafka.as_ref().map(|_| "kafka")) {
+                    return Err(A::Error::custom(format!("`{name}` belongs to kind `cluster`, and kind is `sqlite`")));
+                }
+                let config = sqlite.config().ok_or_else(|| A::Error::missing_field("data_dir"))?;
+                Ok(Config::Sqlite(config))
+            }
+            Kind::Cluster => {
+                if let Some(name) = other {
+                    return Err(A::Error::custom(format!("`{name}` belongs to kind `sqlite`, and kind is `cluster`")));
+                }
+                let scylla = scylla.ok_or_else(|| A::Error::missing_field("scylla"))?;
+                let kafka = kafka.ok_or_else(|| A::Error::missing_field("kafka"))?;
+                Ok(Config::Cluster(ClusterConfig { scylla, kafka }))
+            }
         }
     }
 }
 
-/// All fields but `kind`, which is noted in passing.
+/// Those of [`SqliteConfig`], none of which has to be there: the kind may be another.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SqliteFields {
+    data_dir: Option<PathBuf>,
+    change_rows_max: Option<u64>,
+    readers: Option<usize>,
+    page_check_bytes_max: Option<u64>,
+}
+
+impl SqliteFields {
+    /// `None` without its one field that has no default.
+    fn config(self) -> Option<SqliteConfig> {
+        let default = SqliteConfig::new(self.data_dir?);
+        Some(SqliteConfig {
+            change_rows_max: self.change_rows_max.unwrap_or(default.change_rows_max),
+            readers: self.readers.unwrap_or(default.readers),
+            page_check_bytes_max: self.page_check_bytes_max.unwrap_or(default.page_check_bytes_max),
+            ..default
+        })
+    }
+}
+
+/// What is read in passing.
+#[derive(Debug, Default)]
+struct Noted {
+    kind: Option<Kind>,
+    scylla: Option<ScyllaConfig>,
+    kafka: Option<KafkaConfig>,
+    /// The first field that is none of these.
+    other: Option<String>,
+}
+
+/// All fields but those, which are noted in passing.
 struct Others<'a, A> {
     map: A,
-    kind: &'a mut Option<Kind>,
+    noted: &'a mut Noted,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Others<'_, A> {
@@ -106,10 +180,15 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Others<'_, A> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
         while let Some(name) = self.map.next_key::<String>()? {
-            if name != "kind" {
-                return seed.deserialize(name.into_deserializer()).map(Some);
+            match name.as_str() {
+                "kind" => self.noted.kind = Some(self.map.next_value_seed(KindSeed)?),
+                "scylla" => self.noted.scylla = Some(self.map.next_value()?),
+                "kafka" => self.noted.kafka = Some(self.map.next_value()?),
+                _ => {
+                    self.noted.other.get_or_insert_with(|| name.clone());
+                    return seed.deserialize(name.into_deserializer()).map(Some);
+                }
             }
-            *self.kind = Some(self.map.next_value_seed(KindSeed)?);
         }
         Ok(None)
     }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tessera_backends::{Backends, Config, OpenError, Ports, SqliteConfig, SqliteError, open};
+use tessera_backends::{Backends, Config, OpenError, Opening, Ports, Purpose, SqliteConfig, SqliteError, open};
 use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::stream::StreamId;
+use tessera_core::time::Timestamp;
 use tessera_ports::Shard;
-use tessera_ports::clock::IdSource;
+use tessera_ports::clock::{IdSource, ManualClock};
 use tessera_ports::event_store::{Append, Appended, Head};
 
 #[derive(Debug)]
@@ -25,6 +26,11 @@ impl IdSource for OneName {
     }
 }
 
+fn opening() -> Opening {
+    let clock = Arc::new(ManualClock::new(Timestamp::MIN));
+    Opening { purpose: Purpose::Loading, ids: Arc::new(OneName), clock }
+}
+
 fn config(data_dir: &Path) -> Config {
     Config::Sqlite(SqliteConfig::new(data_dir))
 }
@@ -36,8 +42,17 @@ fn kind_names_the_backend() {
     assert_eq!(parsed.validate(), Ok(()));
     assert!(!parsed.is_shared());
     let full = "kind = \"sqlite\"\ndata_dir = \"d\"\nreaders = 2\nchange_rows_max = 5000\npage_check_bytes_max = 0";
-    let Config::Sqlite(parsed) = toml::from_str(full).expect("a configuration");
+    let Config::Sqlite(parsed) = toml::from_str(full).expect("a configuration") else { panic!("{full}") };
     assert_eq!((parsed.readers, parsed.change_rows_max, parsed.page_check_bytes_max), (2, 5000, 0));
+}
+
+#[test]
+fn a_cluster_has_a_store_and_a_feed() {
+    let text =
+        "kind = \"cluster\"\nscylla = { contact_points = [\"a:9042\"] }\nkafka = { brokers = [\"b:9092\"], partitions = 0 }";
+    let parsed: Config = toml::from_str(text).expect("a configuration");
+    assert!(parsed.is_shared() && parsed.data_dir().is_none());
+    assert_eq!(parsed.validate(), Err("kafka.partitions is `0`; allowed are 1 to 64".to_owned()));
 }
 
 #[tokio::test]
@@ -45,6 +60,11 @@ async fn mistakes_are_named() {
     for (text, named) in [
         ("kind = \"sqlight\"\ndata_dir = \"d\"", "`sqlight`"),
         ("data_dir = \"d\"", "`kind`"),
+        ("kind = \"cluster\"\nkafka = { brokers = [] }", "`scylla`"),
+        ("kind = \"cluster\"\nscylla = { contact_points = [] }", "`kafka`"),
+        ("kind = \"cluster\"\nscylla = { contact_point = [] }", "`contact_point`"),
+        ("kind = \"cluster\"\ndata_dir = \"d\"\nscylla = { contact_points = [] }", "`data_dir` belongs to kind `sqlite`"),
+        ("scylla = { contact_points = [] }\nkind = \"sqlite\"\ndata_dir = \"d\"", "`scylla` belongs to kind `cluster`"),
         ("kind = \"sqlite\"", "`data_dir`"),
         ("kind = \"sqlite\"\ndata_dir = \"d\"\nreader = 2", "`reader`"),
         ("kind = \"sqlite\"\ndata_dir = \"d\"\nreaders = -1", "-1"),
@@ -52,7 +72,7 @@ async fn mistakes_are_named() {
         let error = toml::from_str::<Config>(text).expect_err(text).to_string();
         assert!(error.contains(named), "{text}: {error}");
     }
-    let Err(OpenError::Config(problem)) = open(&config(Path::new("")), Arc::new(OneName)).await else { panic!("it opened") };
+    let Err(OpenError::Config(problem)) = open(&config(Path::new("")), &opening()).await else { panic!("it opened") };
     assert_eq!(problem, "data_dir is empty; allowed is the path of a directory");
 }
 
@@ -60,7 +80,7 @@ async fn mistakes_are_named() {
 async fn all_ports_are_one_database_and_live_together() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path());
-    let Backends { ports, fatal } = open(&config, Arc::new(OneName)).await.expect("it opens");
+    let Backends { ports, fatal } = open(&config, &opening()).await.expect("it opens");
     let Ports { store, feed, publisher, hints, leases } = ports;
     assert!(store.feeds_itself());
     let stream = StreamId::Tenant(TenantId::parse("a").expect("a tenant id"));
@@ -76,7 +96,7 @@ async fn all_ports_are_one_database_and_live_together() {
     assert_eq!(fatal.now_or_never(), None);
     drop((store, publisher, hints, leases));
     assert!(
-        matches!(open(&config, Arc::new(OneName)).await, Err(OpenError::Sqlite(SqliteError::InUse { .. }))),
+        matches!(open(&config, &opening()).await, Err(OpenError::Sqlite(SqliteError::InUse { .. }))),
         "the feed has it still"
     );
 }

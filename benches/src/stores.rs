@@ -14,6 +14,7 @@ use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
 use tessera_proto::v1::import_tenants_request::Item;
 use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
+use tessera_runtime::clock::SystemClock;
 use tessera_server::process::{Backends, Opened};
 use tonic::transport::Channel;
 
@@ -148,9 +149,14 @@ fn data_dir(config: &tessera_backends::Config) -> Option<PathBuf> {
     config.data_dir().map(Path::to_owned)
 }
 
+/// A process that reads.
+pub fn opening(ids: Arc<dyn IdSource>) -> tessera_backends::Opening {
+    tessera_backends::Opening { purpose: tessera_backends::Purpose::Serving, ids, clock: Arc::new(SystemClock) }
+}
+
 fn open(config: tessera_backends::Config, ids: Arc<dyn IdSource>, _can_wait: bool) -> BoxFuture<'static, anyhow::Result<Opened>> {
     async move {
-        let tessera_backends::Backends { ports, fatal } = tessera_backends::open(&config, ids).await?;
+        let tessera_backends::Backends { ports, fatal } = tessera_backends::open(&config, &opening(ids)).await?;
         let store = match std::env::var(COUNTED_PER_CENT) {
             Ok(per_cent) => {
                 let per_cent = per_cent.parse().context(COUNTED_PER_CENT)?;

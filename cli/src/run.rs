@@ -62,7 +62,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Apply(arguments) => apply::run(&place.planes()?, &console, arguments).await.map(done),
         Command::Export(arguments) => export::run(&place.planes()?, &console, arguments).await.map(done),
         Command::Import(arguments) => import::whole(&place.planes()?, &console, arguments).await.map(done),
-        Command::Migrate(arguments) => data::migrate(&console, &arguments).map(done),
+        Command::Migrate(arguments) => data::migrate(&console, arguments).await.map(done),
         Command::Restore(arguments) => data::restore(&console, &arguments).map(done),
         Command::Digest(arguments) => data::digest(&place.addresses()?, &console, arguments).await.map(done),
         Command::Audit(command) => audit::run(&place.planes()?, &console, command).await.map(done),

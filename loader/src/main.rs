@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tessera_backends::{Backends, Config};
+use tessera_backends::{Backends, Config, Opening, Patience, Purpose};
 use tessera_loader::process::{self, Opened};
 use tessera_ports::IdSource;
+use tessera_runtime::clock::SystemClock;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,7 +22,9 @@ fn open(config: Config, ids: Arc<dyn IdSource>) -> BoxFuture<'static, anyhow::Re
         if !config.is_shared() {
             tracing::warn!("these backends are for one process: no server can read while this one runs; `tessera dev` is both");
         }
-        let Backends { ports, fatal } = tessera_backends::open(&config, ids).await?;
+        let opening = Opening { purpose: Purpose::Loading, ids, clock: Arc::new(SystemClock) };
+        let opened = tessera_backends::open_in_time(&config, opening, Patience::UntilRefused).await?;
+        let Backends { ports, fatal } = opened;
         Ok(Opened { store: ports.store, publisher: ports.publisher, hints: ports.hints, leases: ports.leases, fatal })
     }
     .boxed()

@@ -15,6 +15,7 @@ use tessera_proto::v1::audit_service_server::AuditServiceServer;
 use tessera_proto::v1::catalog_service_server::CatalogServiceServer;
 use tessera_proto::v1::plan_service_server::PlanServiceServer;
 use tessera_proto::v1::tenant_service_server::TenantServiceServer;
+use tessera_runtime::http::named;
 use tessera_runtime::lifecycle::{Shutdown, Tasks};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -100,6 +101,7 @@ struct Background {
 #[derive(Debug, Clone)]
 pub struct Handle {
     store: Arc<dyn EventStore>,
+    feed: Arc<dyn ChangePublisher>,
     reached: Arc<AtomicBool>,
     shutdown: Shutdown,
     catalog: Handler<Catalog>,
@@ -140,7 +142,7 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let shutdown = tasks.shutdown();
     let gate = Gate { clock: Arc::clone(&clock), ids: Arc::clone(&ids), config: Arc::clone(&config), shutdown: shutdown.clone() };
     let reached = Arc::new(AtomicBool::new(false));
-    let handle = Handle { store: Arc::clone(&store), reached, shutdown, catalog, offers, tenants };
+    let handle = Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), reached, shutdown, catalog, offers, tenants };
     let (health, routes) = routes(&gate, &handle, &world)?;
     let due = DueTimer::new(handle.tenants.clone(), due, Arc::clone(&store), Arc::clone(&clock), ids, Arc::clone(&config));
     let pulse = Pulse::new(store, feed, clock, sweeping, config);
@@ -263,12 +265,22 @@ impl Loader {
 }
 
 impl Handle {
-    /// Whether commands should be sent here; else what is missing.
-    pub fn ready(&self) -> Result<(), Vec<String>> {
+    /// Whether commands should be sent here, and what is wrong with the feed, which delays publishing and no command; else what
+    /// is missing.
+    pub fn ready(&self) -> Result<Vec<String>, Vec<String>> {
         if self.shutdown.is_draining() {
             return Err(vec!["the loader is draining".to_owned()]);
         }
-        if self.started() { Ok(()) } else { Err(vec!["the store has not answered yet".to_owned()]) }
+        let feed = if self.store.feeds_itself() { Vec::new() } else { named("the feed", self.feed.problems()).collect() };
+        let mut missing: Vec<String> = named("the store", self.store.problems()).collect();
+        if missing.is_empty() && self.started() {
+            return Ok(feed);
+        }
+        if missing.is_empty() {
+            missing.push("the store has not answered yet".to_owned());
+        }
+        missing.extend(feed);
+        Err(missing)
     }
 
     /// Whether the store has answered once.

@@ -1,6 +1,7 @@
 //! The pages for machines that watch: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/digest`, `/digest/store`. They name no
 //! tenant and no plan, so they may listen beyond loopback. They stay up while the process drains, and say so.
 
+use std::iter::once;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,8 +22,8 @@ pub type Digest = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<serde_json::
 pub struct Pages {
     /// The metrics in Prometheus' text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Whether requests should be sent here; else what is not ready yet, one reason each.
-    pub ready: Arc<dyn Fn() -> Result<(), Vec<String>> + Send + Sync>,
+    /// Whether requests should be sent here, and what is wrong all the same; else what is not ready yet, one reason each.
+    pub ready: Arc<dyn Fn() -> Result<Vec<String>, Vec<String>> + Send + Sync>,
     /// Whether starting is over, ready or not since.
     pub started: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What the matrix holds, without names: epoch, counts and a digest. `None` in a process without a matrix.
@@ -35,6 +36,11 @@ impl std::fmt::Debug for Pages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Pages")
     }
+}
+
+/// Problems of a dependency, each with its name before it.
+pub fn named(dependency: &'static str, problems: Vec<String>) -> impl Iterator<Item = String> {
+    problems.into_iter().map(move |problem| format!("{dependency}: {problem}"))
 }
 
 /// Serves the pages until `hard`. Spawn it behind the work, so that it answers while that drains.
@@ -64,11 +70,16 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {
-    let mut missing = (shown.pages.ready)().err().unwrap_or_default();
+    let ready = (shown.pages.ready)();
     if shown.shutdown.is_draining() {
+        let mut missing = ready.err().unwrap_or_default();
         missing.insert(0, "draining".to_owned());
+        return answer(&missing);
     }
-    answer(&missing)
+    match ready {
+        Ok(wrong) => once("ok".to_owned()).chain(wrong).map(|line| line + "\n").collect::<String>().into_response(),
+        Err(missing) => answer(&missing),
+    }
 }
 
 async fn startupz(State(shown): State<Shown>) -> Response {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tessera_core::decision::{Query, Reason};
 use tessera_ports::{ChangeFeed, Clock, EventStore};
 use tessera_proto::status::Failure;
+use tessera_runtime::http::named;
 use tessera_runtime::lifecycle::{Shutdown, Tasks};
 use tokio::sync::mpsc;
 use tonic::service::Routes;
@@ -59,6 +60,8 @@ pub struct Server {
 /// A way to the data plane for the rest of the process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
+    store: Arc<dyn EventStore>,
+    feed: Arc<dyn ChangeFeed>,
     shared: Arc<Shared>,
     shutdown: Shutdown,
 }
@@ -72,9 +75,10 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let shared = Arc::new(Shared::new(clock, wishes));
     let consistency = Consistency::new(Arc::clone(&shared), Arc::clone(&store), Arc::clone(&config));
     let service = Entitlements::new(Arc::clone(&shared), consistency, Arc::clone(&config), shutdown.clone());
+    let handle = Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), shared: Arc::clone(&shared), shutdown };
     let follower = Follower::new(store, feed, config, Arc::clone(&shared), tasks.clone(), granting);
     let (health, routes) = routes(service)?;
-    Ok(Server { handle: Handle { shared, shutdown }, follower, health, routes })
+    Ok(Server { handle, follower, health, routes })
 }
 
 fn routes(service: Entitlements) -> Result<(HealthReporter, Routes), BuildError> {
@@ -141,12 +145,19 @@ impl Server {
 }
 
 impl Handle {
-    /// Whether requests should be sent here; else what is missing.
-    pub fn ready(&self) -> Result<(), Vec<String>> {
+    /// Whether requests should be sent here, and what is wrong with what the data comes from, which answers nothing differently;
+    /// else what is missing.
+    pub fn ready(&self) -> Result<Vec<String>, Vec<String>> {
         if self.shutdown.is_draining() {
             return Err(vec!["the server is draining".to_owned()]);
         }
-        if self.shared.is_ready() { Ok(()) } else { Err(vec!["the data is still being loaded".to_owned()]) }
+        let mut wrong: Vec<String> = named("the store", self.store.problems()).collect();
+        wrong.extend(named("the feed", self.feed.problems()));
+        if self.shared.is_ready() {
+            return Ok(wrong);
+        }
+        wrong.insert(0, "the data is still being loaded".to_owned());
+        Err(wrong)
     }
 
     /// Whether the data was loaded once.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tessera_backends::{Config, Patience};
+use tessera_backends::{Config, Opening, Patience, Purpose};
 use tessera_ports::IdSource;
+use tessera_runtime::clock::SystemClock;
 use tessera_server::process::{self, Backends, Opened};
 
 #[global_allocator]
@@ -30,8 +31,9 @@ fn open(config: Config, ids: Arc<dyn IdSource>, can_wait: bool) -> BoxFuture<'st
         if !config.is_shared() {
             tracing::warn!("these backends are for one process: no loader can write while this one runs; `tessera dev` is both");
         }
-        let patience = if can_wait { Patience::Endless } else { Patience::No };
-        let tessera_backends::Backends { ports, fatal } = tessera_backends::open_in_time(&config, ids, patience).await?;
+        let patience = if can_wait { Patience::Endless } else { Patience::UntilRefused };
+        let opening = Opening { purpose: Purpose::Serving, ids, clock: Arc::new(SystemClock) };
+        let tessera_backends::Backends { ports, fatal } = tessera_backends::open_in_time(&config, opening, patience).await?;
         Ok(Opened { store: ports.store, feed: ports.feed, fatal })
     }
     .boxed()

@@ -15,7 +15,7 @@ use tessera_server::{Dependencies, Handle};
 
 use crate::report::{Goal, Row};
 use crate::scenario::{self, Question};
-use crate::stores::Workshop;
+use crate::stores::{self, Workshop};
 
 /// Decisions of a round.
 const DECISIONS: usize = 1_000_000;
@@ -31,7 +31,7 @@ const STORM_TENANTS: usize = 100_000;
 pub fn measure(workshop: &Workshop, tenants: u64) -> anyhow::Result<Vec<Row>> {
     let config = tessera_backends::Config::Sqlite(tessera_backends::SqliteConfig::new(&workshop.store(tenants)?));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let backends = runtime.block_on(tessera_backends::open(&config, Arc::new(SystemIds)))?.ports;
+    let backends = runtime.block_on(tessera_backends::open(&config, &stores::opening(Arc::new(SystemIds))))?.ports;
     let storm = Arc::new(Storm::over(Arc::clone(&backends.feed), runtime.block_on(states(&*backends.store))?));
     let tasks = Tasks::new();
     let server = {

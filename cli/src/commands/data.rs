@@ -5,20 +5,31 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use tessera_backends::{Present, Restore, RestorePlan, SchemaVersions, SqliteConfig};
+use serde::Deserialize;
+use tessera_backends::{Migrated, Opening, Present, Purpose, Restore, RestorePlan, SchemaVersions, SqliteConfig, TopicMigration};
 use tessera_core::stream::Epoch;
-use tessera_runtime::clock::SystemIds;
+use tessera_runtime::clock::{SystemClock, SystemIds};
+use tessera_runtime::settings::{self, Sources};
 
 use crate::connection::Addresses;
 use crate::console::{Console, facts};
 use crate::pages;
 
-/// Whose database.
+/// Where data is kept when nobody says where.
+const DATA_DIR: &str = ".tessera";
+
+/// Which store.
 #[derive(Debug, Args)]
 pub struct MigrateArguments {
-    /// The data directory
-    #[arg(long, value_name = "DIR", default_value = ".tessera")]
-    data: PathBuf,
+    /// The data directory [default: .tessera]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Settings that name the store and, in a cluster, the feed: keyspace and topic are made if they are not there
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    settings: Option<PathBuf>,
+    /// The epoch of a keyspace that is made now [default: 1; after a restore the next]
+    #[arg(long, value_name = "N", requires = "settings", value_parser = clap::value_parser!(u64).range(1..))]
+    epoch: Option<Epoch>,
 }
 
 /// Of which store.
@@ -27,6 +38,9 @@ pub struct DigestArguments {
     /// The data directory of a process that is not running [default: the store of the running process is asked for]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Settings that name the store of a cluster, which is asked itself
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    settings: Option<PathBuf>,
 }
 
 /// From which file, into which data directory.
@@ -50,27 +64,65 @@ fn config(folder: &Path) -> tessera_backends::Config {
     tessera_backends::Config::Sqlite(SqliteConfig::new(folder))
 }
 
+/// The part of the settings that names the backends; the others are their processes' business.
+#[derive(Debug, Deserialize)]
+struct BackendSettings {
+    backends: tessera_backends::Config,
+}
+
+/// The backends of a settings file, or else those of a data directory.
+pub(super) fn backends(settings: Option<&Path>, data: Option<&Path>) -> anyhow::Result<tessera_backends::Config> {
+    let Some(file) = settings else { return Ok(config(data.unwrap_or(Path::new(DATA_DIR)))) };
+    // A variable that is not text is nobody's setting.
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let sources = Sources { file: Some(file), environment: variables.collect(), flags: Vec::new() };
+    let loaded: BackendSettings = settings::load(sources).context("settings")?;
+    Ok(loaded.backends)
+}
+
+/// How the command line opens backends: it moves nowhere.
+pub(super) fn opening() -> Opening {
+    Opening { purpose: Purpose::Loading, ids: Arc::new(SystemIds), clock: Arc::new(SystemClock) }
+}
+
 /// `tessera migrate`.
-pub fn migrate(console: &Console, arguments: &MigrateArguments) -> anyhow::Result<()> {
-    let migrated = tokio::task::block_in_place(|| tessera_backends::migrate(&config(&arguments.data), &SystemIds));
-    let (identity, schema) = migrated?;
-    let value = serde_json::json!({
-        "data": arguments.data.display().to_string(),
+pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::Result<()> {
+    let MigrateArguments { data, settings, epoch } = arguments;
+    let config = backends(settings.as_deref(), data.as_deref())?;
+    let Migrated { identity, schema, topic } = tessera_backends::migrate(&config, &opening(), epoch).await?;
+    let mut value = serde_json::json!({
         "database": identity.store,
         "epoch": identity.epoch,
         "software": env!("CARGO_PKG_VERSION"),
         "schemaBefore": schema.found,
         "schema": schema.now,
     });
-    console.answer(&value, || {
-        facts(&[
-            ("data", arguments.data.display().to_string()),
-            ("database", identity.store.clone()),
-            ("epoch", identity.epoch.to_string()),
-            ("software", env!("CARGO_PKG_VERSION").to_owned()),
-            ("schema", schema_in_words(schema)),
-        ])
-    })
+    let mut told = vec![
+        ("database", identity.store.clone()),
+        ("epoch", identity.epoch.to_string()),
+        ("software", env!("CARGO_PKG_VERSION").to_owned()),
+        ("schema", schema_in_words(schema)),
+    ];
+    if let Some(data) = config.data_dir() {
+        value["data"] = data.display().to_string().into();
+        told.insert(0, ("data", data.display().to_string()));
+    }
+    if let Some(topic) = topic {
+        let said = topic_in_words(&topic);
+        value["topic"] = said.clone().into();
+        told.push(("topic", said));
+    }
+    console.answer(&value, || facts(&told))
+}
+
+fn topic_in_words(topic: &TopicMigration) -> String {
+    match topic {
+        TopicMigration::Created { partitions, replication_factor } => {
+            format!("just made, {partitions} partitions, {replication_factor} copies")
+        }
+        TopicMigration::Present { differences } if differences.is_empty() => "was there".to_owned(),
+        TopicMigration::Present { differences } => format!("was there; {}", differences.join("; ")),
+    }
 }
 
 fn schema_in_words(SchemaVersions { found, now }: SchemaVersions) -> String {
@@ -125,9 +177,10 @@ fn question(plan: &RestorePlan, from: &Path, data: &Path) -> String {
 
 /// `tessera digest`.
 pub async fn digest(addresses: &Addresses, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
-    let digest = if let Some(folder) = arguments.data {
-        let config = config(&folder);
-        let backends = tessera_backends::open_existing(&config, Arc::new(SystemIds)).await?;
+    let DigestArguments { data, settings } = arguments;
+    let digest = if data.is_some() || settings.is_some() {
+        let config = backends(settings.as_deref(), data.as_deref())?;
+        let backends = tessera_backends::open_existing(&config, &opening()).await?;
         tessera_runtime::digest::of_store(&*backends.ports.store).await?
     } else {
         let body = pages::get(&addresses.http, "/digest/store").await?;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use serde::Deserialize;
-use tessera_backends::Backends;
+use tessera_backends::{Backends, Opening, Purpose};
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::http::{self, Pages};
 use tessera_runtime::lifecycle::{Signals, Tasks};
@@ -99,7 +99,7 @@ impl Settings {
         let mut flags = Vec::new();
         if let Some(data) = data {
             flags.push(("backends.data_dir", data.to_str().context("--data: the path is not UTF-8")?.to_owned()));
-        } else if !made.backends.contains_key("data_dir") {
+        } else if !made.backends.contains_key("data_dir") && made.backends.get("kind").is_none_or(|kind| kind == "sqlite") {
             flags.push(("backends.data_dir", DATA_DIR.to_owned()));
         }
         if !made.backends.contains_key("kind") {
@@ -111,10 +111,11 @@ impl Settings {
         Ok(settings)
     }
 
-    fn data_dir(&self) -> &Path {
-        match &self.backends {
-            tessera_backends::Config::Sqlite(config) => &config.data_dir,
-        }
+    fn data_dir(&self) -> anyhow::Result<&Path> {
+        self.backends.data_dir().context(
+            "backends.kind is `cluster`; `tessera dev` is one process over its own database, kind `sqlite`: on a cluster run \
+             `tessera-loader` and `tessera-server`",
+        )
     }
 }
 
@@ -135,13 +136,14 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment: Vec<_> = variables.collect();
     let settings = Settings::load(arguments.settings.as_deref(), &environment, arguments.data.as_deref())?;
-    let data = settings.data_dir().to_owned();
+    let data = settings.data_dir()?.to_owned();
     init_logs(arguments.log_format, &arguments.log)?;
     let metrics = Metrics::install()?;
     let signals = Signals::of_process().context("listen to signals")?;
 
     let tasks = Tasks::new();
-    let Backends { ports, fatal } = tessera_backends::open(&settings.backends, Arc::new(SystemIds)).await?;
+    let opening = Opening { purpose: Purpose::Loading, ids: Arc::new(SystemIds), clock: Arc::new(SystemClock) };
+    let Backends { ports, fatal } = tessera_backends::open(&settings.backends, &opening).await?;
     tasks.die_when("dev.store", fatal);
 
     let clock = Arc::new(SystemClock);
@@ -230,7 +232,7 @@ fn pages(metrics: &Metrics, server: tessera_server::Handle, loader: tessera_load
             if !seen.load(Ordering::Acquire) {
                 missing.push("what is to be applied is not visible yet".to_owned());
             }
-            if missing.is_empty() { Ok(()) } else { Err(missing) }
+            if missing.is_empty() { Ok(Vec::new()) } else { Err(missing) }
         }),
         started: Arc::new(move || started.started()),
         digest: Some(Arc::new(move || {
@@ -282,7 +284,9 @@ mod tests {
     #[test]
     fn the_store_is_set_as_that_of_the_processes_is() {
         let of = |text: &str, environment: &[(&str, &str)], data: Option<&str>| {
-            let tessera_backends::Config::Sqlite(config) = load(text, environment, data).expect(text).backends;
+            let tessera_backends::Config::Sqlite(config) = load(text, environment, data).expect(text).backends else {
+                panic!("{text}")
+            };
             (config.data_dir.display().to_string(), config.readers)
         };
         let file = "[backends]\nkind = \"sqlite\"\ndata_dir = \"of-the-file\"\nreaders = 2\n";

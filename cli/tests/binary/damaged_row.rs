@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tessera_backends::{Config, SqliteConfig};
+use tessera_backends::{Config, Opening, Purpose, SqliteConfig};
 use tessera_proto::v1;
 use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tessera_runtime::clock::{SystemClock, SystemIds};
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 async fn a_hydration_goes_past_a_damaged_row_and_does_not_take_it_for_unknown() {
     let folder = tempfile::tempdir().unwrap();
     Dev::ready(folder.path()).stop();
-    let backends =
-        tessera_backends::open(&Config::Sqlite(SqliteConfig::new(folder.path())), Arc::new(SystemIds)).await.unwrap().ports;
+    let opening = Opening { purpose: Purpose::Loading, ids: Arc::new(SystemIds), clock: Arc::new(SystemClock) };
+    let backends = tessera_backends::open(&Config::Sqlite(SqliteConfig::new(folder.path())), &opening).await.unwrap().ports;
     let behind = rusqlite::Connection::open(folder.path().join("tessera.db")).unwrap();
     let damage = "UPDATE stream SET sum = sum + 1 WHERE key IN ('acme', 'school-district')";
     assert_eq!(behind.execute(damage, []).unwrap(), 2, "a tenant and a plan");

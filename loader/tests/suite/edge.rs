@@ -96,7 +96,7 @@ async fn health_follows_the_store_and_draining() {
         .unwrap()
         .into_inner();
     while watch.next().await.unwrap().unwrap().status() != ServingStatus::Serving {}
-    assert_eq!(rig.handle.ready(), Ok(()));
+    assert_eq!(rig.handle.ready(), Ok(Vec::new()));
     rig.bench.tasks.shutdown().drain();
     assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(rig.handle.ready().is_err());

@@ -23,7 +23,7 @@ async fn said(address: std::net::SocketAddr, request: &str) -> String {
 fn plain_pages() -> Pages {
     Pages {
         metrics: Arc::new(|| "tessera_up 1\n".to_owned()),
-        ready: Arc::new(|| Ok(())),
+        ready: Arc::new(|| Ok(Vec::new())),
         started: Arc::new(|| true),
         digest: Some(Arc::new(|| Box::pin(async { Ok(serde_json::json!({"epoch": 1})) }))),
         store_digest: None,
@@ -70,7 +70,7 @@ async fn readiness_names_what_is_missing_and_then_draining() {
         metrics: Arc::new(|| "tessera_up 1\n".to_owned()),
         ready: Arc::new(move || {
             let missing = || vec!["hydrating tenants".to_owned(), "feed partition 0".to_owned()];
-            if seen.load(Ordering::Relaxed) { Ok(()) } else { Err(missing()) }
+            if seen.load(Ordering::Relaxed) { Ok(Vec::new()) } else { Err(missing()) }
         }),
         started: Arc::new(move || started.load(Ordering::Relaxed)),
         digest: Some(Arc::new(|| Box::pin(async { Ok(serde_json::json!({"epoch": 1})) }))),

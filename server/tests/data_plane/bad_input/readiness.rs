@@ -32,7 +32,7 @@ async fn no_call_is_answered_before_the_data_is_there() {
     }
     assert_eq!(bench.handle.ready().unwrap_err(), ["the data is still being loaded"]);
     bench.handle.loaded().await;
-    assert_eq!(bench.handle.ready(), Ok(()));
+    assert_eq!(bench.handle.ready(), Ok(Vec::new()));
     assert_eq!(Rpc::List.ask(&bench, check("acme", "", "")).await.refusal().reason, "TENANT_NOT_FOUND");
 }
 
