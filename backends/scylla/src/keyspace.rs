@@ -112,10 +112,11 @@ impl Keyspace {
         name: &str,
         identity: StoreIdentity,
     ) -> Result<Self, PrepareError> {
-        let [catalog, plan, add_on, tenant] = StreamKind::ALL.map(|kind| streams(session, config, name, kind));
+        // A future for each statement is too big to be handed around.
+        let [catalog, plan, add_on, tenant] = StreamKind::ALL.map(|kind| Box::pin(streams(session, config, name, kind)));
         let (streams, hints, leases, meta) = futures::try_join!(
             async { futures::try_join!(catalog, plan, add_on, tenant) },
-            hints(session, config, name),
+            Box::pin(hints(session, config, name)),
             leases(session, config, name),
             meta(session, config, name),
         )?;

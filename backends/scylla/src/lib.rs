@@ -9,13 +9,15 @@
 //! - `schema`: versions of the tables, and who a keyspace is; `migrating`: how it becomes so;
 //! - `keyspace`: the statements of one keyspace;
 //! - `open`: the handle; `moving`: how it follows a restore to another keyspace;
-//! - `store`, `scan`, `hints`, `leases`: the ports; `row`, `checksum`: what is in a row.
+//! - `store`, `hints`, `leases`: the ports; `reading`, `appending`, `scan`: what is done with streams; `row`, `checksum`: what is in
+//!   a row.
 //!
 //! **One partition per stream** holds its events, its request rows and, as static columns, head, hash and state. An append is one
 //! conditional batch in it; the strong read is one serial read of it. Nothing here repeats an append.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod appending;
 mod checksum;
 mod config;
 mod error;
@@ -26,6 +28,7 @@ mod leases;
 mod migrating;
 mod moving;
 mod open;
+mod reading;
 mod row;
 mod scan;
 mod schema;

@@ -21,7 +21,7 @@ use crate::schema::{Asking, MIGRATIONS, VERSION, check_version};
 use crate::session::{Consistencies, connect, one_line, unreachable};
 
 /// A change of tables waits for all nodes.
-const STATEMENT_TIME: Duration = Duration::from_secs(60);
+const STATEMENT_TIME: Duration = Duration::from_mins(1);
 /// After that another one may take over; nothing here takes as long.
 const TURN_S: u64 = 300;
 /// Between two looks whether the other one is done.

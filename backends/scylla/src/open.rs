@@ -26,7 +26,7 @@ use crate::keyspace::Keyspace;
 use crate::migrating::no_conditions;
 use crate::moving::Moving;
 use crate::schema::{Asking, check_version, meta_row};
-use crate::session::{self, Consistencies, is_out_of_reach, one_line, unavailable};
+use crate::session::{self, Consistencies, Reach, one_line, reach, unavailable};
 
 /// Between two probes: what is wrong is told about as late.
 const PROBE_PAUSE: Duration = Duration::from_secs(5);
@@ -159,9 +159,16 @@ impl Scylla {
 
     /// Notes whether a call was answered.
     pub(crate) fn heard<T>(&self, answer: &Result<T, ExecutionError>) {
-        match answer {
-            Err(error) if is_out_of_reach(error) => self.0.health.unanswered(&one_line(error)),
-            _ => self.0.health.answered(),
+        match answer.as_ref().map_err(reach) {
+            Err(Reach::Absent) => self.unanswered(answer),
+            Err(Reach::Contended) => {}
+            Ok(_) | Err(Reach::Answered) => self.0.health.answered(),
+        }
+    }
+
+    fn unanswered<T>(&self, answer: &Result<T, ExecutionError>) {
+        if let Err(error) = answer {
+            self.0.health.unanswered(&one_line(error));
         }
     }
 
@@ -172,7 +179,11 @@ impl Scylla {
         if self.identified().as_ref().is_some_and(fresh) {
             return Ok(keyspace.identity.clone());
         }
-        let rows = self.rows(&keyspace.meta, (), self.0.config.read_timeout()).await?;
+        let answer = session::rows(&self.0.session, &keyspace.meta, (), self.0.config.read_timeout()).await;
+        self.heard(&answer);
+        // Nobody writes to this row: that it cannot be read has no other reason.
+        self.unanswered(&answer);
+        let rows = answer.map_err(|error| unavailable(&error))?;
         let meta = meta_row(&rows).and_then(|meta| match meta {
             Some(meta) => meta.identity(&keyspace.name),
             None => Err("the row of table `meta` is not there".to_owned()),

@@ -175,10 +175,13 @@ fn attempt_meaning(error: &RequestAttemptError) -> Meaning {
             | DbError::Unauthorized
             | DbError::ConfigError
             | DbError::FunctionFailure { .. } => Meaning::Refused,
-            DbError::Unprepared { .. } | DbError::RateLimitReached { .. } => Meaning::NothingHappened,
-            // Without enough replicas to decide on the condition nothing begins. Too few at the other consistency is found out
+            // Without enough replicas to decide on the condition nothing begins; too few at the other consistency is found out
             // after that.
-            DbError::Unavailable { consistency: Consistency::Serial | Consistency::LocalSerial, .. } => Meaning::NothingHappened,
+            DbError::Unprepared { .. }
+            | DbError::RateLimitReached { .. }
+            | DbError::Unavailable { consistency: Consistency::Serial | Consistency::LocalSerial, .. } => {
+                Meaning::NothingHappened
+            }
             _ => Meaning::Unclear,
         },
         _ => Meaning::Unclear,
@@ -194,9 +197,29 @@ pub(crate) fn append_error(error: &ExecutionError) -> AppendError {
     }
 }
 
-/// Whether the error says that the database is out of reach; a refusal is none.
-pub(crate) fn is_out_of_reach(error: &ExecutionError) -> bool {
-    meaning(error) != Meaning::Refused
+/// What a failed call says about whether the database can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It can: it refused.
+    Answered,
+    /// It cannot, or too few of its nodes can.
+    Absent,
+    /// A node did not hear from the others in time, as happens to streams that many write to; whoever asks for something that
+    /// nobody writes to knows more.
+    Contended,
+}
+
+pub(crate) fn reach(error: &ExecutionError) -> Reach {
+    if meaning(error) == Meaning::Refused {
+        return Reach::Answered;
+    }
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+            DbError::ReadTimeout { .. } | DbError::WriteTimeout { .. } | DbError::Other(_),
+            _,
+        )) => Reach::Contended,
+        _ => Reach::Absent,
+    }
 }
 
 /// Errors of the driver have line breaks and runs of blanks in them.
