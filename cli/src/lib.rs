@@ -19,6 +19,7 @@ pub mod difference;
 pub mod document;
 pub mod failure;
 pub mod files;
+pub mod history;
 pub mod json;
 pub mod offers;
 pub mod pages;

@@ -1,6 +1,6 @@
-//! `export`: everything as documents that `apply` and `import` read.
+//! `export`: everything as documents that `apply` and `import` read, or, with `--history`, the store itself.
 //!
-//! It is no backup: of plans and add-ons it has the newest version only, of archived ones and kill switches nothing but a
+//! Documents are no backup: of plans and add-ons it has the newest version only, of archived ones and kill switches nothing but a
 //! comment, and it has no history. Tenants that are pinned to an older version say so, and need that version where they are
 //! imported.
 
@@ -13,10 +13,11 @@ use anyhow::Context as _;
 use clap::Args;
 use tessera_proto::v1;
 
-use super::{catalog, offer, tenant};
+use super::{catalog, data, offer, tenant};
 use crate::connection::Planes;
 use crate::console::Console;
 use crate::document::{Document, wire};
+use crate::history;
 use crate::offers::{self, OfferKind};
 
 /// Where to write to.
@@ -26,8 +27,36 @@ pub struct ExportArguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Without tenants
-    #[arg(long)]
+    #[arg(long, conflicts_with = "history")]
     no_tenants: bool,
+    /// The store itself, with every event and request id, for `tessera import --history`; nobody may write to it meanwhile
+    #[arg(long)]
+    history: bool,
+    /// The data directory of a process that is not running [default: .tessera]
+    #[arg(long, value_name = "DIR", requires = "history")]
+    data: Option<PathBuf>,
+    /// Settings that name the store, in place of a data directory
+    #[arg(long, value_name = "FILE", requires = "history", conflicts_with = "data")]
+    settings: Option<PathBuf>,
+}
+
+impl ExportArguments {
+    /// Whether the store itself is meant, which no process is asked for.
+    pub fn is_history(&self) -> bool {
+        self.history
+    }
+}
+
+/// `tessera export --history`.
+pub async fn history(console: &Console, arguments: ExportArguments) -> anyhow::Result<()> {
+    let config = data::backends(arguments.settings.as_deref(), arguments.data.as_deref())?;
+    let backends = tessera_backends::open_existing(&config, &data::opening()).await?;
+    let mut out = Out::open(arguments.out)?;
+    let bar = console.progress(None, "exporting streams");
+    let moved = history::export(&*backends.ports.store, &mut *out.writer, |streams| bar.set_position(streams)).await?;
+    bar.finish_and_clear();
+    console.note(&format!("{} streams, {} events, {} request ids", moved.streams, moved.events, moved.requests));
+    Ok(())
 }
 
 /// `tessera export`.

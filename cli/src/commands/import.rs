@@ -1,19 +1,21 @@
 //! `tenant import` and `import`: many tenants over one stream, with a bar, resumable under one import id.
 
 use std::fmt::Write as _;
+use std::io::BufRead;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use tessera_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::apply::perform;
+use super::data;
 use crate::connection::{Plane, Planes};
-use crate::console::Console;
+use crate::console::{Console, facts};
 use crate::document::{Document, Kind, Located, wire};
-use crate::{apply, files, json};
+use crate::{apply, files, history, json};
 
 /// Rows on their way before the reader of the files waits.
 const ROWS_WAITING_MAX: usize = 1_024;
@@ -40,11 +42,55 @@ pub struct TenantImport {
 /// A whole export to import.
 #[derive(Debug, Args)]
 pub struct WholeImport {
-    /// What `tessera export` wrote
-    #[arg(required = true, value_name = "FILES")]
+    /// What `tessera export` wrote; with --history one file, or - for standard input, which it is by itself
+    #[arg(required_unless_present = "history", value_name = "FILES")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     common: Common,
+    /// What `tessera export --history` wrote, into a store that has nothing else, while nobody writes to it
+    #[arg(long, conflicts_with = "import_id")]
+    history: bool,
+    /// The data directory of a process that is not running; made if it is not there [default: .tessera]
+    #[arg(long, value_name = "DIR", requires = "history")]
+    data: Option<PathBuf>,
+    /// Settings that name the store, in place of a data directory; `tessera migrate` has made its keyspace
+    #[arg(long, value_name = "FILE", requires = "history", conflicts_with = "data")]
+    settings: Option<PathBuf>,
+}
+
+impl WholeImport {
+    /// Whether the store itself is meant, which no process is asked for.
+    pub fn is_history(&self) -> bool {
+        self.history
+    }
+}
+
+/// `tessera import --history`.
+pub async fn history(console: &Console, arguments: WholeImport) -> anyhow::Result<()> {
+    let config = data::backends(arguments.settings.as_deref(), arguments.data.as_deref())?;
+    let lines: Box<dyn BufRead> = match &arguments.files[..] {
+        [] => Box::new(std::io::stdin().lock()),
+        [dash] if dash.as_os_str() == "-" => Box::new(std::io::stdin().lock()),
+        [file] => {
+            let open = std::fs::File::open(file).with_context(|| format!("open `{}`", file.display()))?;
+            Box::new(std::io::BufReader::new(open))
+        }
+        files => bail!("FILES names {} files; a history is one", files.len()),
+    };
+    let backends = tessera_backends::open(&config, &data::opening()).await?;
+    let question = format!("write the history into store `{}`?", backends.ports.store.identity().await?.store);
+    console.confirm(arguments.common.yes, &question)?;
+    let bar = console.progress(None, "importing streams");
+    let moved = history::import(&*backends.ports.store, lines, |streams| bar.set_position(streams)).await?;
+    bar.finish_and_clear();
+    let value = serde_json::json!({ "streams": moved.streams, "events": moved.events, "requests": moved.requests });
+    console.answer(&value, || {
+        facts(&[
+            ("streams", moved.streams.to_string()),
+            ("events", moved.events.to_string()),
+            ("request ids", moved.requests.to_string()),
+        ])
+    })
 }
 
 /// What both take.

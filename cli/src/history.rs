@@ -1,0 +1,436 @@
+//! A whole store as lines of JSON: every stream with its events, the request ids it knows and its state, so that another store can
+//! become what this one is. Cells and states are the stored bytes, in base64, and mean nothing here.
+//!
+//! The first line says which store it was, then come the streams (those that others name before those that name them), each in one or
+//! more parts of consecutive events, and the last line has the digest of the whole: without it, or with another one, what was read is
+//! not what was written.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Write};
+
+use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures::stream::{self, TryStreamExt as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use tessera_core::ids::RequestId;
+use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
+use tessera_ports::event_store::{Append, AppendError, Appended, CommandDigest, EventStore, Head, RequestRow};
+
+/// Changes whenever older software could not read what is written here.
+const FORMAT: u32 = 1;
+/// Most events of one part, which is one append, and the bytes from which it ends early: far below what any store takes at once.
+const PART_EVENTS_MAX: usize = 64;
+const PART_BYTES_MAX: usize = 256 * 1024;
+/// Rows of one page of request ids.
+const REQUESTS_PAGE: usize = 1_000;
+/// Streams of one page of the scan.
+const STREAMS_PAGE: usize = 64;
+/// Streams that are written at a time.
+const STREAMS_AT_ONCE: usize = 32;
+/// How often an append whose outcome is unknown is looked after.
+const ATTEMPTS_MAX: u32 = 20;
+
+/// Bytes, in base64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Encoded(Bytes);
+
+impl Serialize for Encoded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Encoded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(&text).map(|bytes| Self(bytes.into())).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "lowercase", deny_unknown_fields)]
+enum Line {
+    Begin { format: u32, store: String, epoch: Epoch },
+    Part(Part),
+    End { streams: Value, digest: Value },
+}
+
+/// Consecutive events of one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Part {
+    kind: String,
+    key: String,
+    /// Seq of the event before the first.
+    after: Seq,
+    cells: Vec<Encoded>,
+    /// Request rows of these events.
+    requests: Vec<Request>,
+    /// The stream's state at its end: that of the last part. A stream is whole when all its parts are written.
+    state: Encoded,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Request {
+    id: String,
+    seq: Seq,
+    digest: Encoded,
+}
+
+/// What was read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// Streams.
+    pub streams: u64,
+    /// Events.
+    pub events: u64,
+    /// Request ids.
+    pub requests: u64,
+}
+
+/// Writes everything that the store has. Nobody may write to the store meanwhile: a stream that moves on ends it with an error.
+pub async fn export(store: &dyn EventStore, out: &mut dyn Write, tell: impl Fn(u64)) -> anyhow::Result<Moved> {
+    let identity = store.identity().await?;
+    put(out, &Line::Begin { format: FORMAT, store: identity.store, epoch: identity.epoch })?;
+    let mut moved = Moved::default();
+    for kind in StreamKind::ALL {
+        for range in store.scan_ranges(kind).await? {
+            let mut rest = Some(range);
+            while let Some(range) = rest {
+                let page = store.scan(&range, STREAMS_PAGE).await?;
+                for change in page.changes {
+                    let stream = change.stream;
+                    ensure!(!change.state.is_empty(), "stream `{stream}` is damaged");
+                    export_stream(store, out, &stream, change.seq, &change.state, &mut moved).await?;
+                    tell(moved.streams);
+                }
+                rest = page.rest;
+            }
+        }
+    }
+    let (streams, digest) = digest_of(store).await?;
+    put(out, &Line::End { streams, digest })?;
+    out.flush().context("write the history")?;
+    Ok(moved)
+}
+
+async fn export_stream(
+    store: &dyn EventStore,
+    out: &mut dyn Write,
+    stream: &StreamId,
+    seq: Seq,
+    state: &Bytes,
+    moved: &mut Moved,
+) -> anyhow::Result<()> {
+    let mut requests = request_rows(store, stream).await?;
+    let mut after = 0;
+    while after < seq {
+        let mut events = store.events(stream, after, PART_EVENTS_MAX).await?;
+        let mut bytes = 0;
+        let fitting = events.iter().take_while(|event| {
+            let fits = bytes < PART_BYTES_MAX;
+            bytes += event.cell.len();
+            fits
+        });
+        let count = fitting.count();
+        events.truncate(count);
+        let last = events.last().map_or(after, |event| event.seq);
+        ensure!(
+            last > after && last <= seq,
+            "stream `{stream}` has events up to {last} and a state at {seq}: is somebody writing?"
+        );
+        let rows: Vec<Request> = std::iter::from_fn(|| requests.pop_front_if(|row| row.seq <= last)).map(Request::of).collect();
+        moved.events += events.len() as u64;
+        moved.requests += rows.len() as u64;
+        let cells = events.into_iter().map(|event| Encoded(event.cell)).collect();
+        let (kind, key, state) = (stream.kind().name().to_owned(), stream.key().to_owned(), Encoded(state.clone()));
+        put(out, &Line::Part(Part { kind, key, after, cells, requests: rows, state }))?;
+        after = last;
+    }
+    ensure!(requests.is_empty(), "stream `{stream}` knows requests beyond its end at {seq}: is somebody writing?");
+    moved.streams += 1;
+    Ok(())
+}
+
+/// By seq.
+async fn request_rows(store: &dyn EventStore, stream: &StreamId) -> anyhow::Result<VecDeque<RequestRow>> {
+    let mut rows: Vec<RequestRow> = Vec::new();
+    loop {
+        let page = store.requests(stream, rows.last().map(|row| &row.id), REQUESTS_PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        rows.extend(page);
+    }
+    rows.sort_by_key(|row| row.seq);
+    Ok(rows.into())
+}
+
+async fn digest_of(store: &dyn EventStore) -> anyhow::Result<(Value, Value)> {
+    let mut digest = tessera_runtime::digest::of_store(store).await?;
+    let mut part = |name: &str| digest.get_mut(name).map(Value::take).unwrap_or_default();
+    Ok((part("streams"), part("digest")))
+}
+
+fn put(out: &mut dyn Write, line: &Line) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *out, line).context("write the history")?;
+    out.write_all(b"\n").context("write the history")
+}
+
+/// Makes the store what was exported. What of it is there already, from a try that broke off, is left; anything else in the store is an
+/// error, since it would not be the same store any more.
+pub async fn import(store: &dyn EventStore, lines: impl BufRead, tell: impl Fn(u64)) -> anyhow::Result<Moved> {
+    let epoch = store.identity().await?.epoch;
+    let mut reader = Reader { lines: lines.lines(), number: 0, ahead: None };
+    match reader.next()? {
+        Some(Line::Begin { format: FORMAT, epoch: theirs, store: name }) => {
+            ensure!(
+                epoch >= theirs,
+                "the history is of epoch {theirs} (store `{name}`), and the store is in epoch {epoch}; allowed is a later one or the same"
+            );
+        }
+        Some(Line::Begin { format, .. }) => bail!("the history has format {format}; this software reads format {FORMAT}"),
+        _ => bail!("this is no history: it does not begin as `tessera export --history` does"),
+    }
+    let mut moved = Moved::default();
+    let expected = std::cell::RefCell::new(None);
+    let streams = stream::iter(std::iter::from_fn(|| match reader.stream() {
+        Ok(Read::Stream(parts)) => Some(Ok(parts)),
+        Ok(Read::End(streams, digest)) => {
+            *expected.borrow_mut() = Some((streams, digest));
+            None
+        }
+        Err(error) => Some(Err(error)),
+    }));
+    let written = streams.map_ok(|parts| async move { import_stream(store, epoch, parts).await });
+    let mut written = std::pin::pin!(written.try_buffer_unordered(STREAMS_AT_ONCE));
+    while let Some(stream) = written.try_next().await? {
+        moved.streams += 1;
+        moved.events += stream.events;
+        moved.requests += stream.requests;
+        tell(moved.streams);
+    }
+    let Some(expected) = expected.take() else { bail!("the history ends early: its last line is missing") };
+    ensure!(digest_of(store).await? == expected, "the store has other streams besides those of the history, or other states");
+    Ok(moved)
+}
+
+/// All parts of a stream, or the end.
+enum Read {
+    Stream(Vec<Part>),
+    End(Value, Value),
+}
+
+struct Reader<L> {
+    lines: L,
+    number: u64,
+    ahead: Option<Line>,
+}
+
+impl<L: Iterator<Item = std::io::Result<String>>> Reader<L> {
+    fn next(&mut self) -> anyhow::Result<Option<Line>> {
+        if let Some(line) = self.ahead.take() {
+            return Ok(Some(line));
+        }
+        let Some(line) = self.lines.next() else { return Ok(None) };
+        self.number += 1;
+        let line = serde_json::from_str(&line.context("read the history")?);
+        line.map(Some).with_context(|| format!("line {} of the history", self.number))
+    }
+
+    fn stream(&mut self) -> anyhow::Result<Read> {
+        let mut parts: Vec<Part> = Vec::new();
+        loop {
+            match self.next()? {
+                Some(Line::Part(part)) => {
+                    if parts.last().is_some_and(|before| (&before.kind, &before.key) != (&part.kind, &part.key)) {
+                        self.ahead = Some(Line::Part(part));
+                        return Ok(Read::Stream(parts));
+                    }
+                    parts.push(part);
+                }
+                Some(line @ Line::End { .. }) if !parts.is_empty() => {
+                    self.ahead = Some(line);
+                    return Ok(Read::Stream(parts));
+                }
+                Some(Line::End { streams, digest }) => return Ok(Read::End(streams, digest)),
+                Some(Line::Begin { .. }) => bail!("line {} of the history: it begins again", self.number),
+                None => bail!("the history ends early, after line {}: its last line is missing", self.number),
+            }
+        }
+    }
+}
+
+async fn import_stream(store: &dyn EventStore, epoch: Epoch, parts: Vec<Part>) -> anyhow::Result<Moved> {
+    let Some(stream) = parts.first().map(Part::stream).transpose()? else { return Ok(Moved::default()) };
+    let mut head = store.read(&stream, &[], None).await?.head;
+    let mut moved = Moved { streams: 1, ..Moved::default() };
+    let mut end = Head::default();
+    for part in parts {
+        ensure!(part.after == end.seq, "stream `{stream}`: the part after seq {} is missing", end.seq);
+        moved.events += part.cells.len() as u64;
+        moved.requests += part.requests.len() as u64;
+        let append = part.append(epoch, stream.clone(), end)?;
+        end = append.head_after();
+        if head.seq < end.seq {
+            head = write(store, append).await?;
+        }
+    }
+    ensure!(head == end, "stream `{stream}` of the store has other events than the history");
+    Ok(moved)
+}
+
+/// Appends, and looks after an unknown outcome; the head afterwards.
+async fn write(store: &dyn EventStore, append: Append) -> anyhow::Result<Head> {
+    let (stream, after) = (append.stream.clone(), append.head_after());
+    let mut reason = String::new();
+    for _ in 0..ATTEMPTS_MAX {
+        match store.append(append.clone()).await {
+            Ok(Appended::Committed) => return Ok(after),
+            Ok(Appended::Conflict) => reason = "it has other events".to_owned(),
+            Err(error @ AppendError::DiskFull) => return Err(error.into()),
+            Err(error) => reason = error.to_string(),
+        }
+        let head = store.read(&stream, &[], None).await?.head;
+        if head == after {
+            return Ok(after);
+        }
+        ensure!(head == append.expected, "stream `{stream}` of the store has other events than the history");
+    }
+    bail!("stream `{stream}` cannot be written: {reason}")
+}
+
+impl Request {
+    fn of(row: RequestRow) -> Self {
+        Self { id: row.id.to_string(), seq: row.seq, digest: Encoded(Bytes::copy_from_slice(&row.digest.0)) }
+    }
+
+    fn row(self) -> anyhow::Result<RequestRow> {
+        let digest = self.digest.0[..].try_into().with_context(|| format!("request `{}`: the digest is not one", self.id))?;
+        Ok(RequestRow { id: RequestId::parse(&self.id)?, seq: self.seq, digest: CommandDigest(digest) })
+    }
+}
+
+impl Part {
+    fn stream(&self) -> anyhow::Result<StreamId> {
+        let kind = StreamKind::ALL.into_iter().find(|kind| kind.name() == self.kind);
+        let kind = kind.with_context(|| format!("`{}` is no kind of stream", self.kind))?;
+        Ok(StreamId::from_parts(kind, &self.key)?)
+    }
+
+    fn append(self, epoch: Epoch, stream: StreamId, expected: Head) -> anyhow::Result<Append> {
+        let requests = self.requests.into_iter().map(Request::row).collect::<anyhow::Result<_>>()?;
+        let cells = self.cells.into_iter().map(|cell| cell.0).collect();
+        Ok(Append { epoch, stream, expected, cells, state: self.state.0, requests })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tessera_core::ids::{PlanId, TenantId};
+    use tessera_ports::memory::{AppendFault, MemoryStore, SplitMix64};
+
+    use super::*;
+
+    /// A store with some streams of that many events each, several to an append, every append one request.
+    fn filled(seed: u64, lengths: &[usize]) -> MemoryStore {
+        let (store, mut random) = (MemoryStore::new("old"), SplitMix64::new(seed));
+        let ids = (0..lengths.len()).map(|number| match number {
+            0 => StreamId::Catalog,
+            1 => StreamId::Plan(PlanId::parse("gold").expect("an id")),
+            _ => StreamId::Tenant(TenantId::parse(&format!("tenant-{number}")).expect("an id")),
+        });
+        for (stream, length) in ids.zip(lengths) {
+            let mut head = Head::default();
+            while head.seq < *length as u64 {
+                let count = 1 + random.below(5);
+                let cells: Vec<Bytes> = (0..count).map(|_| vec![7; random.index(PART_BYTES_MAX / 40)].into()).collect();
+                let id = RequestId::parse(&format!("r-{}", random.next_u64())).expect("an id");
+                let row = RequestRow { id, seq: head.seq + count, digest: CommandDigest([random.below(256) as u8; 32]) };
+                let state = Bytes::from(format!("{stream} at {}", head.seq + count));
+                let append = Append { epoch: 1, stream: stream.clone(), expected: head, cells, state, requests: vec![row] };
+                assert_eq!(store.append_now(&append), Appended::Committed);
+                head = append.head_after();
+            }
+        }
+        store
+    }
+
+    async fn exported(store: &MemoryStore) -> Vec<u8> {
+        let mut out = Vec::new();
+        export(store, &mut out, |_| {}).await.expect("an export");
+        out
+    }
+
+    async fn imported(store: &MemoryStore, history: &[u8]) -> Result<Moved, String> {
+        import(store, history, |_| {}).await.map_err(|error| format!("{error:#}"))
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+            .block_on(future)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+
+        /// Heads with their hashes, cells, states and request rows are all there; another import of the same changes nothing, and one
+        /// that broke off after some appends or was told nothing of them goes on.
+        #[test]
+        fn the_other_store_becomes_what_this_one_was(seed: u64, lengths in proptest::collection::vec(1..150usize, 1..6)) {
+            run(async {
+                let old = filled(seed, &lengths);
+                let history = exported(&old).await;
+                let new = MemoryStore::new("new");
+                new.faults().next_append(AppendFault::UnknownApplied);
+                new.faults().next_append(AppendFault::UnknownNotApplied);
+                new.faults().next_append(AppendFault::NotAttempted);
+                let half = history.iter().take(history.len() / 2).copied().collect::<Vec<u8>>();
+                assert!(imported(&new, &half).await.is_err(), "it ends early");
+                for _ in 0..2 {
+                    let moved = imported(&new, &history).await.expect("an import");
+                    assert_eq!(moved.streams as usize, lengths.len());
+                }
+                assert_eq!(new.streams(), old.streams());
+                for stream in old.streams() {
+                    assert_eq!(new.current(&stream), old.current(&stream));
+                    assert_eq!(new.cells(&stream), old.cells(&stream));
+                    let rows = |store: &MemoryStore| { let store = store.clone(); let stream = stream.clone(); async move {
+                        request_rows(&store, &stream).await.expect("rows")
+                    }};
+                    assert_eq!(rows(&new).await, rows(&old).await);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_whole_history_or_not_the_whole_store_is_refused() {
+        run(async {
+            let history = exported(&filled(1, &[3, 3, 3])).await;
+            let text = String::from_utf8(history.clone()).expect("lines");
+            let refused = async |store: &MemoryStore, text: &str| imported(store, text.as_bytes()).await.expect_err(text);
+            let fresh = || MemoryStore::new("new");
+            assert_eq!(refused(&fresh(), "").await, "this is no history: it does not begin as `tessera export --history` does");
+            assert!(refused(&fresh(), "plan: gold\n").await.starts_with("line 1 of the history: "));
+            let newer = text.replacen("\"format\":1", "\"format\":2", 1);
+            assert_eq!(refused(&fresh(), &newer).await, "the history has format 2; this software reads format 1");
+            let later = text.replacen("\"epoch\":1", "\"epoch\":2", 1);
+            assert!(refused(&fresh(), &later).await.contains("allowed is a later one or the same"));
+            let without_end: String =
+                text.lines().filter(|line| !line.contains("\"end\"")).map(|line| line.to_owned() + "\n").collect();
+            assert!(refused(&fresh(), &without_end).await.contains("its last line is missing"));
+            let other = filled(2, &[3]);
+            assert!(refused(&other, &text).await.contains("stream `catalog` of the store has other events than the history"));
+            let more = filled(1, &[3, 3, 3, 3]);
+            assert!(refused(&more, &text).await.contains("the store has other streams besides"));
+        });
+    }
+}
