@@ -98,8 +98,8 @@ impl Told {
     }
 
     /// This reason, with what was told of the connection.
-    pub(crate) fn explain(&self, reason: String) -> String {
-        self.last().map_or_else(|| reason.clone(), |(_, told)| format!("{reason}; {told}"))
+    pub(crate) fn explain(&self, reason: &str) -> String {
+        self.last().map_or_else(|| reason.to_owned(), |(_, told)| format!("{reason}; {told}"))
     }
 }
 
@@ -180,10 +180,10 @@ mod tests {
     fn last_word_that_says_something_stays() {
         let told = Told::default();
         let context = Context::quiet(told.clone());
-        assert_eq!(told.explain("timed out".to_owned()), "timed out");
+        assert_eq!(told.explain("timed out"), "timed out");
         context.error(KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), "connection refused");
         context.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
-        assert_eq!(told.explain("timed out".to_owned()), "timed out; connection refused");
+        assert_eq!(told.explain("timed out"), "timed out; connection refused");
         told.forget();
         assert_eq!(told.last(), None);
     }

@@ -91,6 +91,10 @@ impl ChangeFeed for Kafka {
         }
         Ok(batch)
     }
+
+    fn problems(&self) -> Vec<String> {
+        Kafka::problems(self)
+    }
 }
 
 impl Kafka {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode as Code;
 use tessera_ports::change_feed::Topic;
 use tracing::{info, warn};
 
@@ -101,7 +102,6 @@ async fn found(config: &Config, connection: &Connection, watch: &Watch) -> Resul
         if is_authentication(code) || told.is_some_and(|(code, _)| is_authentication(code)) {
             return OpenError::Authentication { brokers, who: connection.who().to_owned(), reason };
         }
-        use rdkafka::error::RDKafkaErrorCode as Code;
         match code {
             Code::TopicAuthorizationFailed | Code::UnsupportedVersion | Code::UnsupportedFeature | Code::InvalidTopic => {
                 OpenError::Refused { topic: config.topic.clone(), reason }

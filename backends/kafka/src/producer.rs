@@ -15,23 +15,22 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tessera_ports::change_feed::FeedError;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::client::{Connection, Context, Told};
 use crate::error::text_of;
-use crate::record::RECORD_BYTES_MAX;
 
 /// Records and bytes that wait to be sent, beyond which whoever publishes waits.
 const QUEUE_RECORDS: u32 = 50_000;
 const QUEUE_KIB: u32 = 32 * 1024;
 /// Before a full queue is looked at again.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
-/// Bytes of one request's records to a partition, uncompressed. A record that is longer goes alone.
-const BATCH_BYTES: u32 = 512 * 1024;
+/// Bytes of records that are packed together. A record that is longer goes alone. Readers unpack all of a batch at once.
+const BATCH_BYTES: u32 = 256 * 1024;
 
 /// Most bytes that a record may have on its way: what a loader writes fits.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 1_000_000;
+const MESSAGE_BYTES_MAX: usize = 1_000_000;
 
 /// One record.
 #[derive(Debug, Clone)]
@@ -178,7 +177,7 @@ impl Producing {
                 Ok(())
             }
             Err(reason) => {
-                let reason = self.told.explain(reason);
+                let reason = self.told.explain(&reason);
                 let since = failing.as_ref().map_or_else(Instant::now, |(since, _)| *since);
                 *failing = Some((since, reason.clone()));
                 Err(FeedError::Unavailable(reason))
@@ -207,10 +206,6 @@ impl Producing {
     /// Into the producer's queue, when there is room.
     async fn hand_over(&self, instance: &Instance, call: &Arc<Call>, outgoing: &Outgoing) -> Result<(), String> {
         let Some(producer) = &instance.producer else { return Err("no producer".to_owned()) };
-        let bytes = outgoing.value.len().saturating_add(outgoing.key.as_ref().map_or(0, String::len));
-        if bytes > RECORD_BYTES_MAX {
-            return Err(format!("a record of {bytes} bytes; the most is {RECORD_BYTES_MAX}"));
-        }
         loop {
             call.one_more();
             let record = BaseRecord::with_opaque_to(&self.topic, Arc::clone(call))
@@ -229,7 +224,7 @@ impl Producing {
                 return Err(reason);
             }
             // Acknowledgements make room, ours or another call's: looked at again either way.
-            drop(timeout(FULL_PAUSE, std::future::pending::<()>()).await);
+            tokio::time::sleep(FULL_PAUSE).await;
         }
     }
 

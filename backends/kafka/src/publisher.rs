@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::open::Kafka;
 use crate::producer::Outgoing;
-use crate::record::{encode_change, encode_heartbeat, key};
+use crate::record::{RECORD_BYTES_MAX, encode_change, encode_heartbeat, key, record_bytes};
 
 /// Beyond this age what is known of the topic is asked for anew.
 pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(3);
@@ -19,6 +19,15 @@ impl ChangePublisher for Kafka {
     async fn publish(&self, changes: &[Change]) -> Result<(), FeedError> {
         if changes.is_empty() {
             return Ok(());
+        }
+        // Before anything is sent: the producer would be thrown away for it, with what others publish.
+        if let Some((change, bytes)) =
+            changes.iter().map(|change| (change, record_bytes(change))).find(|(_, bytes)| *bytes > RECORD_BYTES_MAX)
+        {
+            let stream = &change.stream;
+            return Err(FeedError::Unavailable(format!(
+                "`{stream}` makes a record of {bytes} bytes; the most is {RECORD_BYTES_MAX}"
+            )));
         }
         let partitions = self.partitions().await?;
         let records = changes.iter().map(|change| {
@@ -49,5 +58,9 @@ impl ChangePublisher for Kafka {
         let value = encode_heartbeat(heartbeat);
         let records = partitions.iter().map(|partition| Outgoing { partition: *partition, key: None, value: value.clone() });
         self.0.producing.send(there, records).await
+    }
+
+    fn problems(&self) -> Vec<String> {
+        Kafka::problems(self)
     }
 }

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -15,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Connection, Context, Told};
 use crate::config::Config;
+use crate::drain::{Record, drain};
 use crate::error::{Meaning, text_of};
 use crate::record::decode;
 
@@ -23,8 +25,9 @@ const GROUP: &str = "tessera-feed";
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many records are fetched ahead of the reader: each costs half a kilobyte beside its bytes.
 const READ_AHEAD_RECORDS: u32 = 4_000;
-/// Bytes asked for at once. A record that is longer comes all the same.
-const FETCH_BYTES: u32 = 512 * 1024;
+/// Bytes asked for at once. A record that is longer comes all the same. They are packed: what they are unpacked to comes on top of
+/// what may be read ahead.
+const FETCH_BYTES: u32 = 128 * 1024;
 /// How long a broker holds back its answer when there is nothing. What comes is sent at once; a move to another position waits
 /// this long.
 const FETCH_WAIT_MS: u32 = 100;
@@ -76,7 +79,9 @@ impl Readers {
             .set("queued.min.messages", READ_AHEAD_RECORDS.to_string())
             .set("queued.max.messages.kbytes", self.read_ahead_kib.to_string())
             // Nobody is thrown out of a group that nobody is in.
-            .set("max.poll.interval.ms", "86400000");
+            .set("max.poll.interval.ms", "86400000")
+            // Its complaints would go to standard error from `drain`; those who ask brokers have the same, in the log.
+            .set_log_level(RDKafkaLogLevel::Critical);
         let consumer: StreamConsumer<Context> = settings.create_with_context(Context::quiet(self.told.clone()))?;
         assign(&consumer, &self.topic, place)?;
         Ok(consumer)
@@ -128,14 +133,17 @@ struct Batch {
 }
 
 impl Batch {
-    fn take(&mut self, record: &BorrowedMessage<'_>) {
-        let at = record.offset();
-        self.messages.push(match decode(record.key(), record.payload()) {
-            FeedMessage::Bad(reason) => FeedMessage::Bad(format!("{reason}, at position {at}")),
+    /// Whether there is room for more.
+    fn take(&mut self, record: Record<'_>) -> bool {
+        let Record { key, value, offset } = record;
+        self.messages.push(match decode(key, value) {
+            FeedMessage::Bad(reason) => FeedMessage::Bad(format!("{reason}, at position {offset}")),
             good => good,
         });
-        self.bytes = self.bytes.saturating_add(record.payload_len()).saturating_add(record.key_len());
-        self.next = Position::try_from(at).unwrap_or(0).saturating_add(1);
+        let bytes = key.map_or(0, <[u8]>::len).saturating_add(value.map_or(0, <[u8]>::len));
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.next = Position::try_from(offset).unwrap_or(0).saturating_add(1);
+        self.bytes < BATCH_BYTES_MAX
     }
 }
 
@@ -155,48 +163,35 @@ impl Reader {
             return Err(place.out_of_range());
         }
         let Some(consumer) = &standing.consumer else { return Err(FeedError::Unavailable("no reader".to_owned())) };
-        let mut records = consumer.stream();
-        let first = match deadline {
-            Some(deadline) => timeout_at(deadline, records.next()).await.ok().flatten(),
-            None => records.next().await,
-        };
         let mut batch = Batch { messages: Vec::new(), bytes: 0, next: place.from };
-        let mut failure = None;
-        let mut record = first;
-        while let Some(found) = record {
-            match found {
-                Ok(found) => batch.take(&found),
-                Err(error) => {
-                    failure = Some(error);
-                    break;
-                }
+        let mut failure = match first(consumer, deadline).await {
+            None => None,
+            Some(Err(error)) => Some(error),
+            Some(Ok(record)) => {
+                let has_room = batch.take(Record { key: record.key(), value: record.payload(), offset: record.offset() });
+                let left = if has_room { limit.saturating_sub(1) } else { 0 };
+                drain(consumer, left, |record| batch.take(record)).err()
             }
-            if batch.messages.len() >= limit || batch.bytes >= BATCH_BYTES_MAX {
-                break;
-            }
-            record = records.next().now_or_never().flatten();
-        }
-        drop(records);
+        };
         standing.next = batch.next;
-        if let Some(error) = failure {
-            let meaning = Meaning::of(&error);
-            if meaning == Meaning::OutOfRange {
-                standing.out_of_range = !batch.messages.is_empty();
-            }
-            if batch.messages.is_empty() {
-                if meaning != Meaning::Disconnected {
-                    self.0 = None;
-                }
-                return Err(match meaning {
-                    Meaning::OutOfRange => place.out_of_range(),
-                    _ => FeedError::Unavailable(readers.told.explain(text_of(&error))),
-                });
-            }
-            if meaning == Meaning::Broken {
+        // It connects again by itself; whether brokers answer is told by those who ask them.
+        failure.take_if(|error| Meaning::of(error) == Meaning::Disconnected);
+        let Some(error) = failure else { return Ok(FeedBatch { messages: batch.messages, next: batch.next }) };
+        let is_out_of_range = Meaning::of(&error) == Meaning::OutOfRange;
+        if !batch.messages.is_empty() {
+            // The next read is told of it: by what is noted here, or by a new consumer that comes to the same place.
+            if is_out_of_range {
+                standing.out_of_range = true;
+            } else {
                 self.0 = None;
             }
+            return Ok(FeedBatch { messages: batch.messages, next: batch.next });
         }
-        Ok(FeedBatch { messages: batch.messages, next: batch.next })
+        self.0 = None;
+        if is_out_of_range {
+            return Err(place.out_of_range());
+        }
+        Err(FeedError::Unavailable(readers.told.explain(&text_of(&error))))
     }
 
     /// The consumer where it has to stand: the one there is, moved if it has to be, or a new one.
@@ -219,6 +214,21 @@ impl Reader {
             standing.out_of_range = false;
         }
         Ok(self.0.insert(standing))
+    }
+}
+
+/// The first record, or what is in its way; `None` when the time is over. That a connection is gone is no answer: it comes back.
+async fn first(consumer: &StreamConsumer<Context>, deadline: Option<Instant>) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+    let mut records = consumer.stream();
+    loop {
+        let record = match deadline {
+            Some(deadline) => timeout_at(deadline, records.next()).await.ok().flatten()?,
+            None => records.next().await?,
+        };
+        match record {
+            Err(error) if Meaning::of(&error) == Meaning::Disconnected => {}
+            other => return Some(other),
+        }
     }
 }
 

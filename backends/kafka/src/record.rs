@@ -40,6 +40,11 @@ pub(crate) fn key(stream: &StreamId) -> String {
     stream.to_string()
 }
 
+/// How long a change's record is, key and value together.
+pub(crate) fn record_bytes(change: &Change) -> usize {
+    key(&change.stream).len().saturating_add(CHANGE_OVERHEAD).saturating_add(change.state.len())
+}
+
 /// The value of a change under that key.
 pub(crate) fn encode_change(key: &str, change: &Change) -> Vec<u8> {
     let mut value = Vec::with_capacity(CHANGE_OVERHEAD.saturating_add(change.state.len()));
@@ -224,6 +229,9 @@ mod tests {
     fn greatest_state_fits() {
         let tenant = StreamId::Tenant(TenantId::parse(&"t".repeat(128)).unwrap());
         let greatest = change(tenant, u64::MAX, u64::MAX, &vec![7; 900 * 1024]);
+        let written = key(&greatest.stream).len() + encode_change(&key(&greatest.stream), &greatest).len();
+        assert_eq!(record_bytes(&greatest), written);
+        assert!(written <= RECORD_BYTES_MAX);
         assert_eq!(decoded(&greatest), FeedMessage::Change(greatest));
     }
 

@@ -131,7 +131,7 @@ impl Watcher {
     fn look(&self) -> Result<Option<Topic>, Failure> {
         let found = describe(self.consumer.client(), &self.topic, ANSWER_TIMEOUT);
         self.listen();
-        let found = found.map_err(|failure| Failure { reason: self.told.explain(failure.reason), ..failure });
+        let found = found.map_err(|failure| Failure { reason: self.told.explain(&failure.reason), ..failure });
         if found.is_ok() {
             self.told.forget();
         }

@@ -29,6 +29,17 @@ fn mib(bytes: u64) -> u64 {
     bytes / 1024 / 1024
 }
 
+/// A kilobyte that can be packed to a third, as states can.
+fn state(n: u64) -> Vec<u8> {
+    let mut number = n;
+    let mut next = || {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        number.to_be_bytes()
+    };
+    let noise: Vec<u8> = std::iter::repeat_with(&mut next).take(42).flatten().collect();
+    [noise, vec![b's'; 664]].concat()
+}
+
 /// Publishes far more than may be held at once; then every partition has a reader that has taken one record and no more, while
 /// its consumer reads ahead; then all is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,13 +52,11 @@ async fn records_pass_in_bounded_memory() {
     let kafka = Kafka::open(&config).await.expect("it opens");
 
     let at_first = resident();
-    // Neither the same in every record, which would be packed to nothing, nor hard to make.
-    let state: Vec<u8> = (0..1_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     for part in 0..10 {
         let streams = part * RECORDS / 10..(part + 1) * RECORDS / 10;
         let change = |n: u64| {
             let stream = StreamId::Tenant(TenantId::parse(&format!("t{n}")).expect("a tenant id"));
-            Change { epoch: 1, stream, seq: 1, state: [&n.to_be_bytes(), &state[..]].concat().into() }
+            Change { epoch: 1, stream, seq: 1, state: state(n).into() }
         };
         let changes: Vec<Change> = streams.map(change).collect();
         kafka.publish(&changes).await.expect("it is published");

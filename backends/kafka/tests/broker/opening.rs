@@ -1,11 +1,12 @@
 //! Whoever opens the feed is told what is wrong, and what to do.
 
-use std::time::Duration;
+use std::path::Path;
 
 use tessera_kafka::{Config, Kafka, Migration, OpenError, Security, migrate};
+use tessera_ports::change_feed::ChangePublisher as _;
 use tokio::net::TcpListener;
 
-use crate::setup::{LONG, config_at, create, delete, nothing, open, topic};
+use crate::setup::{LONG, config_at, create, delete, eventually, nothing, open, topic};
 
 async fn refused(config: &Config) -> OpenError {
     Kafka::open(config).await.expect_err("it does not open")
@@ -79,18 +80,68 @@ async fn silence_is_unreachable() {
     assert!(matches!(error, Err(OpenError::Unreachable { .. })), "{error:?}");
 }
 
-/// A listener without authentication hangs up on somebody who wants to log in.
+fn login(folder: &Path, user: &str, password: &str) -> Security {
+    let password_file = folder.join(format!("password-of-{user}"));
+    std::fs::write(&password_file, format!("{password}\n")).expect("a file");
+    Security { user: user.to_owned(), password_file, mechanism: "PLAIN".to_owned() }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// A broker with a second listener, at which one has to log in; the first answers whoever starts it.
+fn broker_with_login() -> (tessera_engines::Kafka, String) {
+    const JAAS: &str = "org.apache.kafka.common.security.plain.PlainLoginModule required user_loader=\"open sesame\";";
+    let (broker, controller, login) = (free_port(), free_port(), free_port());
+    let settings = [
+        ("controller.quorum.voters", format!("1@127.0.0.1:{controller}")),
+        ("listeners", format!("PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},LOGIN://127.0.0.1:{login}")),
+        ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{broker},LOGIN://127.0.0.1:{login}")),
+        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT".to_owned()),
+        ("sasl.enabled.mechanisms", "PLAIN".to_owned()),
+        ("listener.name.login.plain.sasl.jaas.config", JAAS.to_owned()),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    let engine = tessera_engines::Kafka::throwaway(&tessera_engines::Options { port: Some(broker), settings });
+    (engine.expect("a Kafka"), format!("127.0.0.1:{login}"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failed_login_does_not_show_the_password() {
+async fn login_is_asked_for_and_passwords_are_not_shown() {
+    if !tessera_engines::available().expect("engines") {
+        return;
+    }
+    let (_engine, address) = tokio::task::spawn_blocking(broker_with_login).await.expect("it starts");
+    let folder = tempfile::tempdir().expect("a folder");
+    let with = |user, password| Config { security: Some(login(folder.path(), user, password)), ..config_at(&address, 1) };
+
+    let config = with("loader", "open sesame");
+    migrate(&config).await.expect("it may make a topic");
+    let kafka = open(&config).await;
+    assert_eq!(kafka.partitions().await, Ok(1));
+    assert!(!format!("{kafka:?}").contains("sesame"));
+
+    for (user, password) in [("loader", "hunter2-and-more"), ("somebody", "hunter2-and-more")] {
+        let error = refused(&Config { topic: config.topic.clone(), ..with(user, password) }).await;
+        assert!(matches!(error, OpenError::Authentication { .. }), "{error:?}");
+        assert!(error.to_string().starts_with(&format!("the brokers `{address}` refuse user `{user}`: ")), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+    // Whoever does not log in is hung up on.
+    let error = refused(&config_at(&address, 1)).await;
+    assert!(matches!(error, OpenError::Unreachable { .. } | OpenError::Authentication { .. }), "{error:?}");
+}
+
+/// A listener that knows nothing of logins hangs up on somebody who wants to log in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn login_at_a_listener_without_it_fails() {
     let Some(config) = nothing(1) else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let password_file = folder.path().join("password");
-    std::fs::write(&password_file, "hunter2-and-more").expect("a file");
-    let security = Security { user: "loader".to_owned(), password_file, mechanism: "PLAIN".to_owned() };
-    let error = refused(&Config { security: Some(security), ..config }).await;
+    let error = refused(&Config { security: Some(login(folder.path(), "loader", "hunter2-and-more")), ..config }).await;
     assert!(matches!(error, OpenError::Authentication { .. } | OpenError::Unreachable { .. }), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
-    println!("{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,10 +149,6 @@ async fn problems_name_a_topic_that_is_gone() {
     let Some(config) = topic(1).await else { return };
     let kafka = open(&config).await;
     delete(&config).await;
-    let told = async {
-        while !kafka.problems().iter().any(|problem| problem.starts_with("there is no topic")) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LONG, told).await.expect("it is told");
+    eventually("the missing topic is named", || kafka.problems().iter().any(|problem| problem.starts_with("there is no topic")))
+        .await;
 }

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 use crate::setup::{Follower, LONG, admin, change, delete, open, options, tenant, topic, write};
 
+type Bytes<'a> = Option<&'a [u8]>;
+
 fn is_out_of_range(error: &FeedError) -> bool {
     matches!(error, FeedError::OutOfRange { .. })
 }
@@ -78,7 +80,7 @@ async fn poison_is_told_and_the_others_flow() {
     let mut follower = Follower::new(&kafka).await;
     publish(&kafka, 1).await;
     let huge = vec![1; 1_020_000];
-    let poison: [(Option<&[u8]>, Option<&[u8]>); 6] = [
+    let poison: [(Bytes<'_>, Bytes<'_>); 6] = [
         (Some(b"tenant/t0"), None),
         (None, None),
         (Some(b"orders/7"), Some(b"{\"order\": 7}")),
@@ -155,7 +157,7 @@ async fn greatest_state_passes() {
 
     let beyond = vec![0; 1024 * 1024];
     let error = kafka.publish(&[change(&tenant("beyond"), 1, beyond)]).await.expect_err("it is too big");
-    assert!(error.to_string().contains("a record of 1048615 bytes; the most is 983040"), "{error}");
+    assert!(error.to_string().contains("`tenant/beyond` makes a record of 1048615 bytes; the most is 983040"), "{error}");
 }
 
 /// Two readers of one partition at different positions, on the same handle.

@@ -168,3 +168,13 @@ impl Follower {
         greatest
     }
 }
+
+/// Looks again and again until the condition holds.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + LONG;
+    let mut again = tokio::time::interval(Duration::from_millis(5));
+    while !holds() {
+        assert!(Instant::now() < until, "not within {LONG:?}: {what}");
+        again.tick().await;
+    }
+}
