@@ -24,8 +24,10 @@ use tokio::time::Instant;
 use crate::config::{Config, Datacenters};
 use crate::error::OpenError;
 
-/// Between two attempts of a read: long enough for a contended partition to settle.
+/// Between the first two attempts of a read: long enough for a contended partition to settle.
 const READ_PAUSE: Duration = Duration::from_millis(20);
+/// Between two attempts later on, when the database is more likely to be away.
+const READ_PAUSE_MAX: Duration = Duration::from_millis(320);
 
 /// How many replicas answer, by where the loaders are.
 #[derive(Debug, Clone, Copy)]
@@ -239,6 +241,7 @@ pub(crate) async fn rows(
     time: Duration,
 ) -> Result<QueryRowsResult, ExecutionError> {
     let deadline = Instant::now() + time;
+    let mut pause = READ_PAUSE;
     loop {
         let asked = tokio::time::timeout_at(deadline, session.execute_unpaged(statement, &values)).await;
         let error = match asked {
@@ -250,10 +253,11 @@ pub(crate) async fn rows(
             Ok(Err(error)) => error,
             Err(_) => return Err(ExecutionError::RequestTimeout(time)),
         };
-        if meaning(&error) == Meaning::Refused || Instant::now() + READ_PAUSE >= deadline {
+        if meaning(&error) == Meaning::Refused || Instant::now() + pause >= deadline {
             return Err(error);
         }
-        tokio::time::sleep(READ_PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(READ_PAUSE_MAX);
     }
 }
 

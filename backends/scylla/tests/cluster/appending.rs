@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tessera_core::stream::StreamId;
 use tessera_ports::event_store::{AppendError, Appended, CellHash, EventStore as _, Head};
+#[cfg(feature = "test-hooks")]
 use tessera_ports::hooks::{self, Guard};
 use tessera_scylla::Moves;
 
@@ -75,6 +76,7 @@ async fn an_append_that_is_too_big_is_not_attempted() -> anyhow::Result<()> {
 }
 
 /// Guards are taken away for the thread on which the append is called.
+#[cfg(feature = "test-hooks")]
 #[tokio::test]
 async fn without_its_guards_an_append_overwrites() -> anyhow::Result<()> {
     let Some(place) = Place::shared().await? else { return Ok(()) };
