@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use tessera_proto::v1;
+use tonic::codegen::Bytes;
 use tonic::{Request, Status};
 
 use crate::{Planes, shop};
@@ -26,6 +27,13 @@ pub enum Change {
     Create,
     /// Gives it this title.
     Title(String),
+    /// Gives it that much of a limit.
+    Limit {
+        /// Of which.
+        limit: String,
+        /// How much.
+        maximum: i64,
+    },
 }
 
 /// What an acknowledgement said.
@@ -35,6 +43,8 @@ pub struct Acknowledged {
     pub etag: String,
     /// Its title after it.
     pub title: String,
+    /// What a check that is to know of it demands.
+    pub revision: Bytes,
     /// Whether it had been done before.
     pub replay: bool,
 }
@@ -51,7 +61,7 @@ impl Command {
     /// Sends it. `retry` tells the loader that an earlier attempt's fate is unknown.
     pub async fn send(&self, planes: &Planes, retry: bool) -> Result<Acknowledged, Status> {
         let mut tenants = planes.tenants();
-        let (tenant, replay) = match &self.change {
+        let (tenant, revision, replay) = match &self.change {
             Change::Create => {
                 let message = v1::CreateTenantRequest {
                     tenant_id: self.tenant.clone(),
@@ -60,7 +70,7 @@ impl Command {
                     ..Default::default()
                 };
                 let answer = tenants.create_tenant(marked(message, retry)).await?.into_inner();
-                (answer.tenant, answer.idempotent_replay)
+                (answer.tenant, answer.revision, answer.idempotent_replay)
             }
             Change::Title(title) => {
                 let message = v1::UpdateTenantRequest {
@@ -70,11 +80,28 @@ impl Command {
                     ..Default::default()
                 };
                 let answer = tenants.update_tenant(marked(message, retry)).await?.into_inner();
-                (answer.tenant, answer.idempotent_replay)
+                (answer.tenant, answer.revision, answer.idempotent_replay)
+            }
+            Change::Limit { limit, maximum } => {
+                let value = v1::LimitGrant { value: Some(v1::limit_grant::Value::Maximum(*maximum)) };
+                let target = v1::OverrideTarget { limit: limit.clone(), ..Default::default() };
+                let message = v1::SetOverrideRequest {
+                    tenant_id: self.tenant.clone(),
+                    r#override: Some(v1::Override {
+                        target: Some(target),
+                        value: Some(value),
+                        reason: "a test".to_owned(),
+                        ..Default::default()
+                    }),
+                    request_id: self.request_id.clone(),
+                    ..Default::default()
+                };
+                let answer = tenants.set_override(marked(message, retry)).await?.into_inner();
+                (answer.tenant, answer.revision, answer.idempotent_replay)
             }
         };
         let tenant = tenant.ok_or_else(|| Status::internal("an answer without a tenant"))?;
-        Ok(Acknowledged { etag: tenant.etag, title: tenant.title, replay })
+        Ok(Acknowledged { etag: tenant.etag, title: tenant.title, revision, replay })
     }
 }
 
@@ -92,6 +119,25 @@ impl Ledger {
     /// Notes an acknowledgement.
     pub fn note(&mut self, command: Command, answer: Acknowledged) {
         self.acknowledged.push((command, answer));
+    }
+
+    /// What was noted last.
+    pub fn last(&self) -> Option<&(Command, Acknowledged)> {
+        self.acknowledged.last()
+    }
+
+    /// The newest of each limit that somebody gave a tenant.
+    pub fn newest_limits(&self) -> Vec<(&Command, &Acknowledged)> {
+        let mut newest: BTreeMap<(&str, &str), (i64, &Command, &Acknowledged)> = BTreeMap::new();
+        for (command, answer) in &self.acknowledged {
+            if let Change::Limit { limit, maximum } = &command.change {
+                let known = newest.entry((&command.tenant, limit)).or_insert((*maximum, command, answer));
+                if known.0 < *maximum {
+                    *known = (*maximum, command, answer);
+                }
+            }
+        }
+        newest.into_values().map(|(_, command, answer)| (command, answer)).collect()
     }
 
     /// How many there are.

@@ -4,7 +4,11 @@
 //! the cargo feature `test-hooks`. Nothing pauses for a time: everything waits for a condition, up to a deadline.
 //!
 //! - [`binary`]: which binary, and running it to its end;
-//! - [`dev`]: a running `tessera dev`;
+//! - [`process`]: a running process, whichever binary;
+//! - [`dev`]: `tessera dev`;
+//! - [`cluster`]: several loaders and servers over one store and one feed;
+//! - [`load`]: writers that go on whatever happens to the processes;
+//! - [`proxy`]: connections that are cut, held up or deaf;
 //! - [`lines`]: what a process prints, line by line;
 //! - [`http`]: the pages for machines;
 //! - [`planes`]: gRPC clients of both planes;
@@ -14,15 +18,19 @@
 //! - [`waiting`]: conditions and deadlines.
 
 pub mod binary;
+pub mod cluster;
 pub mod commands;
 pub mod dev;
-pub mod door;
 pub mod http;
 pub mod lines;
+pub mod load;
 pub mod planes;
+pub mod process;
+pub mod proxy;
 pub mod shop;
 pub mod tools;
 pub mod waiting;
 
 pub use dev::{Dev, Launch};
 pub use planes::Planes;
+pub use process::{Running, Start};

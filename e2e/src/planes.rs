@@ -11,9 +11,12 @@ use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
 use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
+use tonic::Status;
+use tonic::codegen::Bytes;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::dev::Addresses;
+use crate::shop;
 
 /// A call that takes longer has failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,6 +34,13 @@ impl Planes {
     /// Connects to both.
     pub async fn connect(addresses: Addresses) -> anyhow::Result<Self> {
         Ok(Self { data: channel(addresses.data).await?, control: channel(addresses.control).await? })
+    }
+
+    /// To both, whoever stands there now or later: connections are made when they are needed. A call that takes longer than
+    /// `timeout` has failed.
+    pub fn to(data: SocketAddr, control: SocketAddr, timeout: Duration) -> anyhow::Result<Self> {
+        let lazy = |address| anyhow::Ok(endpoint(address)?.timeout(timeout).connect_lazy());
+        Ok(Self { data: lazy(data)?, control: lazy(control)? })
     }
 
     /// Checks.
@@ -75,6 +85,23 @@ impl Planes {
         };
         let answer = self.entitlements().check_entitlement(request).await;
         Ok(answer.with_context(|| format!("check {tenant} {service} {feature}"))?.into_inner())
+    }
+
+    /// What the tenant has of a limit, by an answer that rests on `revision` or newer. A server that is behind says UNAVAILABLE.
+    pub async fn limit_at_least(&self, tenant: &str, limit: &str, revision: Bytes) -> Result<i64, Status> {
+        let requirement = v1::consistency::Requirement::AtLeast(v1::AtLeast { revision });
+        let request = v1::CheckEntitlementRequest {
+            tenant_id: tenant.to_owned(),
+            service: shop::SERVICE.to_owned(),
+            limit_check: Some(v1::LimitCheck { name: limit.to_owned(), amount: 0, used: None }),
+            consistency: Some(v1::Consistency { requirement: Some(requirement) }),
+            ..Default::default()
+        };
+        let answer = self.entitlements().check_entitlement(request).await?.into_inner();
+        match answer.limit.and_then(|limit| limit.value) {
+            Some(v1::limit_state::Value::Maximum(maximum)) => Ok(maximum),
+            other => Err(Status::internal(format!("the limit is {other:?}"))),
+        }
     }
 
     /// Every tenant, all pages.
@@ -123,6 +150,10 @@ impl Planes {
 }
 
 async fn channel(address: SocketAddr) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).context("an address")?.timeout(CALL_TIMEOUT);
+    let endpoint = endpoint(address)?.timeout(CALL_TIMEOUT);
     endpoint.connect().await.with_context(|| format!("connect to {address}"))
+}
+
+fn endpoint(address: SocketAddr) -> anyhow::Result<Endpoint> {
+    Endpoint::from_shared(format!("http://{address}")).context("an address")
 }

@@ -12,6 +12,19 @@ pub const FEATURE: &str = "upload";
 /// The plan.
 pub const PLAN: &str = "basic";
 
+/// Registers a limit that the plan does not have: an override of a tenant alone says how much there is of it.
+pub async fn limit(planes: &Planes, id: &str) -> anyhow::Result<()> {
+    let request = v1::UpsertLimitRequest {
+        limit_id: id.to_owned(),
+        unit: "pieces".to_owned(),
+        period: v1::Period::Never.into(),
+        request_id: format!("shop-{id}"),
+        ..Default::default()
+    };
+    planes.catalog().upsert_limit(request).await.with_context(|| format!("register the limit `{id}`"))?;
+    Ok(())
+}
+
 /// Opens the shop: registers service and limit, publishes the plan. Doing it again changes nothing.
 pub async fn open(planes: &Planes) -> anyhow::Result<()> {
     let features = [FEATURE, "share"].map(|id| v1::FeatureDocument { feature_id: id.to_owned(), ..Default::default() });

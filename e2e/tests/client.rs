@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tessera_client::{Allowance, Check, CheckerOptions, Error, Reason, Revision, Staleness, Tessera, WatchEvent};
-use tessera_e2e::door::Door;
+use tessera_e2e::proxy::Proxy;
 use tessera_e2e::waiting::{PATIENCE, eventually};
 use tessera_e2e::{Dev, Launch, binary};
 use tessera_proto::v1;
@@ -86,7 +86,7 @@ async fn a_checker_says_what_single_checks_say() -> anyhow::Result<()> {
 async fn a_watch_and_a_checker_outlive_a_restart_of_the_server() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let dev = quickstart(folder.path()).await?;
-    let door = Door::to(dev.addresses().data).await?;
+    let door = Proxy::to(dev.addresses().data).await?;
     let tessera = client_of(door.address).await?;
     let (mut watch, checker) = (tessera.watch(), tessera.checker());
     watch.subscribe("acme")?;

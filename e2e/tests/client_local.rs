@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tessera_client::local::{Answer, FailPolicy, Local, Source};
 use tessera_client::{Check, Decision, Error, Reason, Tessera};
-use tessera_e2e::door::Door;
 use tessera_e2e::lines::Lines;
+use tessera_e2e::proxy::Proxy;
 use tessera_e2e::waiting::{PATIENCE, eventually};
 use tessera_e2e::{Dev, Launch, binary};
 use tessera_proto::v1;
@@ -111,7 +111,7 @@ async fn a_write_is_seen_in_memory_and_at_once_by_who_demands_it() -> anyhow::Re
 async fn without_its_server_memory_answers_then_the_policy_and_after_a_new_start_memory_again() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let dev = quickstart(folder.path()).await?;
-    let door = Door::to(dev.addresses().data).await?;
+    let door = Proxy::to(dev.addresses().data).await?;
     let local = loaded(&client_of(door.address).await?).await?;
     let exports = || local.check("acme", "reporting", "exports");
     let before = local_answer(&local, &Check::new("acme", "reporting", "exports")).await?;
