@@ -31,7 +31,7 @@ pub enum Config {
     /// One SQLite database, store and feed at once, for one process.
     Sqlite(SqliteConfig),
     /// ScyllaDB (or Cassandra) as the store and Kafka as the feed, for any number of processes.
-    Cluster(ClusterConfig),
+    Cluster(Box<ClusterConfig>),
 }
 
 /// What a cluster shares.
@@ -130,7 +130,7 @@ impl<'de> Visitor<'de> for Fields {
                 }
                 let scylla = scylla.ok_or_else(|| A::Error::missing_field("scylla"))?;
                 let kafka = kafka.ok_or_else(|| A::Error::missing_field("kafka"))?;
-                Ok(Config::Cluster(ClusterConfig { scylla, kafka }))
+                Ok(Config::Cluster(Box::new(ClusterConfig { scylla, kafka })))
             }
         }
     }

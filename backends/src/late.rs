@@ -44,9 +44,9 @@ impl Late {
     }
 
     /// They could not be opened; whether it is for another reason than before.
-    pub(crate) fn refused(&self, reason: String) -> bool {
+    pub(crate) fn refused(&self, reason: &str) -> bool {
         let mut known = self.0.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        known.replace(reason.clone()).is_none_or(|before| before != reason)
+        known.replace(reason.to_owned()).is_none_or(|before| before != reason)
     }
 
     /// All ports, each of which is this.

@@ -176,7 +176,7 @@ async fn open_late(late: Late, config: Config, opening: Opening, patience: Patie
             }
             Err(error) => {
                 let error = error.to_string();
-                if late.refused(error.clone()) {
+                if late.refused(&error) {
                     warn!(error, "the backends cannot be opened; trying again");
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -226,7 +226,8 @@ pub async fn migrate(config: &Config, opening: &Opening, epoch: Option<Epoch>) -
             let sqlite = on_a_thread(move || Sqlite::open_existing(&config, &*ids)).await?;
             Ok(Migrated { identity: sqlite.which().clone(), schema: sqlite.schema(), topic: None })
         }
-        Config::Cluster(ClusterConfig { scylla, kafka }) => {
+        Config::Cluster(config) => {
+            let ClusterConfig { scylla, kafka } = &**config;
             let migrated = tessera_scylla::migrate(scylla, &*opening.ids, &*opening.clock, epoch).await?;
             let schema = SchemaVersions { found: migrated.found, now: migrated.now };
             let topic = Some(tessera_kafka::migrate(kafka).await?);

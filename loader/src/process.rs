@@ -63,10 +63,13 @@ impl std::fmt::Debug for Opened {
     }
 }
 
+/// Backends that are being opened.
+pub type Opening = BoxFuture<'static, anyhow::Result<Opened>>;
+
 /// Runs the process that `arguments` (with the program's name) ask for.
 pub fn run<B: DeserializeOwned>(
     arguments: impl IntoIterator<Item = OsString>,
-    open: fn(B, Arc<dyn IdSource>) -> BoxFuture<'static, anyhow::Result<Opened>>,
+    open: fn(B, Arc<dyn IdSource>) -> Opening,
 ) -> ExitCode {
     process::run(arguments, |arguments: &Arguments| {
         listener::permit(arguments.control_listen).context("--control-listen")?;

@@ -55,13 +55,16 @@ pub struct Opened {
     pub fatal: BoxFuture<'static, String>,
 }
 
+/// Backends that are being opened.
+pub type Opening = BoxFuture<'static, anyhow::Result<Opened>>;
+
 /// What the process knows of its backends without naming them.
 pub struct Backends<B> {
     /// Says what is out of bounds in their settings.
     pub check: fn(&B) -> anyhow::Result<()>,
     /// Opens them. A process that `can_wait` has something to serve without them, and gets them whether or not they can be
     /// reached yet.
-    pub open: fn(B, Arc<dyn IdSource>, can_wait: bool) -> BoxFuture<'static, anyhow::Result<Opened>>,
+    pub open: fn(B, Arc<dyn IdSource>, can_wait: bool) -> Opening,
     /// Where an embedded database is, with room for files of this process beside it.
     pub data_dir: fn(&B) -> Option<PathBuf>,
 }

@@ -72,7 +72,7 @@ struct BackendSettings {
 
 /// The backends of a settings file, or else those of a data directory.
 pub(super) fn backends(settings: Option<&Path>, data: Option<&Path>) -> anyhow::Result<tessera_backends::Config> {
-    let Some(file) = settings else { return Ok(config(data.unwrap_or(Path::new(DATA_DIR)))) };
+    let Some(file) = settings else { return Ok(config(data.unwrap_or_else(|| Path::new(DATA_DIR)))) };
     // A variable that is not text is nobody's setting.
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let sources = Sources { file: Some(file), environment: variables.collect(), flags: Vec::new() };
