@@ -129,7 +129,7 @@ impl Watcher {
     }
 
     fn look(&self) -> Result<Option<Topic>, Failure> {
-        let found = describe(self.consumer.client(), &self.topic, ANSWER_TIMEOUT);
+        let found = self.reached().and_then(|()| describe(self.consumer.client(), &self.topic, ANSWER_TIMEOUT));
         self.listen();
         let found = found.map_err(|failure| Failure { reason: self.told.explain(&failure.reason), ..failure });
         if found.is_ok() {
@@ -153,6 +153,23 @@ impl Watcher {
             }
         }
         found
+    }
+
+    /// Whether any broker answers, where that is in doubt. While it looks for the one to ask for a description, librdkafka connects
+    /// again and again without a pause, which costs half a core; for this question it pauses.
+    fn reached(&self) -> Result<(), Failure> {
+        let is_sure = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.at.is_some() && known.failing.is_none()
+        };
+        if is_sure {
+            return Ok(());
+        }
+        let answer = self.consumer.fetch_metadata(Some(&self.topic), ANSWER_TIMEOUT);
+        answer.map(drop).map_err(|error| Failure {
+            code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+            reason: text_of(&error),
+        })
     }
 
     /// Lets librdkafka say what it has to say; its messages pile up otherwise.
