@@ -201,7 +201,8 @@ fn retain(value: &mut Value, keep: &impl Fn(&str) -> bool, prefix: &str) {
 
 /// Sections of sections, strings, numbers and lists of strings are all that settings have; JSON writes the latter as TOML does.
 fn to_toml(value: &Value) -> String {
-    settings_of(value).iter().map(|(path, value)| format!("{path} = {value}\n")).collect()
+    let lines: Vec<String> = settings_of(value).iter().map(|(path, value)| format!("{path} = {value}")).collect();
+    lines.join("\n")
 }
 
 #[test]
