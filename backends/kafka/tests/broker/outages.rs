@@ -70,6 +70,8 @@ async fn nothing_acknowledged_is_lost() {
         }
         goes_on().await;
         is_over.store(true, Ordering::Relaxed);
+        // Dropped it would be killed, and the last call would never be answered.
+        engine
     };
     let following = async {
         while !is_over.load(Ordering::Relaxed) {
@@ -77,7 +79,7 @@ async fn nothing_acknowledged_is_lost() {
         }
         follower
     };
-    let ((), (), mut follower) = tokio::join!(publishing, harming, following);
+    let ((), _engine, mut follower) = tokio::join!(publishing, harming, following);
     let last = acknowledged[0].load(Ordering::Relaxed);
     follower
         .until("last seq of every stream", |follower| {
