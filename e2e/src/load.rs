@@ -15,9 +15,11 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::commands::{Change, Command, Ledger};
-use crate::waiting::PATIENCE;
+use crate::waiting::eventually;
 use crate::{Planes, shop};
 
+/// How long a command is sent again: an engine may be started again meanwhile.
+const SENT_AGAIN_FOR: Duration = Duration::from_mins(3);
 /// Between two attempts.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Every so many acknowledged commands a writer asks a server whether it knows.
@@ -100,7 +102,7 @@ impl Load {
     /// Waits until so many more are acknowledged.
     pub async fn goes_on(&self, more: usize) -> anyhow::Result<()> {
         let wanted = self.acknowledged() + more;
-        crate::waiting::eventually("acknowledged commands", async || {
+        eventually("acknowledged commands", async || {
             let acknowledged = self.acknowledged();
             anyhow::ensure!(acknowledged >= wanted, "{acknowledged} of {wanted}");
             Ok(())
@@ -158,7 +160,7 @@ impl Writer {
 
     /// Sends a command until it is acknowledged.
     async fn write(&self, command: &Command, count: usize, written: &mut Written) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + SENT_AGAIN_FOR;
         let mut pauses = tokio::time::interval(AGAIN_AFTER);
         pauses.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for attempt in 0.. {

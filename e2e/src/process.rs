@@ -149,6 +149,16 @@ impl Running {
         line.map(|value| value.parse().with_context(|| format!("metric `{name}`"))).transpose()
     }
 
+    /// The sum of a metric over all its labels; 0 when the page does not have it.
+    pub async fn metric_sum(&self, name: &str) -> anyhow::Result<f64> {
+        let page = self.page("/metrics").await?.body;
+        let values = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
+            rest.rsplit_once(' ')?.1.parse::<f64>().ok()
+        });
+        Ok(values.sum())
+    }
+
     /// Waits until the metric has at least that value.
     pub async fn metric_reaches(&self, name: &str, least: f64) -> anyhow::Result<()> {
         let reached = async || {
