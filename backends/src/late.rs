@@ -18,65 +18,133 @@ use crate::Ports;
 
 const NOT_YET: &str = "it has not been opened yet";
 
-/// The ports once they are open. A cheap handle.
-#[derive(Debug, Clone)]
-pub(crate) struct Late(Arc<Inner>);
-
+/// What is open once it could be opened.
 #[derive(Debug)]
-struct Inner {
-    ports: OnceLock<Ports>,
-    /// Known before they are open.
-    feeds_itself: bool,
-    /// Why they could not be opened when that was tried last.
+struct Slot<T> {
+    open: OnceLock<T>,
+    /// Why it could not be opened when that was tried last.
     reason: Mutex<Option<String>>,
 }
 
-impl Late {
-    /// Not open yet.
-    pub(crate) fn new(feeds_itself: bool) -> Self {
-        Self(Arc::new(Inner { ports: OnceLock::new(), feeds_itself, reason: Mutex::new(None) }))
+impl<T> Slot<T> {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { open: OnceLock::new(), reason: Mutex::new(None) })
     }
 
-    /// From now on every call goes through. Said once.
-    pub(crate) fn opened(&self, ports: Ports) {
-        // A second word would be a second set of backends: the first stays.
-        drop(self.0.ports.set(ports));
-    }
-
-    /// They could not be opened; whether it is for another reason than before.
-    pub(crate) fn refused(&self, reason: &str) -> bool {
-        let mut known = self.0.reason.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether it is for another reason than before.
+    fn refused(&self, reason: &str) -> bool {
+        let mut known = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         known.replace(reason.to_owned()).is_none_or(|before| before != reason)
     }
 
-    /// All ports, each of which is this.
-    pub(crate) fn ports(&self) -> Ports {
-        Ports {
-            store: Arc::new(self.clone()),
-            feed: Arc::new(self.clone()),
-            publisher: Arc::new(self.clone()),
-            hints: Arc::new(self.clone()),
-            leases: Arc::new(self.clone()),
-        }
+    /// Those of the open one, or why it is not open.
+    fn problems(&self, open: impl Fn(&T) -> Vec<String>) -> Vec<String> {
+        let reason = || self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.open.get().map_or_else(|| vec![reason().unwrap_or_else(|| NOT_YET.to_owned())], open)
+    }
+}
+
+/// The ports of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct StorePorts {
+    pub(crate) store: Arc<dyn EventStore>,
+    pub(crate) hints: Arc<dyn HintStore>,
+    pub(crate) leases: Arc<dyn LeaseStore>,
+}
+
+/// The ports of a feed.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedPorts {
+    pub(crate) feed: Arc<dyn ChangeFeed>,
+    pub(crate) publisher: Arc<dyn ChangePublisher>,
+}
+
+/// A store that opens in time. A cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct LateStore {
+    slot: Arc<Slot<StorePorts>>,
+    /// Known before it is open.
+    feeds_itself: bool,
+}
+
+/// A feed that opens in time. A cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct LateFeed(Arc<Slot<FeedPorts>>);
+
+/// What opens in time.
+pub(crate) trait Late: Clone {
+    type Ports;
+
+    /// From now on every call goes through. Said once: a second word would be a second set of backends, and the first stays.
+    fn opened(&self, ports: Self::Ports);
+
+    /// It could not be opened; whether it is for another reason than before.
+    fn refused(&self, reason: &str) -> bool;
+}
+
+impl Late for LateStore {
+    type Ports = StorePorts;
+
+    fn opened(&self, ports: StorePorts) {
+        drop(self.slot.open.set(ports));
     }
 
-    fn store(&self) -> Result<&Ports, ReadError> {
-        self.0.ports.get().ok_or_else(|| ReadError::Unavailable(NOT_YET.to_owned()))
+    fn refused(&self, reason: &str) -> bool {
+        self.slot.refused(reason)
+    }
+}
+
+impl Late for LateFeed {
+    type Ports = FeedPorts;
+
+    fn opened(&self, ports: FeedPorts) {
+        drop(self.0.open.set(ports));
     }
 
-    /// Those of the open ones, or why they are not open.
-    fn problems_of(&self, open: impl Fn(&Ports) -> Vec<String>) -> Vec<String> {
-        let reason = || self.0.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.0.ports.get().map_or_else(|| vec![reason().unwrap_or_else(|| NOT_YET.to_owned())], open)
+    fn refused(&self, reason: &str) -> bool {
+        self.0.refused(reason)
+    }
+}
+
+/// All ports, none of which is open yet.
+pub(crate) fn ports(store: &LateStore, feed: &LateFeed) -> Ports {
+    Ports {
+        store: Arc::new(store.clone()),
+        feed: Arc::new(feed.clone()),
+        publisher: Arc::new(feed.clone()),
+        hints: Arc::new(store.clone()),
+        leases: Arc::new(store.clone()),
+    }
+}
+
+impl LateStore {
+    /// Not open yet.
+    pub(crate) fn new(feeds_itself: bool) -> Self {
+        Self { slot: Slot::new(), feeds_itself }
     }
 
-    fn feed(&self) -> Result<&Ports, FeedError> {
-        self.0.ports.get().ok_or_else(|| FeedError::Unavailable(NOT_YET.to_owned()))
+    fn ports(&self) -> Option<&StorePorts> {
+        self.slot.open.get()
+    }
+
+    fn store(&self) -> Result<&StorePorts, ReadError> {
+        self.ports().ok_or_else(|| ReadError::Unavailable(NOT_YET.to_owned()))
+    }
+}
+
+impl LateFeed {
+    /// Not open yet.
+    pub(crate) fn new() -> Self {
+        Self(Slot::new())
+    }
+
+    fn feed(&self) -> Result<&FeedPorts, FeedError> {
+        self.0.open.get().ok_or_else(|| FeedError::Unavailable(NOT_YET.to_owned()))
     }
 }
 
 #[async_trait]
-impl EventStore for Late {
+impl EventStore for LateStore {
     async fn identity(&self) -> Result<StoreIdentity, ReadError> {
         self.store()?.store.identity().await
     }
@@ -86,7 +154,7 @@ impl EventStore for Late {
     }
 
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        match self.0.ports.get() {
+        match self.ports() {
             Some(ports) => ports.store.append(append).await,
             None => Err(AppendError::NotAttempted(NOT_YET.to_owned())),
         }
@@ -100,7 +168,7 @@ impl EventStore for Late {
     }
 
     async fn append_many(&self, appends: &[Arc<Append>]) -> Vec<Result<Appended, AppendError>> {
-        match self.0.ports.get() {
+        match self.ports() {
             Some(ports) => ports.store.append_many(appends).await,
             None => appends.iter().map(|_| Err(AppendError::NotAttempted(NOT_YET.to_owned()))).collect(),
         }
@@ -127,22 +195,22 @@ impl EventStore for Late {
     }
 
     async fn heard_of(&self, newer: &StoreIdentity) {
-        if let Some(ports) = self.0.ports.get() {
+        if let Some(ports) = self.ports() {
             ports.store.heard_of(newer).await;
         }
     }
 
     fn problems(&self) -> Vec<String> {
-        self.problems_of(|ports| ports.store.problems())
+        self.slot.problems(|ports| ports.store.problems())
     }
 
     fn feeds_itself(&self) -> bool {
-        self.0.feeds_itself
+        self.feeds_itself
     }
 }
 
 #[async_trait]
-impl ChangeFeed for Late {
+impl ChangeFeed for LateFeed {
     async fn topic(&self) -> Result<Topic, FeedError> {
         self.feed()?.feed.topic().await
     }
@@ -163,12 +231,12 @@ impl ChangeFeed for Late {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.problems_of(|ports| ports.feed.problems())
+        self.0.problems(|ports| ports.feed.problems())
     }
 }
 
 #[async_trait]
-impl ChangePublisher for Late {
+impl ChangePublisher for LateFeed {
     async fn publish(&self, changes: &[Change]) -> Result<(), FeedError> {
         self.feed()?.publisher.publish(changes).await
     }
@@ -182,12 +250,12 @@ impl ChangePublisher for Late {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.problems_of(|ports| ports.publisher.problems())
+        self.0.problems(|ports| ports.publisher.problems())
     }
 }
 
 #[async_trait]
-impl HintStore for Late {
+impl HintStore for LateStore {
     async fn put(&self, hint: &Hint) -> Result<(), ReadError> {
         self.store()?.hints.put(hint).await
     }
@@ -202,7 +270,7 @@ impl HintStore for Late {
 }
 
 #[async_trait]
-impl LeaseStore for Late {
+impl LeaseStore for LateStore {
     async fn renew(&self, owner: &str, time: Duration) -> Result<Vec<String>, ReadError> {
         self.store()?.leases.renew(owner, time).await
     }

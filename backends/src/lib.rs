@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 pub use config::{ClusterConfig, Config};
-use late::Late;
+use late::{FeedPorts, Late as _, LateFeed, LateStore, StorePorts};
 pub use tessera_kafka::{Config as KafkaConfig, Migration as TopicMigration};
 pub use tessera_scylla::Config as ScyllaConfig;
 pub use tessera_sqlite::{
@@ -135,49 +135,113 @@ pub async fn open(config: &Config, opening: &Opening) -> Result<Backends, OpenEr
             let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
             embedded(move || Sqlite::open(&config, &*ids)).await
         }
-        Config::Cluster(config) => cluster(config, opening).await,
+        Config::Cluster(config) => {
+            let ((store, watch), feed) = futures::try_join!(open_scylla(config, opening), open_kafka(config))?;
+            Ok(Backends { ports: joined(store, feed), fatal: watch })
+        }
     }
 }
 
-/// As [`open`], of what is there already: nothing is made.
-pub async fn open_existing(config: &Config, opening: &Opening) -> Result<Backends, OpenError> {
+/// The store alone, of what is there already: nothing is made. What keeps it open is in what is returned.
+pub async fn open_store(config: &Config, opening: &Opening) -> Result<Arc<dyn EventStore>, OpenError> {
+    config.validate().map_err(OpenError::Config)?;
     match config {
         Config::Sqlite(config) => {
             let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
-            embedded(move || Sqlite::open_existing(&config, &*ids)).await
+            Ok(embedded(move || Sqlite::open_existing(&config, &*ids)).await?.ports.store)
         }
-        Config::Cluster(config) => cluster(config, opening).await,
+        Config::Cluster(config) => Ok(open_scylla(config, opening).await?.0.store),
     }
 }
 
-/// As [`open`], or, for a process that has the patience, backends that open in time and can be called at once.
+/// As [`open`], or, for a process that has the patience, backends that open in time and can be called at once: store and feed each
+/// as soon as it can be reached.
 pub async fn open_in_time(config: &Config, opening: Opening, patience: Patience) -> Result<Backends, OpenError> {
     if patience == Patience::UntilRefused && !config.is_shared() {
         return open(config, &opening).await;
     }
     config.validate().map_err(OpenError::Config)?;
-    let late = Late::new(config.feeds_itself());
-    let ports = late.ports();
-    let fatal = open_late(late, config.clone(), opening, patience).boxed();
+    let (store, feed) = (LateStore::new(config.feeds_itself()), LateFeed::new());
+    let ports = late::ports(&store, &feed);
+    let fatal = match config.clone() {
+        Config::Sqlite(config) => open_sqlite_late(config, opening, store, feed).boxed(),
+        Config::Cluster(config) => {
+            let config: Arc<ClusterConfig> = config.into();
+            let (for_feed, opening) = (Arc::clone(&config), Arc::new(opening));
+            let open_store = move || {
+                let (config, opening) = (Arc::clone(&config), Arc::clone(&opening));
+                async move { open_scylla(&config, &opening).await }.boxed()
+            };
+            let open_feed = move || {
+                let config = Arc::clone(&for_feed);
+                async move { open_kafka(&config).await }.boxed()
+            };
+            let store = async move {
+                match try_on("the store", patience, &store, open_store).await {
+                    Ok((ports, watch)) => {
+                        store.opened(ports);
+                        watch.await
+                    }
+                    Err(refusal) => refusal,
+                }
+            };
+            let feed = async move {
+                match try_on("the feed", patience, &feed, open_feed).await {
+                    Ok(ports) => {
+                        feed.opened(ports);
+                        std::future::pending().await
+                    }
+                    Err(refusal) => refusal,
+                }
+            };
+            async move {
+                tokio::select! {
+                    fatal = store => fatal,
+                    fatal = feed => fatal,
+                }
+            }
+            .boxed()
+        }
+    };
     Ok(Backends { ports, fatal })
 }
 
-/// Opens them, however often it has to be tried, and then goes on with what the open ones need.
-async fn open_late(late: Late, config: Config, opening: Opening, patience: Patience) -> String {
+async fn open_sqlite_late(config: SqliteConfig, opening: Opening, store: LateStore, feed: LateFeed) -> String {
+    let open = || {
+        let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
+        embedded(move || Sqlite::open(&config, &*ids)).boxed()
+    };
+    match try_on("the embedded database", Patience::Endless, &store, open).await {
+        Ok(Backends { ports, fatal }) => {
+            let Ports { store: events, feed: changes, publisher, hints, leases } = ports;
+            store.opened(StorePorts { store: events, hints, leases });
+            feed.opened(FeedPorts { feed: changes, publisher });
+            fatal.await
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+/// Tries until it is open; with little patience the first refusal is the end, and returned.
+async fn try_on<T>(
+    what: &str,
+    patience: Patience,
+    late: &impl late::Late,
+    open: impl Fn() -> BoxFuture<'static, Result<T, OpenError>>,
+) -> Result<T, String> {
     loop {
-        match open(&config, &opening).await {
-            Ok(Backends { ports, fatal }) => {
-                late.opened(ports);
-                info!("the backends are open");
-                return fatal.await;
+        match open().await {
+            Ok(opened) => {
+                info!("{what} is open");
+                return Ok(opened);
             }
             Err(error) if patience == Patience::UntilRefused && !error.may_pass() => {
-                return format!("the backends cannot be opened: {error}");
+                return Err(format!("{what} cannot be opened: {error}"));
             }
             Err(error) => {
                 let error = error.to_string();
                 if late.refused(&error) {
-                    warn!(error, "the backends cannot be opened; trying again");
+                    warn!(error, "{what} cannot be opened; trying again");
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
@@ -185,24 +249,28 @@ async fn open_late(late: Late, config: Config, opening: Opening, patience: Patie
     }
 }
 
-async fn cluster(config: &ClusterConfig, opening: &Opening) -> Result<Backends, OpenError> {
+/// With what it needs beside the calls.
+async fn open_scylla(config: &ClusterConfig, opening: &Opening) -> Result<(StorePorts, BoxFuture<'static, String>), OpenError> {
     let moves = match opening.purpose {
         Purpose::Serving => Moves::Yes,
         Purpose::Loading => Moves::No,
     };
-    let (scylla, kafka) =
-        futures::join!(Scylla::open(&config.scylla, Arc::clone(&opening.clock), moves), Kafka::open(&config.kafka));
-    let (scylla, kafka) = (scylla?, Arc::new(kafka?));
-    let fatal = scylla.clone().watch().map(|never| match never {}).boxed();
+    let scylla = Scylla::open(&config.scylla, Arc::clone(&opening.clock), moves).await?;
+    let watch = scylla.clone().watch().map(|never| match never {}).boxed();
     let scylla = Arc::new(scylla);
-    let ports = Ports {
-        store: Arc::clone(&scylla) as Arc<dyn EventStore>,
-        feed: Arc::clone(&kafka) as Arc<dyn ChangeFeed>,
-        publisher: kafka,
-        hints: Arc::clone(&scylla) as Arc<dyn HintStore>,
-        leases: scylla,
-    };
-    Ok(Backends { ports, fatal })
+    let hints = Arc::clone(&scylla) as Arc<dyn HintStore>;
+    Ok((StorePorts { store: Arc::clone(&scylla) as Arc<dyn EventStore>, hints, leases: scylla }, watch))
+}
+
+async fn open_kafka(config: &ClusterConfig) -> Result<FeedPorts, OpenError> {
+    let kafka = Arc::new(Kafka::open(&config.kafka).await?);
+    Ok(FeedPorts { feed: Arc::clone(&kafka) as Arc<dyn ChangeFeed>, publisher: kafka })
+}
+
+fn joined(store: StorePorts, feed: FeedPorts) -> Ports {
+    let StorePorts { store, hints, leases } = store;
+    let FeedPorts { feed, publisher } = feed;
+    Ports { store, feed, publisher, hints, leases }
 }
 
 /// What [`migrate`] found and made.

@@ -2,16 +2,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tessera_backends::{Backends, Config, OpenError, Opening, Ports, Purpose, SqliteConfig, SqliteError, open};
+use tessera_backends::{
+    Backends, Config, OpenError, Opening, Patience, Ports, Purpose, SqliteConfig, SqliteError, open, open_in_time,
+};
 use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::stream::StreamId;
 use tessera_core::time::Timestamp;
 use tessera_ports::Shard;
+use tessera_ports::change_feed::FeedError;
 use tessera_ports::clock::{IdSource, ManualClock};
-use tessera_ports::event_store::{Append, Appended, Head};
+use tessera_ports::event_store::{Append, AppendError, Appended, Head, ReadError};
 
 #[derive(Debug)]
 struct OneName;
@@ -99,4 +103,29 @@ async fn all_ports_are_one_database_and_live_together() {
         matches!(open(&config, &opening()).await, Err(OpenError::Sqlite(SqliteError::InUse { .. }))),
         "the feed has it still"
     );
+}
+
+/// The ports can be called at once, and each says what it waits for.
+#[tokio::test]
+async fn what_cannot_be_reached_says_so_until_it_can() {
+    let text = "kind = \"cluster\"\nscylla = { contact_points = [\"127.0.0.1:1\"] }\nkafka = { brokers = [\"127.0.0.1:1\"] }";
+    let config: Config = toml::from_str(text).expect("a configuration");
+    let Backends { ports, fatal } = open_in_time(&config, opening(), Patience::UntilRefused).await.expect("it starts");
+    assert!(!ports.store.feeds_itself());
+    let told = async {
+        let says = |problems: Vec<String>, word: &str| problems.iter().any(|problem| problem.contains(word));
+        while !says(ports.store.problems(), "contact_points") || !says(ports.publisher.problems(), "no broker of `127.0.0.1:1`") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        reason = fatal => panic!("it ended: {reason}"),
+        told = tokio::time::timeout(Duration::from_secs(60), told) => told.expect("both say what they wait for"),
+    }
+    assert!(matches!(ports.store.identity().await, Err(ReadError::Unavailable(_))));
+    assert!(matches!(ports.feed.topic().await, Err(FeedError::Unavailable(_))));
+    let stream = StreamId::Catalog;
+    let cells = vec![Bytes::from_static(b"cell")];
+    let append = Append { epoch: 1, stream, expected: Head::default(), cells, state: Bytes::new(), requests: Vec::new() };
+    assert!(matches!(ports.store.append(append).await, Err(AppendError::NotAttempted(_))));
 }

@@ -350,7 +350,8 @@ mod tests {
                 let count = 1 + random.below(5);
                 let cells: Vec<Bytes> = (0..count).map(|_| vec![7; random.index(PART_BYTES_MAX / 40)].into()).collect();
                 let id = RequestId::parse(&format!("r-{}", random.next_u64())).expect("an id");
-                let row = RequestRow { id, seq: head.seq + count, digest: CommandDigest([random.next_u64().to_le_bytes()[0]; 32]) };
+                let row =
+                    RequestRow { id, seq: head.seq + count, digest: CommandDigest([random.next_u64().to_le_bytes()[0]; 32]) };
                 let state = Bytes::from(format!("{stream} at {}", head.seq + count));
                 let append = Append { epoch: 1, stream: stream.clone(), expected: head, cells, state, requests: vec![row] };
                 assert_eq!(store.append_now(&append), Appended::Committed);

@@ -180,8 +180,8 @@ pub async fn digest(addresses: &Addresses, console: &Console, arguments: DigestA
     let DigestArguments { data, settings } = arguments;
     let digest = if data.is_some() || settings.is_some() {
         let config = backends(settings.as_deref(), data.as_deref())?;
-        let backends = tessera_backends::open_existing(&config, &opening()).await?;
-        tessera_runtime::digest::of_store(&*backends.ports.store).await?
+        let store = tessera_backends::open_store(&config, &opening()).await?;
+        tessera_runtime::digest::of_store(&*store).await?
     } else {
         let body = pages::get(&addresses.http, "/digest/store").await?;
         serde_json::from_str(&body).with_context(|| format!("the page at `{}` has no digest: {body}", addresses.http))?

@@ -50,10 +50,10 @@ impl ExportArguments {
 /// `tessera export --history`.
 pub async fn history(console: &Console, arguments: ExportArguments) -> anyhow::Result<()> {
     let config = data::backends(arguments.settings.as_deref(), arguments.data.as_deref())?;
-    let backends = tessera_backends::open_existing(&config, &data::opening()).await?;
+    let store = tessera_backends::open_store(&config, &data::opening()).await?;
     let mut out = Out::open(arguments.out)?;
     let bar = console.progress(None, "exporting streams");
-    let moved = history::export(&*backends.ports.store, &mut *out.writer, |streams| bar.set_position(streams)).await?;
+    let moved = history::export(&*store, &mut *out.writer, |streams| bar.set_position(streams)).await?;
     bar.finish_and_clear();
     console.note(&format!("{} streams, {} events, {} request ids", moved.streams, moved.events, moved.requests));
     Ok(())
