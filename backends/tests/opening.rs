@@ -113,9 +113,10 @@ async fn what_cannot_be_reached_says_so_until_it_can() {
     let Backends { ports, fatal } = open_in_time(&config, opening(), Patience::UntilRefused).await.expect("it starts");
     assert!(!ports.store.feeds_itself());
     let told = async {
+        let mut look_again = tokio::time::interval(Duration::from_millis(20));
         let says = |problems: Vec<String>, word: &str| problems.iter().any(|problem| problem.contains(word));
         while !says(ports.store.problems(), "contact_points") || !says(ports.publisher.problems(), "no broker of `127.0.0.1:1`") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            look_again.tick().await;
         }
     };
     tokio::select! {
