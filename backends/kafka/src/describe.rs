@@ -1,6 +1,7 @@
 //! Asks the brokers for a topic's id and the number of its partitions.
 //!
-//! The id is Kafka's own (2.8 and newer): made when the topic is, so that a topic made again under the same name has another.
+//! The id is Kafka's own (2.8 and newer), made when the topic is, so that a topic made again under the same name has another; and
+//! the number of partitions, since positions in fewer are not positions in all.
 //! `rdkafka` does not offer it, librdkafka does: this is the only place that calls it directly. A request written by hand
 //! would have to do authentication over again.
 #![expect(unsafe_code, reason = "librdkafka's description of a topic has no safe wrapper")]
@@ -110,7 +111,7 @@ impl Event {
                 ));
             }
             match u32::try_from(partitions) {
-                Ok(partitions) if partitions > 0 => Ok(Some(Topic { id, partitions })),
+                Ok(partitions) if partitions > 0 => Ok(Some(Topic { id: format!("{id}/{partitions}"), partitions })),
                 _ => Err(failed(RDKafkaErrorCode::LeaderNotAvailable, "the topic has no partitions yet")),
             }
         }

@@ -97,6 +97,17 @@ impl ChangeFeed for Kafka {
     }
 }
 
+#[cfg(feature = "test-hooks")]
+impl Kafka {
+    /// For tests: the consumer that reads this partition gives nothing any more and says nothing, as one of librdkafka's that
+    /// hangs. `false` when nobody has read it; waits for whoever is reading.
+    pub async fn hang(&self, partition: u32) -> bool {
+        let reader = self.0.partitions.partition(partition);
+        let reader = reader.lock().await;
+        reader.hang(&self.0.config.topic, partition).unwrap_or(false)
+    }
+}
+
 impl Kafka {
     fn no_topic(&self) -> FeedError {
         FeedError::Unavailable(format!("there is no topic `{}`; `tessera migrate` makes it", self.0.config.topic))

@@ -8,7 +8,8 @@
 //! - `record`: the records, byte by byte;
 //! - `describe`: the topic's id and partitions, from librdkafka itself;
 //! - `watch`: the thread that knows the topic;
-//! - `drain`: fetched records, many at a time; `reader`, `feed`: the reading side; `producer`, `publisher`: the writing side;
+//! - `drain`: fetched records, many at a time; `patience`: which consumers are given up; `reader`, `feed`: the reading side;
+//! - `producer`, `publisher`: the writing side;
 //! - `topic_settings`: what the topic has to be like;
 //! - `open`: the handle;
 //! - `error`: why a feed does not open; what an error means for whoever waits.
@@ -23,6 +24,7 @@ mod drain;
 mod error;
 mod feed;
 mod open;
+mod patience;
 mod producer;
 mod publisher;
 mod reader;

@@ -41,7 +41,7 @@ impl Kafka {
             warn!(topic = config.topic, "{difference}");
         }
         info!(topic = config.topic, id = topic.id, partitions = topic.partitions, "the feed is open");
-        let partitions = Partitions::new(Readers::new(&connection, config));
+        let partitions = Partitions::new(Readers::new(&connection, config, &watch));
         let publish_timeout = Duration::from_millis(config.publish_timeout_ms);
         let producing = Producing::new(&connection, &config.topic, publish_timeout);
         Ok(Self(Arc::new(Inner { config: config.clone(), watch, partitions, producing })))

@@ -1,5 +1,8 @@
 //! One partition read on from a position: a consumer that is kept, and moved only when somebody reads elsewhere.
 //!
+//! A consumer may stop for good and say nothing, as after brokers that stood still and came back (librdkafka's issue 4492). One that
+//! gives nothing although the log is known to go on is thrown away; another one begins where it stood.
+//!
 //! No group: partitions are assigned, and nothing is committed. The group's name is there because librdkafka assigns nothing
 //! to a consumer without one.
 
@@ -13,12 +16,15 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tessera_ports::change_feed::{FeedBatch, FeedError, FeedMessage, Position};
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use crate::client::{Connection, Context, Told};
 use crate::config::Config;
 use crate::drain::{Record, drain};
 use crate::error::{Meaning, text_of};
+use crate::patience::Patience;
 use crate::record::decode;
+use crate::watch::Watch;
 
 const GROUP: &str = "tessera-feed";
 /// Bytes of records in one batch, beyond which it ends early.
@@ -31,6 +37,8 @@ const FETCH_BYTES: u32 = 128 * 1024;
 /// How long a broker holds back its answer when there is nothing. What comes is sent at once; a move to another position waits
 /// this long.
 const FETCH_WAIT_MS: u32 = 100;
+/// How long a consumer is waited for before it is compared with what else is known.
+const STEP: Duration = Duration::from_secs(1);
 
 /// Which position of which partition, in which topic.
 #[derive(Debug, Clone, Copy)]
@@ -53,12 +61,13 @@ pub(crate) struct Readers {
     topic: String,
     read_ahead_kib: u64,
     told: Told,
+    watch: Watch,
 }
 
 impl Readers {
-    pub(crate) fn new(connection: &Connection, config: &Config) -> Self {
+    pub(crate) fn new(connection: &Connection, config: &Config, watch: &Watch) -> Self {
         let (topic, read_ahead_kib) = (config.topic.clone(), config.read_ahead_kib);
-        Self { connection: connection.clone(), topic, read_ahead_kib, told: Told::default() }
+        Self { connection: connection.clone(), topic, read_ahead_kib, told: Told::default(), watch: watch.clone() }
     }
 
     /// A consumer that is assigned this place.
@@ -99,7 +108,10 @@ fn assign(consumer: &StreamConsumer<Context>, topic: &str, place: Place<'_>) -> 
 
 /// The consumer of one partition, if there is one at the moment.
 #[derive(Debug, Default)]
-pub(crate) struct Reader(Option<Standing>);
+pub(crate) struct Reader {
+    standing: Option<Standing>,
+    patience: Patience,
+}
 
 struct Standing {
     /// Taken out only when it is dropped.
@@ -157,9 +169,37 @@ impl Reader {
         limit: usize,
         deadline: Option<Instant>,
     ) -> Result<FeedBatch, FeedError> {
+        loop {
+            let step = Instant::now().checked_add(STEP);
+            let is_last = deadline.is_some_and(|deadline| step.is_none_or(|step| deadline <= step));
+            let batch = self.step(readers, place, limit, if is_last { deadline } else { step }).await?;
+            if !batch.messages.is_empty() {
+                self.patience.renew();
+                return Ok(batch);
+            }
+            let end = readers.watch.known(|known| known.end(place.partition));
+            if let Some(waited) = self.patience.is_over(place.from, end) {
+                let (partition, from, seconds) = (place.partition, place.from, waited.as_secs());
+                warn!(partition, from, seconds, "a consumer gives nothing though there is more; beginning anew with another one");
+                self.standing = None;
+            }
+            if is_last {
+                return Ok(batch);
+            }
+        }
+    }
+
+    /// As [`Self::read`], with the consumer there is.
+    async fn step(
+        &mut self,
+        readers: &Readers,
+        place: Place<'_>,
+        limit: usize,
+        deadline: Option<Instant>,
+    ) -> Result<FeedBatch, FeedError> {
         let standing = self.stand_at(readers, place)?;
         if standing.out_of_range {
-            self.0 = None;
+            self.standing = None;
             return Err(place.out_of_range());
         }
         let Some(consumer) = &standing.consumer else { return Err(FeedError::Unavailable("no reader".to_owned())) };
@@ -183,28 +223,41 @@ impl Reader {
             if is_out_of_range {
                 standing.out_of_range = true;
             } else {
-                self.0 = None;
+                self.standing = None;
             }
             return Ok(FeedBatch { messages: batch.messages, next: batch.next });
         }
-        self.0 = None;
+        self.standing = None;
         if is_out_of_range {
             return Err(place.out_of_range());
         }
         Err(FeedError::Unavailable(readers.told.explain(&text_of(&error))))
     }
 
+    /// Makes the consumer there is give nothing any more; whether there is one.
+    #[cfg(feature = "test-hooks")]
+    pub(crate) fn hang(&self, topic: &str, partition: u32) -> Result<bool, KafkaError> {
+        let Some(consumer) = self.standing.as_ref().and_then(|standing| standing.consumer.as_ref()) else { return Ok(false) };
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, i32::try_from(partition).unwrap_or(i32::MAX));
+        consumer.pause(&list)?;
+        Ok(true)
+    }
+
     /// The consumer where it has to stand: the one there is, moved if it has to be, or a new one.
     fn stand_at(&mut self, readers: &Readers, place: Place<'_>) -> Result<&mut Standing, FeedError> {
         let unavailable = |error: KafkaError| FeedError::Unavailable(text_of(&error));
-        let mut standing = match self.0.take() {
+        let mut standing = match self.standing.take() {
             Some(standing) if standing.topic_id == place.topic_id => standing,
-            _ => Standing {
-                consumer: Some(readers.consumer(place).map_err(unavailable)?),
-                topic_id: place.topic_id.to_owned(),
-                next: place.from,
-                out_of_range: false,
-            },
+            _ => {
+                self.patience.begin();
+                Standing {
+                    consumer: Some(readers.consumer(place).map_err(unavailable)?),
+                    topic_id: place.topic_id.to_owned(),
+                    next: place.from,
+                    out_of_range: false,
+                }
+            }
         };
         if standing.next != place.from {
             if let Some(consumer) = &standing.consumer {
@@ -213,7 +266,7 @@ impl Reader {
             standing.next = place.from;
             standing.out_of_range = false;
         }
-        Ok(self.0.insert(standing))
+        Ok(self.standing.insert(standing))
     }
 }
 

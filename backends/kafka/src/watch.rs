@@ -23,6 +23,8 @@ use crate::error::text_of;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long brokers have for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long they have for one that nobody waits for: the next look is due.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Messages of librdkafka taken at once.
 const WORDS_MAX: usize = 256;
 
@@ -33,8 +35,18 @@ pub(crate) struct Known {
     pub(crate) topic: Option<Topic>,
     /// When the brokers answered last.
     pub(crate) at: Option<Instant>,
+    /// The end of every partition, and when it was found there; older than the rest when their leaders do not answer.
+    pub(crate) ends: Option<(Instant, Vec<Position>)>,
     /// Since when the brokers give no answer, and what they say instead.
     pub(crate) failing: Option<(Instant, String)>,
+}
+
+impl Known {
+    /// The end of this partition, and when it was found there; `None` while the brokers do not answer.
+    pub(crate) fn end(&self, partition: u32) -> Option<(Instant, Position)> {
+        let (at, ends) = self.ends.as_ref().filter(|_| self.failing.is_none())?;
+        Some((*at, *ends.get(usize::try_from(partition).ok()?)?))
+    }
 }
 
 enum Question {
@@ -104,10 +116,16 @@ struct Watcher {
 
 impl Watcher {
     fn run(self, asked: &Receiver<Question>) {
+        let in_a_while = || Instant::now().checked_add(LOOK_EVERY).unwrap_or_else(Instant::now);
+        let mut due = in_a_while();
         loop {
-            match asked.recv_timeout(LOOK_EVERY) {
+            match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(question) => self.answer(question, asked),
-                Err(RecvTimeoutError::Timeout) => drop(self.look()),
+                Err(RecvTimeoutError::Timeout) => {
+                    // Whoever reads compares with the ends; that there are none now is no news.
+                    drop(self.ends(&self.look(), NOTE_TIMEOUT));
+                    due = in_a_while();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -118,7 +136,7 @@ impl Watcher {
         let questions: Vec<Question> = std::iter::once(first).chain(asked.try_iter()).collect();
         let topic = self.look();
         let wants_ends = questions.iter().any(|question| matches!(question, Question::Ends(_)));
-        let ends = if wants_ends { self.ends(&topic) } else { Ok(Vec::new()) };
+        let ends = if wants_ends { self.ends(&topic, ANSWER_TIMEOUT) } else { Ok(Vec::new()) };
         for question in questions {
             // Whoever has left does not want to know.
             match question {
@@ -180,7 +198,7 @@ impl Watcher {
     }
 
     /// Of every partition, in one request to each broker.
-    fn ends(&self, topic: &Result<Option<Topic>, Failure>) -> Result<Vec<Position>, FeedError> {
+    fn ends(&self, topic: &Result<Option<Topic>, Failure>, timeout: Duration) -> Result<Vec<Position>, FeedError> {
         let topic = match topic {
             Ok(Some(topic)) => topic,
             Ok(None) => return Err(FeedError::Unavailable(format!("there is no topic `{}`", self.topic))),
@@ -191,7 +209,7 @@ impl Watcher {
         let last = i32::try_from(topic.partitions.saturating_sub(1)).unwrap_or(i32::MAX);
         partitions.add_partition_range(&self.topic, 0, last);
         partitions.set_all_offsets(Offset::End).map_err(unavailable)?;
-        let found = self.consumer.offsets_for_times(partitions, ANSWER_TIMEOUT).map_err(unavailable)?;
+        let found = self.consumer.offsets_for_times(partitions, timeout).map_err(unavailable)?;
         let mut ends = Vec::new();
         for (number, element) in (0..).zip(found.elements()) {
             element.error().map_err(unavailable)?;
@@ -200,6 +218,8 @@ impl Watcher {
                 other => return Err(FeedError::Unavailable(format!("partition {number} has no end, but `{other:?}`"))),
             }
         }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.ends = Some((Instant::now(), ends.clone()));
         Ok(ends)
     }
 }

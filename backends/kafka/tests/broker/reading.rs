@@ -111,13 +111,28 @@ async fn poison_is_told_and_the_others_flow() {
 async fn new_partitions_are_found() {
     let Some(config) = topic(2).await else { return };
     let kafka = open(&config).await;
+    let mut few = Follower::new(&kafka).await;
     publish(&kafka, 10).await;
+    few.until("10 streams", |few| few.greatest().len() >= 10).await;
+    let before = kafka.topic().await.expect("a topic");
     admin(&config).create_partitions([&NewPartitions::new(&config.topic, 5)], &options()).await.expect("partitions");
     let until = Instant::now() + LONG;
     while kafka.partitions().await.expect("a number") != 5 {
         assert!(Instant::now() < until, "new partitions are not found");
         tokio::task::yield_now().await;
     }
+    // Positions in two partitions are none in five, which whoever follows two is told of.
+    assert!(is_out_of_range(&few.until_lost().await));
+    let after = kafka.topic().await.expect("a topic");
+    assert_eq!((before.partitions, after.partitions), (2, 5));
+    assert_ne!(before.id, after.id);
+    for partition in 0..5 {
+        let read = kafka.read(&before.id, partition, 0, 100, LONG).await;
+        assert_eq!(read, Err(FeedError::OutOfRange { partition, position: 0 }));
+    }
+    // What was there before is still there, under the new id.
+    let mut again = Follower::at(&kafka, after.id, vec![0; 5]);
+    again.until("10 streams", |again| again.greatest().len() >= 10).await;
     let mut follower = Follower::new(&kafka).await;
     assert_eq!(follower.seen.len(), 5);
     let changes: Vec<_> = (0..50).map(|n| change(&tenant(&format!("new{n}")), 1, "state")).collect();
