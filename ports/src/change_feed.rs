@@ -52,7 +52,8 @@ pub enum FeedMessage {
 /// Which topic a feed reads; positions of another one mean nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
-    /// Unique to the topic: one made again under the same name has another.
+    /// Unique to the topic and the number of its partitions: one made again under the same name has another, and so has one that
+    /// was given more partitions. Positions of all partitions are noted with it.
     pub id: String,
     /// How many partitions it has; 1 or more.
     pub partitions: u32,

@@ -182,6 +182,17 @@ impl FeedFaults {
         self.0.wake.notify_waiters();
     }
 
+    /// Adds empty partitions until there are so many, as operators do: with another number of them the topic has another id, and
+    /// streams move.
+    pub fn more_partitions(&self, topic: &str, partitions: u32) {
+        let mut log = lock(&self.0.log);
+        topic.clone_into(&mut log.topic);
+        let count = usize::try_from(partitions).unwrap_or(usize::MAX).max(log.partitions.len());
+        log.partitions.resize_with(count, Partition::default);
+        drop(log);
+        self.0.wake.notify_waiters();
+    }
+
     fn with_partition(&self, partition: u32, change: impl FnOnce(&mut Partition)) {
         let mut log = lock(&self.0.log);
         if let Some(partition) = usize::try_from(partition).ok().and_then(|index| log.partitions.get_mut(index)) {

@@ -85,6 +85,25 @@ async fn another_topic_means_hydrating_again() {
     bench.settled().await;
 }
 
+/// Also those that were added while the server ran.
+#[tokio::test(start_paused = true)]
+async fn more_partitions_are_all_followed() {
+    let mut bench = Bench::with(without_scan()).await;
+    bench.beat().await;
+    bench.feed.faults().more_partitions("wider", 16);
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.lose(&created);
+    bench.settled().await;
+    let mut partitions = std::collections::BTreeSet::new();
+    for number in 0..64 {
+        let created = bench.universe.create(&format!("t{number}"), latest("gold"));
+        partitions.insert(bench.feed.partition_of(&created.stream));
+        bench.commit(&created).await;
+    }
+    assert!(partitions.len() > 8, "{partitions:?}");
+    bench.settled().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn heartbeats_do_not_count_while_a_gap_is_being_closed() {
     let mut bench = Bench::with(without_scan()).await;
