@@ -15,11 +15,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::Planes;
 use crate::binary::{self, Finished};
 use crate::process::{Running, Start};
 use crate::proxy::Proxy;
 use crate::waiting::eventually;
-use crate::{Planes, http};
 
 /// A call that takes longer has failed; longer than a loader waits itself, so that its own answer arrives.
 const CALL_TIMEOUT: Duration = Duration::from_secs(6);
@@ -111,7 +111,8 @@ impl Place {
         Ok(Self { topic, partitions: *partitions, scylla, loader, server, ..Self::new(&self.cassandra, &self.kafka)? })
     }
 
-    fn settings(&self, section: &str, lines: &str) -> anyhow::Result<PathBuf> {
+    /// A file of its own for each process: others may be reading theirs.
+    fn settings(&self, process: &str, section: &str, lines: &str) -> anyhow::Result<PathBuf> {
         let Self { cassandra, kafka, keyspace, topic, partitions, scylla, .. } = self;
         let backends = format!(
             "[backends]\nkind = \"cluster\"\n\n\
@@ -120,7 +121,7 @@ impl Place {
              [backends.kafka]\nbrokers = [\"{kafka}\"]\ntopic = \"{topic}\"\npartitions = {partitions}\nreplication_factor = 1\n\
              publish_timeout_ms = 2000\n"
         );
-        let file = self.folder.path().join(format!("{section}.toml"));
+        let file = self.folder.path().join(format!("{process}.toml"));
         std::fs::write(&file, format!("[{section}]\n{lines}\n{backends}")).context("write settings")?;
         Ok(file)
     }
@@ -129,7 +130,7 @@ impl Place {
     pub fn tessera(&self, words: &[&str]) -> anyhow::Result<Finished> {
         let mut command = Command::new(binary::tessera()?);
         // The sections of processes are not its business.
-        command.args(words).arg("--settings").arg(self.settings("loader", &self.loader)?);
+        command.args(words).arg("--settings").arg(self.settings("command", "loader", &self.loader)?);
         binary::run(&mut command)
     }
 
@@ -154,12 +155,9 @@ impl Place {
                 (binary::server()?, "data", "server", lines)
             }
         };
-        let settings = self.settings(&format!("{section}"), &lines)?;
-        // One file per process: others may be starting.
-        let own = settings.with_file_name(format!("{section}-{number}.toml"));
-        std::fs::copy(&settings, &own).context("copy settings")?;
+        let settings = self.settings(&format!("{section}-{number}"), section, &lines)?;
         let mut command = Command::new(program);
-        command.arg("--settings").arg(own);
+        command.arg("--settings").arg(settings);
         Ok(Start::new(command, &[plane, "http"]))
     }
 }
@@ -211,7 +209,7 @@ impl Member {
         self.running.as_ref().with_context(|| format!("{self} is down"))
     }
 
-    /// Whether a process runs; one that has ended by itself is forgotten, and said with its signal.
+    /// Whether its process runs.
     pub fn is_up(&mut self) -> bool {
         self.running.as_mut().is_some_and(|running| running.has_ended().is_none())
     }
@@ -236,9 +234,13 @@ impl Member {
         self.process()?.signal(Signal::CONT)
     }
 
-    /// What its matrix holds.
+    /// What a server's matrix holds, or, as a loader sees it, the store.
     pub async fn digest(&self) -> anyhow::Result<Value> {
-        let page = http::get(self.process()?.address("http")?, "/digest").await?;
+        let path = match self.role {
+            Role::Loader => "/digest/store",
+            Role::Server => "/digest",
+        };
+        let page = self.process()?.page(path).await?;
         serde_json::from_str(&page.body).with_context(|| format!("{self}: {}", page.body))
     }
 }
@@ -287,8 +289,8 @@ impl Cluster {
     /// Waits until what every server holds is what the store holds, which nobody may change any more: how long it took.
     pub async fn settles(&self) -> anyhow::Result<Duration> {
         let begun = Instant::now();
-        // Those that are published meanwhile count, so it is asked for first.
-        let store = self.place.digest()?;
+        let loader = self.loaders.first().context("a loader")?;
+        let store = loader.digest().await.with_context(|| self.account())?;
         for server in &self.servers {
             let equal = eventually("the digest of the store", async || {
                 let matrix = server.digest().await?;
@@ -297,8 +299,20 @@ impl Cluster {
             });
             equal.await.with_context(|| self.account())?;
         }
-        anyhow::ensure!(self.place.digest()? == store, "the store was written to meanwhile");
-        Ok(begun.elapsed())
+        let took = begun.elapsed();
+        anyhow::ensure!(loader.digest().await? == store, "the store was written to meanwhile");
+        Ok(took)
+    }
+
+    /// As [`Self::heals`], and `tessera digest` says the same of the store.
+    pub async fn ends_well(&self) -> anyhow::Result<()> {
+        self.heals().await?;
+        let store = self.place.digest()?;
+        for server in &self.servers {
+            let matrix = server.digest().await?;
+            anyhow::ensure!(matrix == store, "{server} has {matrix}, the command line says {store} of the store");
+        }
+        Ok(())
     }
 
     /// As [`Self::settles`], within [`HEALED_WITHIN`].
@@ -327,7 +341,7 @@ impl Cluster {
         let members = self.loaders.iter().chain(&self.servers);
         let told = members.map(|member| {
             let lines = member.running.as_ref().map(|running| running.log.all()).unwrap_or_default();
-            let end = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
+            let end = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join("\n");
             format!("--- {member}:\n{end}\n")
         });
         told.collect()

@@ -28,7 +28,7 @@ const SERVERS: usize = 3;
 const WRITERS: usize = 8;
 const TENANTS: usize = 4;
 /// Rounds begin for so long, in seconds.
-const SECONDS: u64 = 75;
+const SECONDS: u64 = 60;
 /// Replayed by each loader in the end.
 const REPLAYS: usize = 50;
 /// A loader that stood still has lost its lease when nobody's heartbeats are older than this again.
@@ -66,9 +66,9 @@ async fn whoever_dies_or_stands_still_nothing_is_lost_or_doubled() -> anyhow::Re
         // Two of three rounds at a fail point, in turn, until all were reached.
         let (loader, server) = (round % LOADERS, random.random_range(0..SERVERS));
         let harm = match points.get(round / 3 * 2 + round % 3).filter(|_| round % 3 < 2) {
-            Some(point) => Harm::FailPoint { point: point.clone(), times: random.random_range(1..=20), loader, server },
+            Some(point) => Harm::FailPoint { point: point.clone(), times: random.random_range(1..=8), loader, server },
             None if round / 3 % 2 == 0 => Harm::StoodStill { loader },
-            None => Harm::Killed { after: random.random_range(1..=200), loader, server },
+            None => Harm::Killed { after: random.random_range(1..=60), loader, server },
         };
         let all_reached = round / 3 * 2 + (round % 3).min(2) >= points.len();
         if all_reached && begun.elapsed() > Duration::from_secs(seconds) {
@@ -91,7 +91,8 @@ async fn whoever_dies_or_stands_still_nothing_is_lost_or_doubled() -> anyhow::Re
         ledger.append(written.ledger);
     }
     println!("{} commands, {kills} kills, {stops} stops; healed within {slowest:.1?}", ledger.len());
-    check(&ledger, &planes).await.with_context(|| cluster.account())
+    check(&ledger, &planes).await.with_context(|| cluster.account())?;
+    cluster.ends_well().await
 }
 
 /// Everything that must hold in the end.

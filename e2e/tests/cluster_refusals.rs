@@ -10,6 +10,8 @@ use tessera_e2e::cluster::{Place, Role};
 use tessera_e2e::waiting::eventually;
 use tessera_engines::{shared_cassandra, shared_kafka};
 
+/// Nobody listens on the port for discarding.
+const NOBODY: &str = "127.0.0.1:9";
 const ROLES: [Role; 2] = [Role::Loader, Role::Server];
 
 /// Both processes end with 1 and say that.
@@ -45,7 +47,7 @@ async fn what_cannot_be_used_is_refused_with_what_to_do() -> anyhow::Result<()> 
     refused(&place, &["has 4 partitions and backends.kafka.partitions is `5`; set it to 4"])?;
     place.partitions -= 1;
 
-    place.scylla = "datacenters = \"many\"\n".to_owned();
+    place.scylla += "datacenters = \"many\"\n";
     refused(&place, &["was made with datacenters `one`, the settings say `many`"])?;
     place.scylla.clear();
 
@@ -70,8 +72,6 @@ async fn what_cannot_be_used_is_refused_with_what_to_do() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_cannot_be_reached_is_named_by_a_process_that_listens() -> anyhow::Result<()> {
     let (Some(cassandra), Some(kafka)) = (shared_cassandra()?, shared_kafka()?) else { return Ok(()) };
-    // Nobody listens on the port for discarding.
-    const NOBODY: &str = "127.0.0.1:9";
     let mut place = Place::made(&cassandra, &kafka)?;
     for (cassandra, kafka, named) in
         [(NOBODY, &*kafka, "contact_points `127.0.0.1:9`"), (&*cassandra, NOBODY, "no broker of `127.0.0.1:9` can be reached")]

@@ -81,7 +81,7 @@ async fn all_servers_move_to_a_restored_keyspace() -> anyhow::Result<()> {
     cluster.heals().await?;
     kept.check_streams(&planes[1]).await?;
     load::check_all_servers(&kept, &planes).await?;
-    Ok(())
+    cluster.ends_well().await
 }
 
 async fn write(cluster: &Cluster, name: &str, tenants: &[String], above: usize) -> anyhow::Result<Ledger> {

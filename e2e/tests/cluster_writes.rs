@@ -58,6 +58,7 @@ async fn writers_through_both_loaders_lose_and_double_nothing() -> anyhow::Resul
     let looked = load::check_all_servers(&ledger, &planes).await?;
     println!("{events} events in whole chains, {looked} answers as new as demanded");
     assert_eq!(looked, TENANTS * WRITERS * SERVERS);
+    cluster.ends_well().await?;
     // Each of them stops in peace.
     let Cluster { mut loaders, mut servers, .. } = cluster;
     for member in loaders.iter_mut().chain(&mut servers) {

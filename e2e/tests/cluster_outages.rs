@@ -1,0 +1,328 @@
+//! Outages of a cluster, with a Cassandra and a Kafka of its own that may be harmed: each of them killed under load, both of them
+//! away while a server starts, a topic that is deleted and made again, records that nobody can use or that were there before, a
+//! network between loader and store that is cut in one way.
+//!
+//! Looked for: writes that fail without saying what became of them, servers that stop answering, anything acknowledged that is
+//! lost or twice, servers that hold something else than the store once everything is well.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Message as _, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tessera_e2e::cluster::{Cluster, Member, Place};
+use tessera_e2e::commands::{Change, Command, Ledger};
+use tessera_e2e::load::{self, Load, reason_of};
+use tessera_e2e::proxy::{Proxy, Way};
+use tessera_e2e::shop;
+use tessera_e2e::waiting::eventually;
+use tessera_engines::{Cassandra, Kafka, Options, shared};
+use tokio::task::JoinSet;
+
+const LOADERS: usize = 2;
+const SERVERS: usize = 3;
+const WRITERS: usize = 8;
+const TENANTS: usize = 4;
+/// Everything that was published is known to be.
+const FRESH: Duration = Duration::from_secs(2);
+/// What an attempt may fail with while the store is away: nothing was applied, or it is not known.
+const CLEAN: [&str; 2] = ["Aborted OUTCOME_UNKNOWN", "Unavailable STORE_UNAVAILABLE"];
+/// Commands under way at a time in a network that becomes bad.
+const AT_ONCE: usize = 8;
+
+/// A cluster on engines of its own, and what was acknowledged.
+struct Outages {
+    cassandra: Cassandra,
+    kafka: Kafka,
+    cluster: Cluster,
+    tenants: Vec<String>,
+    ledger: Ledger,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outages_delay_and_lose_nothing() -> anyhow::Result<()> {
+    if !shared::available()? {
+        return Ok(());
+    }
+    let mut outages = Outages::begin().await?;
+    for (name, outage) in [
+        ("kafka is killed", Outage::Kafka),
+        ("cassandra is killed, and everything is away", Outage::Everything),
+        ("the topic is made again", Outage::Topic),
+        ("records nobody can use", Outage::Records),
+        ("the network is cut in one way", Outage::Network),
+    ] {
+        let begun = tokio::time::Instant::now();
+        let suffered = match outage {
+            Outage::Kafka => outages.kafka_is_killed().await,
+            Outage::Everything => outages.everything_is_away().await,
+            Outage::Topic => outages.the_topic_is_made_again().await,
+            Outage::Records => outages.records_are_bad_or_old().await,
+            Outage::Network => outages.the_network_is_cut_in_one_way().await,
+        };
+        suffered.with_context(|| format!("{name}\n{}", outages.cluster.account()))?;
+        let healed = outages.cluster.heals().await.context(name)?;
+        println!("{name}: {:.1?}, healed in {healed:.1?}", begun.elapsed());
+    }
+    let planes = outages.cluster.all_planes()?;
+    outages.ledger.check_streams(&planes[0]).await?;
+    outages.ledger.check_replays(&planes[1], 50).await?;
+    planes[0].verify_audit().await?;
+    load::check_all_servers(&outages.ledger, &planes).await?;
+    outages.cluster.ends_well().await
+}
+
+/// Waits until a member says at `/readyz`, with that status, what it misses.
+async fn names(member: &Member, status: u16, what: &str) -> anyhow::Result<()> {
+    eventually("the name of what is missing", async || {
+        let page = member.process()?.page("/readyz").await?;
+        let says = format!("{member} says {}: {}", page.status, page.body);
+        anyhow::ensure!(page.status == status && page.body.contains(what), "{says}");
+        Ok(())
+    })
+    .await
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Outage {
+    Kafka,
+    Everything,
+    Topic,
+    Records,
+    Network,
+}
+
+impl Outages {
+    async fn begin() -> anyhow::Result<Self> {
+        let (cassandra, kafka) = tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                let cassandra = scope.spawn(|| Cassandra::throwaway(&Options::default()));
+                let kafka = Kafka::throwaway(&Options::default());
+                (cassandra.join(), kafka)
+            })
+        });
+        let cassandra = cassandra.map_err(|_| anyhow::anyhow!("the thread that starts cassandra ended"))??;
+        let kafka = kafka?;
+        let mut place = Place::made(&cassandra.contact_point().to_string(), &kafka.bootstrap())?;
+        // Short, so that whoever waits in vain says so soon.
+        place.scylla += "append_timeout_ms = 1500\nread_timeout_ms = 1000\n";
+        place.loader = place.loader.replace("deadline_default_ms = 5000", "deadline_default_ms = 3000");
+        place.server += "snapshot_interval_ms = 300\nsnapshot_wait_ms = 500\n";
+        let cluster = Cluster::start(place, LOADERS, SERVERS).await?;
+        let tenants = load::tenants(TENANTS);
+        let ledger = load::prepare(&cluster.planes(0, 0)?, WRITERS, &tenants).await?;
+        Ok(Self { cassandra, kafka, cluster, tenants, ledger })
+    }
+
+    fn load(&self, name: &str) -> anyhow::Result<Load> {
+        Ok(Load::begin(name, WRITERS, &self.tenants, &self.cluster.all_planes()?, self.ledger.len()))
+    }
+
+    /// Writes go on, and are published when Kafka is back.
+    async fn kafka_is_killed(&mut self) -> anyhow::Result<()> {
+        let load = self.load("without-kafka")?;
+        load.goes_on(20).await?;
+        self.kafka.kill()?;
+        load.goes_on(40).await?;
+        for loader in &self.cluster.loaders {
+            names(loader, 200, "the feed: ").await?;
+        }
+        load.goes_on(20).await?;
+        tokio::task::block_in_place(|| self.kafka.restart())?;
+        load.goes_on(20).await?;
+        let written = load.stop().await?;
+        println!("without kafka: {} acknowledged, failed {:?}", written.ledger.len(), written.failed);
+        self.ledger.append(written.ledger);
+        self.cluster.is_fresh(FRESH).await
+    }
+
+    /// Writes fail with a reason; servers go on, and start from their snapshots even without Kafka.
+    async fn everything_is_away(&mut self) -> anyhow::Result<()> {
+        let load = self.load("without-cassandra")?;
+        load.goes_on(20).await?;
+        self.cassandra.kill()?;
+        for loader in &self.cluster.loaders {
+            names(loader, 503, "the store: ").await?;
+        }
+        self.kafka.kill()?;
+        // A snapshot of before holds what was acknowledged then.
+        self.cluster.servers[0].kill()?;
+        self.cluster.servers[0].start(&self.cluster.place).await?;
+        for (number, server) in self.cluster.servers.iter().enumerate() {
+            names(server, 200, "the store: ").await?;
+            let planes = self.cluster.planes(0, number)?;
+            for tenant in &self.tenants {
+                let request = tessera_proto::v1::CheckEntitlementRequest {
+                    tenant_id: tenant.clone(),
+                    service: shop::SERVICE.to_owned(),
+                    feature: shop::FEATURE.to_owned(),
+                    ..Default::default()
+                };
+                let answer = planes.entitlements().check_entitlement(request).await?.into_inner();
+                anyhow::ensure!(answer.entitled, "{server} answers {answer:?}");
+            }
+        }
+        tokio::task::block_in_place(|| {
+            self.cassandra.restart_without_waiting()?;
+            self.kafka.restart()?;
+            self.cassandra.wait_until_ready()
+        })?;
+        load.goes_on(20).await?;
+        let written = load.stop().await?;
+        println!("without cassandra: {} acknowledged, failed {:?}", written.ledger.len(), written.failed);
+        let unclean: Vec<&String> = written.failed.keys().filter(|reason| !CLEAN.contains(&reason.as_str())).collect();
+        anyhow::ensure!(unclean.is_empty() && !written.failed.is_empty(), "attempts failed with {:?}", written.failed);
+        self.ledger.append(written.ledger);
+        self.cluster.is_fresh(FRESH).await
+    }
+
+    /// Servers read everything anew.
+    async fn the_topic_is_made_again(&mut self) -> anyhow::Result<()> {
+        let mut before = Vec::new();
+        for server in &self.cluster.servers {
+            before.push(server.process()?.metric_sum("tessera_hydrations_total").await?);
+        }
+        let place = &self.cluster.place;
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        for result in admin.delete_topics(&[&place.topic], &AdminOptions::new()).await? {
+            result.map_err(|(topic, code)| anyhow::anyhow!("delete `{topic}`: {code}"))?;
+        }
+        let load = self.load("another-topic")?;
+        let made = async || {
+            let said = place.migrate(&[])?.success()?;
+            anyhow::ensure!(said.contains("just made, 4 partitions"), "{said}");
+            Ok(())
+        };
+        eventually("another topic", made).await?;
+        for (server, before) in self.cluster.servers.iter().zip(before) {
+            eventually("another hydration", async || {
+                let now = server.process()?.metric_sum("tessera_hydrations_total").await?;
+                anyhow::ensure!(now > before, "{server} has hydrated {now} times, as often as before");
+                Ok(())
+            })
+            .await?;
+        }
+        load.goes_on(20).await?;
+        self.ledger.append(load.stop().await?.ledger);
+        self.cluster.is_fresh(FRESH).await
+    }
+
+    /// They are counted, and what comes after them is applied; records of before change nothing.
+    async fn records_are_bad_or_old(&mut self) -> anyhow::Result<()> {
+        let producer: FutureProducer = self.client().create()?;
+        let topic = self.cluster.place.topic.clone();
+        let send = async |partition: i32, key: &[u8], value: &[u8]| -> anyhow::Result<()> {
+            let record = FutureRecord::to(&topic).partition(partition).key(key).payload(value);
+            producer.send(record, Duration::from_secs(30)).await.map_err(|(error, _)| error).context("write a record")?;
+            Ok(())
+        };
+        let partitions = i32::try_from(self.cluster.place.partitions)?;
+        let mut bad = 0;
+        let garbage: [(&[u8], &[u8]); 4] =
+            [(b"", b""), (b"tenant/shared-0", b"not a change"), (b"\xff\xfe", &[0xff; 64]), (b"heartbeat", &[0; 8])];
+        let load = self.load("poison")?;
+        for partition in 0..partitions {
+            for (key, value) in garbage {
+                send(partition, key, value).await?;
+                bad += 1;
+            }
+        }
+        for server in &self.cluster.servers {
+            eventually("bad records", async || {
+                let count = server.process()?.metric_sum("tessera_changes_bad_total").await?;
+                anyhow::ensure!(count >= f64::from(bad), "{server} has counted {count} of {bad}");
+                Ok(())
+            })
+            .await?;
+        }
+        let mut again = 0;
+        for partition in 0..partitions {
+            for record in self.everything_in(partition)? {
+                send(partition, record.key().unwrap_or_default(), record.payload().unwrap_or_default()).await?;
+                again += 1;
+            }
+        }
+        load.goes_on(20).await?;
+        println!("{bad} bad records, {again} records again");
+        self.ledger.append(load.stop().await?.ledger);
+        self.cluster.is_fresh(FRESH).await
+    }
+
+    /// A partition's records up to its end of now.
+    fn everything_in(&self, partition: i32) -> anyhow::Result<Vec<OwnedMessage>> {
+        let topic = &self.cluster.place.topic;
+        let patience = Duration::from_secs(30);
+        let consumer: BaseConsumer = self.client().set("group.id", "nobody").create()?;
+        let (_, end) = consumer.fetch_watermarks(topic, partition, patience)?;
+        let mut from = TopicPartitionList::new();
+        from.add_partition_offset(topic, partition, Offset::Beginning)?;
+        consumer.assign(&from)?;
+        let mut records = Vec::new();
+        while records.last().map_or(0, |record: &OwnedMessage| record.offset() + 1) < end {
+            let record = consumer.poll(patience).context("a record before the end")??;
+            records.push(record.detach());
+        }
+        Ok(records)
+    }
+
+    /// Every command is done, or nothing is known of it; the same request id gets what became of it.
+    async fn the_network_is_cut_in_one_way(&mut self) -> anyhow::Result<()> {
+        let network = Proxy::to(self.cassandra.contact_point()).await?;
+        let direct = std::mem::replace(&mut self.cluster.place.cassandra, network.address.to_string());
+        self.cluster.loaders[0].kill()?;
+        self.cluster.loaders[0].start(&self.cluster.place).await?;
+        self.cluster.place.cassandra = direct;
+        let (behind_it, other) = (self.cluster.planes(0, 0)?, self.cluster.planes(1, 1)?);
+        let late = Way::Late(Duration::from_millis(100));
+        let ways = [(Way::Open, Way::Held), (Way::Held, Way::Open), (Way::HalfClosed, Way::Open), (late, late)];
+        let mut outcomes = Vec::new();
+        for (round, (there, back)) in ways.into_iter().enumerate() {
+            let mut commands = JoinSet::new();
+            for number in 0..AT_ONCE {
+                let name = format!("cut-{round}-{number}");
+                let command = Command { tenant: name.clone(), request_id: name, change: Change::Create };
+                let planes = behind_it.clone();
+                commands.spawn(async move { (command.send(&planes, false).await, command) });
+            }
+            // Some are before their append then, some in it, some after it.
+            let first = commands.join_next().await.context("commands")??;
+            network.set(there, back);
+            let mut all = commands.join_all().await;
+            all.push(first);
+            network.set(Way::Open, Way::Open);
+            network.cut();
+            for (outcome, command) in all {
+                outcomes.push(outcome.as_ref().map_or_else(reason_of, |_| "done".to_owned()));
+                let again = command.send(&other, true).await.with_context(|| format!("send {command:?} again"))?;
+                match outcome {
+                    Ok(first) => anyhow::ensure!(again.replay && again.etag == first.etag, "{again:?} after {first:?}"),
+                    Err(status) => {
+                        let reason = reason_of(&status);
+                        anyhow::ensure!(CLEAN.contains(&reason.as_str()), "{command:?} failed with {status:?}");
+                    }
+                }
+                self.ledger.note(command, again);
+            }
+            self.cluster.loaders[0].process()?.is_ready().await?;
+        }
+        println!("in a bad network: {outcomes:?}");
+        anyhow::ensure!(outcomes.iter().any(|outcome| outcome == CLEAN[0]), "the network was never bad");
+        // With the network as it is now, the loader writes.
+        let name = "after-the-cut".to_owned();
+        let command = Command { tenant: name.clone(), request_id: name, change: Change::Create };
+        let answer = eventually("a write through the network", async || Ok(command.send(&behind_it, true).await?)).await?;
+        self.ledger.note(command, answer);
+        self.cluster.loaders[0].kill()?;
+        self.cluster.revive().await
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.cluster.place.kafka);
+        client
+    }
+}
