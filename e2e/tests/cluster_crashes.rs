@@ -31,7 +31,9 @@ const TENANTS: usize = 4;
 const SECONDS: u64 = 60;
 /// Replayed by each loader in the end.
 const REPLAYS: usize = 50;
-/// A loader that stood still has lost its lease when nobody's heartbeats are older than this again.
+/// A loader that stood still for so long has lost its lease.
+const LEASE_OVER: Duration = Duration::from_secs(3);
+/// Heartbeats of somebody else have come since.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What befalls the members in one round.
@@ -133,10 +135,14 @@ async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load) -> anyhow::Resu
         Harm::StoodStill { loader } => {
             load.goes_on(20).await?;
             cluster.loaders[*loader].suspend()?;
-            // Its partitions hear nothing any more, …
-            let server = cluster.servers[0].process()?;
-            server.metric_reaches("tessera_staleness_seconds", FRESH.as_secs_f64() * 1.5).await?;
-            // … and then of somebody else.
+            // Its lease, of a second, ends; …
+            let suspended = Instant::now();
+            let lease = eventually("the end of its lease", async || {
+                anyhow::ensure!(suspended.elapsed() > LEASE_OVER, "it may have its lease still");
+                Ok(())
+            });
+            lease.await?;
+            // … and somebody else speaks to its partitions.
             cluster.is_fresh(FRESH).await?;
             load.goes_on(20).await?;
             cluster.loaders[*loader].resume()?;
