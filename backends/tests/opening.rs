@@ -121,7 +121,7 @@ async fn what_cannot_be_reached_says_so_until_it_can() {
     };
     tokio::select! {
         reason = fatal => panic!("it ended: {reason}"),
-        told = tokio::time::timeout(Duration::from_secs(60), told) => told.expect("both say what they wait for"),
+        told = tokio::time::timeout(Duration::from_mins(1), told) => told.expect("both say what they wait for"),
     }
     assert!(matches!(ports.store.identity().await, Err(ReadError::Unavailable(_))));
     assert!(matches!(ports.feed.topic().await, Err(FeedError::Unavailable(_))));

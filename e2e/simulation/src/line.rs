@@ -18,7 +18,8 @@ use tessera_core::ids::RequestId;
 use tessera_core::stream::{Seq, StreamId, StreamKind};
 use tessera_ports::change_feed::{Change, ChangeFeed, ChangePublisher, FeedBatch, FeedError, Heartbeat, Position, Topic};
 use tessera_ports::event_store::{
-    Append, AppendError, Appended, EventCell, EventStore, Head, ReadError, ScanPage, ScanRange, StoreIdentity, StreamRead,
+    Append, AppendError, Appended, EventCell, EventStore, Head, ReadError, RequestRow, ScanPage, ScanRange, StoreIdentity,
+    StreamRead,
 };
 use tessera_ports::hint_store::{Hint, HintStore};
 use tessera_ports::lease_store::LeaseStore;
