@@ -9,6 +9,7 @@ mod incoming;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -168,6 +169,12 @@ async fn serve_sockets(
     let (first_bytes, farewell) = (Duration::from_secs(config.first_bytes_timeout_s), Farewell::default());
     let toward = farewell.clone();
     let connections = sockets.map(move |(socket, load)| Connection::begin(socket, first_bytes, toward.clone(), load));
+    // Whoever hands sockets over may stop before this runtime hears that it is to drain: then, too, connections are told to go.
+    let ends = farewell.clone();
+    let connections = connections.chain(futures::stream::poll_fn(move |_| {
+        ends.say();
+        Poll::Ready(None)
+    }));
     let drained = drained(config, &shutdown).inspect(move |()| farewell.say());
     let serving = Server::builder()
         .initial_connection_window_size(config.connection_window_bytes)
