@@ -1,5 +1,7 @@
-//! Which binary is tested, and running it to its end. A process that keeps running is the business of [`crate::dev`].
+//! Which binary is tested, running it to its end, and which fail points its code has. A process that keeps running is the business
+//! of [`crate::process`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -76,4 +78,25 @@ impl Finished {
         anyhow::ensure!(self.code == Some(0), "exit code {:?}\n{}\n{}", self.code, self.stdout, self.stderr);
         Ok(self.stdout)
     }
+}
+
+/// The names of all fail points of the code in these folders of the repository, read from the code, so that none is forgotten.
+pub fn fail_points(folders: &[&str]) -> anyhow::Result<BTreeSet<String>> {
+    let mut points = BTreeSet::new();
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| repository().join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            for rest in std::fs::read_to_string(&path)?.split("fail_point(\"").skip(1) {
+                if let Some((name, _)) = rest.split_once('"') {
+                    points.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    Ok(points)
 }

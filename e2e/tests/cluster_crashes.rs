@@ -7,7 +7,6 @@
 //! reached at least once however short that is. The seed is printed, and `TESSERA_SEED` sets it; what meets what is up to the
 //! scheduler.
 
-use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
@@ -154,22 +153,7 @@ async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load) -> anyhow::Resu
 
 /// The names of all fail points of the code of the loader, read from the code, so that none is forgotten here.
 fn fail_points() -> anyhow::Result<Vec<String>> {
-    let mut points = BTreeSet::new();
-    let mut folders = vec![binary::repository().join("loader/src")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            for rest in std::fs::read_to_string(&path)?.split("fail_point(\"").skip(1) {
-                if let Some((name, _)) = rest.split_once('"') {
-                    points.insert(name.to_owned());
-                }
-            }
-        }
-    }
+    let points = binary::fail_points(&["loader/src"])?;
     anyhow::ensure!(points.len() >= 9, "the loader has fewer fail points than steps: {points:?}");
     Ok(points.into_iter().collect())
 }

@@ -197,26 +197,8 @@ fn is_reached_at_start(point: &str) -> bool {
 /// and publishing are left to the simulation: over SQLite the append feeds the feed, and they rest. Those of a restore are
 /// reached by a command of its own: see the suite `restore`; those of snapshots by what is no write at all: see `snapshot`.
 fn fail_points() -> anyhow::Result<BTreeSet<String>> {
-    let mut points = BTreeSet::new();
-    let root = binary::repository();
-    let mut folders: Vec<_> = ["backends/src", "backends/sqlite/src", "loader/src", "server/src", "cli/src", "runtime/src"]
-        .iter()
-        .map(|folder| root.join(folder))
-        .collect();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            for rest in std::fs::read_to_string(&path)?.split("fail_point(\"").skip(1) {
-                if let Some((name, _)) = rest.split_once('"') {
-                    points.insert(name.to_owned());
-                }
-            }
-        }
-    }
+    let folders = ["backends/src", "backends/sqlite/src", "loader/src", "server/src", "cli/src", "runtime/src"];
+    let points = binary::fail_points(&folders)?;
     anyhow::ensure!(!points.is_empty(), "the code has no fail points");
     let rests =
         |name: &String| ["hint", "publish", "sweep", "swept", "restore", "snapshot"].iter().any(|word| name.contains(word));
