@@ -1,12 +1,14 @@
 //! "Everything committed before T is published": said to a partition after each pass of the sweeper over its shards, at least
 //! every second while store and feed answer, by the loader whose share it is in. Servers measure their staleness by it.
 //!
-//! T is taken before the pass lists its hints: what was committed before T had its hint before T, and so was followed. Where
-//! the store feeds itself there is nothing to follow, and the heartbeat beats alone.
+//! T is taken before the pass lists its hints: what was committed before T had its hint before T, and so was followed. Which
+//! shards stand in a partition depends on how many partitions there are, so that the heartbeat says for how many it was swept.
+//! Where the store feeds itself there is nothing to follow, and the heartbeat beats alone.
 
 use std::sync::Arc;
 
 use tessera_ports::change_feed::Heartbeat;
+use tessera_ports::hooks::{self, Guard};
 use tessera_ports::{ChangePublisher, Clock, EventStore, Shard};
 use tokio::time::Instant;
 
@@ -47,11 +49,13 @@ impl Pulse {
             let ours = share.partitions(count).await?;
             let shards: Vec<Shard> = Shard::all().filter(|shard| ours.contains(&shard.partition(count))).collect();
             sweeper.pass(identity.epoch, &shards, at).await?;
-            ours
+            if hooks::holds(Guard::HeartbeatOfWhatWasSwept) { ours } else { (0..count).collect() }
         } else {
             (0..count).collect()
         };
-        self.feed.beat(&partitions, &Heartbeat { epoch: identity.epoch, store: identity.store, at }).await?;
+        let at = if hooks::holds(Guard::HeartbeatFromBeforeSweep) { at } else { self.clock.now() };
+        let heartbeat = Heartbeat { epoch: identity.epoch, store: identity.store, at, partitions: count };
+        self.feed.beat(&partitions, &heartbeat).await?;
         metrics::heartbeat_sent();
         Ok(())
     }

@@ -24,7 +24,8 @@ pub struct Change {
     pub state: Bytes,
 }
 
-/// "Everything committed before `at` is published."
+/// "Everything committed before `at`, in the streams of the shards that stand in this partition where there are `partitions` of
+/// them, is published." It says nothing to whoever knows the feed with another number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The life of the store.
@@ -33,6 +34,8 @@ pub struct Heartbeat {
     pub store: String,
     /// The instant it speaks of, by the publisher's clock.
     pub at: Timestamp,
+    /// How many partitions the feed had for the publisher; 1 or more.
+    pub partitions: u32,
 }
 
 /// Where a partition is read on from: the position after the last record seen.

@@ -11,6 +11,7 @@
 //! | change: 8 | seq |
 //! | change: rest | the stored state |
 //! | heartbeat: 8, 4 | `at`: seconds since 1970, nanoseconds |
+//! | heartbeat: 4 | how many partitions it was swept for |
 //! | heartbeat: rest | name of the store |
 //!
 //! with all numbers big-endian. What does not decode is [`FeedMessage::Bad`] with its reason.
@@ -63,6 +64,7 @@ pub(crate) fn encode_heartbeat(heartbeat: &Heartbeat) -> Vec<u8> {
     value.extend(heartbeat.epoch.to_be_bytes());
     value.extend(heartbeat.at.seconds().to_be_bytes());
     value.extend(heartbeat.at.subsec_nanos().to_be_bytes());
+    value.extend(heartbeat.partitions.to_be_bytes());
     value.extend_from_slice(heartbeat.store.as_bytes());
     sealed(&[], value)
 }
@@ -118,11 +120,13 @@ fn message(key: &[u8], value: Option<&[u8]>) -> Result<FeedMessage, String> {
         }
         HEARTBEAT if key.is_empty() => {
             let (seconds, body) = body.split_first_chunk::<8>().ok_or_else(short)?;
-            let (nanos, store) = body.split_first_chunk::<4>().ok_or_else(short)?;
+            let (nanos, body) = body.split_first_chunk::<4>().ok_or_else(short)?;
+            let (partitions, store) = body.split_first_chunk::<4>().ok_or_else(short)?;
+            let partitions = u32::from_be_bytes(*partitions);
             let at = Timestamp::new(i64::from_be_bytes(*seconds), i64::from(u32::from_be_bytes(*nanos)));
             let at = at.map_err(|error| format!("a heartbeat with a time out of range: {error}"))?;
             let store = str::from_utf8(store).map_err(|_| "a heartbeat whose store is not UTF-8".to_owned())?.to_owned();
-            Ok(FeedMessage::Heartbeat(Heartbeat { epoch, store, at }))
+            Ok(FeedMessage::Heartbeat(Heartbeat { epoch, store, at, partitions }))
         }
         HEARTBEAT => Err(format!("a heartbeat with key {}; it has none", shown(key))),
         _ => Err(format!("a record of kind {what}, with key {}, which this software does not know", shown(key))),
@@ -188,8 +192,9 @@ mod tests {
         assert_eq!(encode_change("tenant/acme", &acme), golden);
         assert_eq!(decode(Some(b"tenant/acme"), Some(&golden)), FeedMessage::Change(acme));
 
-        let heartbeat = Heartbeat { epoch: 3, store: "store-1".to_owned(), at: Timestamp::new(1_000_000, 5).unwrap() };
-        let numbers = [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0x0f, 0x42, 0x40, 0, 0, 0, 5];
+        let at = Timestamp::new(1_000_000, 5).unwrap();
+        let heartbeat = Heartbeat { epoch: 3, store: "store-1".to_owned(), at, partitions: 258 };
+        let numbers = [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0x0f, 0x42, 0x40, 0, 0, 0, 5, 0, 0, 1, 2];
         let golden = [&[1, 2][..], &GOLDEN_HEARTBEAT_SUM, &numbers, b"store-1"].concat();
         assert_eq!(encode_heartbeat(&heartbeat), golden);
         assert_eq!(decode(None, Some(&golden)), FeedMessage::Heartbeat(heartbeat));
@@ -243,8 +248,14 @@ mod tests {
         }
 
         #[test]
-        fn heartbeats_come_back(epoch in 1_u64.., store in ".{0,40}", seconds in 0..200_000_000_000_i64, nanos in 0..1_000_000_000_i64) {
-            let heartbeat = Heartbeat { epoch, store, at: Timestamp::new(seconds, nanos).unwrap() };
+        fn heartbeats_come_back(
+            epoch in 1_u64..,
+            store in ".{0,40}",
+            seconds in 0..200_000_000_000_i64,
+            nanos in 0..1_000_000_000_i64,
+            partitions in 1_u32..,
+        ) {
+            let heartbeat = Heartbeat { epoch, store, at: Timestamp::new(seconds, nanos).unwrap(), partitions };
             prop_assert_eq!(decode(None, Some(&encode_heartbeat(&heartbeat))), FeedMessage::Heartbeat(heartbeat));
         }
 

@@ -200,8 +200,37 @@ fn check_answer(
         }
     }
     if revision.epoch == cluster.epoch() {
+        is_as_new_as_it_says(cluster, &tenant_id, &seqs, response)?;
         is_whole(cluster, &tenant_id, &seqs)?;
         check_against_store(cluster, question, &tenant_id, &seqs, response)?;
+    }
+    Ok(())
+}
+
+/// (i) Whatever was committed longer ago than an answer may be old is in it. A feed that loses changes makes heartbeats lie.
+fn is_as_new_as_it_says(
+    cluster: &Cluster,
+    tenant: &TenantId,
+    seqs: &Seqs,
+    response: &v1::CheckEntitlementResponse,
+) -> Result<(), String> {
+    let (Some(staleness), true) = (response.staleness_ms, cluster.loses_nothing()) else { return Ok(()) };
+    // Told in whole milliseconds.
+    let lag = Duration::from_millis(u64::try_from(staleness).unwrap_or(0).saturating_add(1));
+    let before = cluster.clock.instant(evaluated_at(response)?).checked_sub(lag).ok_or("i: older than the run")?;
+    for stream in stream_ids() {
+        let committed = cluster.store.committed_before(&stream, before);
+        let has = seqs.get(&(stream.kind() as u8, stream.hash())).copied();
+        let lacks = match &stream {
+            StreamId::Tenant(id) if id == tenant => {
+                has.unwrap_or(0) < committed && stored::<TenantState>(cluster, &stream, committed)?.0.is_some()
+            }
+            StreamId::Tenant(_) => false,
+            _ => has.is_some_and(|has| has < committed),
+        };
+        if lacks {
+            return Err(format!("i: {stream}@{committed} was committed more than {lag:?} before, answered from {has:?}"));
+        }
     }
     Ok(())
 }
@@ -254,8 +283,7 @@ fn check_against_store(
         };
         needs(&named, seqs, &stream)?;
     }
-    let evaluated_at = response.evaluated_at.as_ref().ok_or("p1: no evaluation time")?;
-    let now = Timestamp::new(evaluated_at.seconds, i64::from(evaluated_at.nanos)).map_err(|error| error.to_string())?;
+    let now = evaluated_at(response)?;
     let limit =
         LimitQuery { name: LIMIT, amount: Amount::new(question.amount).map_err(|error| error.to_string())?, used: Amount::ZERO };
     let query = Query { service: SERVICE, feature: question.feature, limit: Some(limit) };
@@ -271,6 +299,11 @@ fn check_against_store(
         return Err(format!("p1: the store says {:?} at {seqs:?}", says(&expected)));
     }
     Ok(())
+}
+
+fn evaluated_at(response: &v1::CheckEntitlementResponse) -> Result<Timestamp, String> {
+    let at = response.evaluated_at.as_ref().ok_or("p1: no evaluation time")?;
+    Timestamp::new(at.seconds, i64::from(at.nanos)).map_err(|error| error.to_string())
 }
 
 /// (f) Whatever a state rests on is in the answer at that seq or later.

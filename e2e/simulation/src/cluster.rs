@@ -18,7 +18,8 @@ use tessera_server::snapshot::memory::MemoryFolder;
 use tokio::time::Instant;
 use tonic::service::Routes;
 
-use crate::line::{Lie, Line, Slowness};
+use crate::line::{FarSide, Lie, Line, Slowness};
+use crate::promises::Promises;
 
 /// Partitions of the feed.
 pub const PARTITIONS: u32 = 2;
@@ -34,10 +35,21 @@ pub struct SimulatedClock {
     began: Instant,
 }
 
+/// The time of day when a run begins.
+fn begin() -> Timestamp {
+    Timestamp::from_seconds(1_800_000_000).unwrap_or(Timestamp::MIN)
+}
+
+impl SimulatedClock {
+    /// When it is, or was, that time of day.
+    pub fn instant(&self, at: Timestamp) -> Instant {
+        self.began + at.saturating_since(begin())
+    }
+}
+
 impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
-        let begin = Timestamp::from_seconds(1_800_000_000).unwrap_or(Timestamp::MIN);
-        begin.saturating_add(self.began.elapsed())
+        begin().saturating_add(self.began.elapsed())
     }
 }
 
@@ -103,6 +115,8 @@ pub struct Cluster {
     pub feed: MemoryFeed,
     /// The time.
     pub clock: Arc<SimulatedClock>,
+    /// What loaders have promised.
+    pub promises: Arc<Promises>,
     ids: Arc<CountedIds>,
     plan: Plan,
     random: RefCell<SplitMix64>,
@@ -124,6 +138,7 @@ impl Cluster {
             store: MemoryStore::new("simulated-1"),
             feed: MemoryFeed::new("topic-1", PARTITIONS),
             clock: Arc::new(SimulatedClock { began: Instant::now() }),
+            promises: Arc::default(),
             ids: Arc::default(),
             random: RefCell::new(SplitMix64::new(plan.seed)),
             plan,
@@ -173,6 +188,11 @@ impl Cluster {
     pub fn crash_loader(&self, place: usize) {
         self.loaders.borrow()[place].tasks.crash();
         self.loaders.borrow_mut()[place] = self.new_loader();
+    }
+
+    /// Whether the feed loses nothing that was published, so that a server has what it says it has.
+    pub fn loses_nothing(&self) -> bool {
+        !self.plan.repair_scan
     }
 
     /// Whether servers write snapshots and start from them.
@@ -237,7 +257,13 @@ impl Cluster {
 
     fn new_line(&self, slowness: Slowness, lie: Option<Lie>) -> Arc<Line> {
         let random = SplitMix64::new(self.random.borrow_mut().next_u64());
-        Line::new(self.store.clone(), self.feed.clone(), random, slowness, lie)
+        let far_side = FarSide {
+            store: self.store.clone(),
+            feed: self.feed.clone(),
+            clock: Arc::clone(&self.clock),
+            promises: Arc::clone(&self.promises),
+        };
+        Line::new(far_side, random, slowness, lie)
     }
 
     fn new_loader(&self) -> Process {

@@ -33,6 +33,8 @@ pub struct Storm {
     pub cut_offs: bool,
     /// The lines of servers are slow.
     pub slow: bool,
+    /// Partitions are added to the feed.
+    pub growth: bool,
     /// How it ends.
     pub finale: Finale,
 }
@@ -49,7 +51,7 @@ pub enum Finale {
 }
 
 impl Storm {
-    /// Draws which faults a run has.
+    /// Draws which faults a run has; growth is drawn by others.
     pub fn draw(random: &mut SplitMix64, lossy: bool) -> Self {
         Self {
             lossy,
@@ -59,6 +61,7 @@ impl Storm {
             standstills: random.chance(500),
             cut_offs: random.chance(500),
             slow: random.chance(500),
+            growth: false,
             finale: match random.below(10) {
                 0..4 => Finale::None,
                 4..7 => Finale::PowerCut,
@@ -68,6 +71,8 @@ impl Storm {
     }
 }
 
+/// To how many partitions the feed grows, at most.
+const PARTITIONS_MAX: u32 = PARTITIONS + 3;
 /// The slowest that a line is, on each way.
 const SLOWEST: Duration = Duration::from_millis(120);
 /// How long nobody hears of a process, at most.
@@ -231,6 +236,7 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
     let mut backup = None;
     let mut restored = !storm.restore;
     let mut topics = 1;
+    let mut partitions = PARTITIONS;
     while !stop.get() {
         tokio::time::sleep(random.duration(Duration::from_millis(120))).await;
         match random.below(100) {
@@ -274,6 +280,11 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
                     cut_all(&cluster, &mut random).await;
                 }
             }
+            78..84 if storm.growth && partitions < PARTITIONS_MAX => {
+                topics += 1;
+                partitions += 1;
+                cluster.feed.faults().more_partitions(&format!("topic-{topics}"), partitions);
+            }
             _ => {}
         }
     }
@@ -285,7 +296,7 @@ fn any_partition(random: &mut SplitMix64) -> u32 {
 
 /// Cuts every partition short, but for up to two records.
 async fn cut_all(cluster: &Cluster, random: &mut SplitMix64) {
-    for partition in 0..PARTITIONS {
+    for (partition, _) in (0..).zip(cluster.feed.records()) {
         cut(cluster, partition, random.below(3)).await;
     }
 }

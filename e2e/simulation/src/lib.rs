@@ -19,8 +19,9 @@
 //! the revision demanded; (c) per process, answers of one tenant never go back; (d) when faults stop, all matrices equal the store;
 //! (e) a replay returns the first result, at any loader; (f) no answer mixes a row with tables older than the row needs; (g) ready
 //! means that everything is in that was published before the ends to reach were noted, and whoever answers from a life of the store
-//! has all that this life began with; (h) a rejection was true at some moment during the call; (p1) an answer is what the reference
-//! evaluator says of what the store holds at the revision that the answer names.
+//! has all that this life began with; (h) a rejection was true at some moment during the call; (i) an answer is not older than it
+//! says; (p1) an answer is what the reference evaluator says of what the store holds at the revision that the answer names; (p2) a
+//! heartbeat keeps its promise.
 #![cfg(feature = "test-hooks")]
 #![expect(clippy::missing_panics_doc, reason = "a simulation that panics has found something")]
 
@@ -31,6 +32,7 @@ pub mod command;
 pub mod faults;
 pub mod journal;
 pub mod line;
+pub mod promises;
 pub mod rejections;
 pub mod run;
 

@@ -27,6 +27,9 @@ use tessera_ports::memory::{MemoryFeed, MemoryStore, SplitMix64};
 use tessera_ports::shard::Shard;
 use tokio::sync::Notify;
 
+use crate::cluster::SimulatedClock;
+use crate::promises::Promises;
+
 /// How much longer than the store and the feed themselves a line takes, at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Slowness {
@@ -45,11 +48,23 @@ pub enum Lie {
     StaleReads(u64),
 }
 
+/// What all lines lead to.
+#[derive(Debug)]
+pub struct FarSide {
+    /// The store.
+    pub store: MemoryStore,
+    /// The feed.
+    pub feed: MemoryFeed,
+    /// The time of day.
+    pub clock: Arc<SimulatedClock>,
+    /// Who notes what is promised.
+    pub promises: Arc<Promises>,
+}
+
 /// The line of one process, as every port that it needs.
 #[derive(Debug)]
 pub struct Line {
-    store: MemoryStore,
-    feed: MemoryFeed,
+    far_side: FarSide,
     cut: AtomicBool,
     mended: Notify,
     inner: Mutex<Inner>,
@@ -65,10 +80,10 @@ struct Inner {
 }
 
 impl Line {
-    /// A whole line to that store and that feed; all that it draws comes from `random`.
-    pub fn new(store: MemoryStore, feed: MemoryFeed, random: SplitMix64, slowness: Slowness, lie: Option<Lie>) -> Arc<Self> {
+    /// A whole line to there; all that it draws comes from `random`.
+    pub fn new(far_side: FarSide, random: SplitMix64, slowness: Slowness, lie: Option<Lie>) -> Arc<Self> {
         let inner = Inner { random, slowness, at_ends: Vec::new(), lie, before: BTreeMap::new() };
-        Arc::new(Self { store, feed, cut: AtomicBool::new(false), mended: Notify::new(), inner: Mutex::new(inner) })
+        Arc::new(Self { far_side, cut: AtomicBool::new(false), mended: Notify::new(), inner: Mutex::new(inner) })
     }
 
     /// Cuts it.
@@ -150,81 +165,81 @@ impl Line {
 #[async_trait]
 impl EventStore for Line {
     async fn identity(&self) -> Result<StoreIdentity, ReadError> {
-        self.through(self.store.identity()).await
+        self.through(self.far_side.store.identity()).await
     }
 
     async fn read(&self, stream: &StreamId, requests: &[RequestId], known: Option<Seq>) -> Result<StreamRead, ReadError> {
-        let read = self.through(self.store.read(stream, requests, known)).await?;
+        let read = self.through(self.far_side.store.read(stream, requests, known)).await?;
         Ok(self.perhaps_stale(stream, read))
     }
 
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         self.linger(|slowness| slowness.appends).await;
-        let appended = self.through(self.store.append(append)).await;
+        let appended = self.through(self.far_side.store.append(append)).await;
         self.linger(|slowness| slowness.appends).await;
         appended
     }
 
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
-        self.through(self.store.events(stream, after, limit)).await
+        self.through(self.far_side.store.events(stream, after, limit)).await
     }
 
     async fn requests(&self, stream: &StreamId, after: Option<&RequestId>, limit: usize) -> Result<Vec<RequestRow>, ReadError> {
-        self.through(self.store.requests(stream, after, limit)).await
+        self.through(self.far_side.store.requests(stream, after, limit)).await
     }
 
     async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError> {
-        self.through(self.store.scan_ranges(kind)).await
+        self.through(self.far_side.store.scan_ranges(kind)).await
     }
 
     async fn scan(&self, range: &ScanRange, limit: usize) -> Result<ScanPage, ReadError> {
-        let page = self.through(self.store.scan(range, limit)).await;
+        let page = self.through(self.far_side.store.scan(range, limit)).await;
         self.linger(|slowness| slowness.scans).await;
         page
     }
 
     async fn count(&self, kind: StreamKind) -> Result<u64, ReadError> {
-        self.through(self.store.count(kind)).await
+        self.through(self.far_side.store.count(kind)).await
     }
 
     fn feeds_itself(&self) -> bool {
-        self.store.feeds_itself()
+        self.far_side.store.feeds_itself()
     }
 }
 
 #[async_trait]
 impl HintStore for Line {
     async fn put(&self, hint: &Hint) -> Result<(), ReadError> {
-        self.through(self.store.put(hint)).await
+        self.through(self.far_side.store.put(hint)).await
     }
 
     async fn erase(&self, hint: &Hint) -> Result<(), ReadError> {
-        self.through(self.store.erase(hint)).await
+        self.through(self.far_side.store.erase(hint)).await
     }
 
     async fn list(&self, shards: &[Shard], limit: usize) -> Result<Vec<Hint>, ReadError> {
-        self.through(self.store.list(shards, limit)).await
+        self.through(self.far_side.store.list(shards, limit)).await
     }
 }
 
 #[async_trait]
 impl LeaseStore for Line {
     async fn renew(&self, owner: &str, time: Duration) -> Result<Vec<String>, ReadError> {
-        self.through(self.store.renew(owner, time)).await
+        self.through(self.far_side.store.renew(owner, time)).await
     }
 }
 
 #[async_trait]
 impl ChangeFeed for Line {
     async fn topic(&self) -> Result<Topic, FeedError> {
-        self.through(self.feed.topic()).await
+        self.through(self.far_side.feed.topic()).await
     }
 
     async fn ends(&self) -> Result<Vec<Position>, FeedError> {
         self.whole().await;
         // The ends are those of the moment in which this call begins.
-        let published = crate::cluster::published(&self.feed);
-        let ends = self.feed.ends().await?;
+        let published = crate::cluster::published(&self.far_side.feed);
+        let ends = self.far_side.feed.ends().await?;
         self.inner().at_ends.push(published);
         self.whole().await;
         Ok(ends)
@@ -239,7 +254,7 @@ impl ChangeFeed for Line {
         wait: Duration,
     ) -> Result<FeedBatch, FeedError> {
         self.linger(|slowness| slowness.feed).await;
-        let batch = self.through(self.feed.read(topic, partition, from, limit, wait)).await;
+        let batch = self.through(self.far_side.feed.read(topic, partition, from, limit, wait)).await;
         self.linger(|slowness| slowness.feed).await;
         batch
     }
@@ -248,14 +263,25 @@ impl ChangeFeed for Line {
 #[async_trait]
 impl ChangePublisher for Line {
     async fn publish(&self, changes: &[Change]) -> Result<(), FeedError> {
-        self.through(self.feed.publish(changes)).await
+        self.whole().await;
+        let published = self.far_side.feed.publish(changes).await;
+        if published.is_ok() {
+            self.far_side.promises.published(changes);
+        }
+        self.whole().await;
+        published
     }
 
     async fn partitions(&self) -> Result<u32, FeedError> {
-        self.through(self.feed.partitions()).await
+        self.through(self.far_side.feed.partitions()).await
     }
 
     async fn beat(&self, partitions: &[u32], heartbeat: &Heartbeat) -> Result<(), FeedError> {
-        self.through(self.feed.beat(partitions, heartbeat)).await
+        self.whole().await;
+        let FarSide { store, feed, clock, promises } = &self.far_side;
+        promises.check(store, clock, partitions, heartbeat);
+        let beaten = feed.beat(partitions, heartbeat).await;
+        self.whole().await;
+        beaten
     }
 }

@@ -101,7 +101,8 @@ async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String>
     if !cluster.all_ready(CALM_MAX).await {
         return Err("set up: the servers never became ready".to_owned());
     }
-    let storm = Storm::draw(&mut random, mode == Mode::Scan);
+    let mut of_growth = SplitMix64::new(seed ^ 0x6e0f);
+    let storm = Storm { growth: of_growth.chance(400), ..Storm::draw(&mut random, mode == Mode::Scan) };
     faults::begin(&cluster, &mut random, storm);
     let stop = Rc::new(Cell::new(false));
     let mut tasks = Vec::new();
@@ -126,10 +127,10 @@ async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String>
     }
     tasks.push(tokio::task::spawn_local(watch_readiness(Rc::clone(&cluster), Rc::clone(&journal), Rc::clone(&stop))));
     let deadline = Instant::now() + STORM;
-    while Instant::now() < deadline && journal.violation().is_none() {
+    while Instant::now() < deadline && violation(&cluster, &journal).is_none() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    if journal.violation().is_none() {
+    if violation(&cluster, &journal).is_none() {
         faults::finale(&cluster, &mut random, storm, &stop).await;
     }
     stop.set(true);
@@ -149,14 +150,19 @@ async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String>
     Ok(tally)
 }
 
+/// What was told to callers, or promised to servers, and was not so.
+fn violation(cluster: &Cluster, journal: &Journal) -> Option<String> {
+    journal.violation().or_else(|| cluster.promises.broken())
+}
+
 async fn calm(cluster: &Cluster, journal: &Journal) -> Result<(), String> {
     let deadline = Instant::now() + CALM_MAX;
     let mut last = checks::all_equal(cluster).await;
-    while last.is_err() && Instant::now() < deadline && journal.violation().is_none() {
+    while last.is_err() && Instant::now() < deadline && violation(cluster, journal).is_none() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         last = checks::all_equal(cluster).await;
     }
-    if let Some(text) = journal.violation() {
+    if let Some(text) = violation(cluster, journal) {
         return Err(text);
     }
     last?;

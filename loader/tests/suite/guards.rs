@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use tessera_loader::refusal::Refusal;
+use tessera_ports::change_feed::FeedMessage;
 use tessera_ports::event_store::AppendError;
 use tessera_ports::hooks::{self, Guard};
-use tessera_ports::memory::AppendFault;
+use tessera_ports::memory::{AppendFault, StoreChances};
 
 use crate::bench::{Bench, create, furnish, new_year, reason, rename, stream, title};
 use crate::idempotency::late_then_refused;
 use crate::outcomes::unknown_then_archived;
-use crate::publishing::{every_shard, published, sweeper};
+use crate::publishing::{beat, every_shard, published, pulse, sweeper};
 
 #[tokio::test(start_paused = true)]
 async fn without_the_same_bytes_a_rejected_command_is_stored_later() {
@@ -158,5 +159,80 @@ async fn publishing_before_the_commit_shows_what_never_was() {
         assert!(loader.tenants().handle(create("acme", "r1")).await.is_err());
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(published(&bench, &stream("acme")), seq, "removed {guards:?}");
+    }
+}
+
+/// How often a heartbeat names a time after a commit that nobody has published: one that came between the steps of the sweep.
+async fn broken_promises(guards: &[Guard]) -> usize {
+    let mut broken = 0;
+    for seed in 0..40 {
+        let bench = Bench::new();
+        let loader = bench.loader().handle();
+        furnish(&loader).await;
+        let mut pulse = pulse(&bench, "one");
+        beat(&bench, &mut pulse).await;
+        // Something to follow, which takes its time.
+        loader.tenants().handle(create("globex", "r0")).await.unwrap();
+        let before = bench.feed.records().into_iter().flatten().count();
+        let _removed = hooks::remove(guards);
+        bench.store.inner.faults().seed(seed, StoreChances { delay_max: Duration::from_millis(20), ..StoreChances::default() });
+        let commit = async {
+            loader.tenants().handle(create("acme", "r1")).await.unwrap();
+            bench.clock.advance(Duration::from_secs(1));
+        };
+        // Sooner or later, so that some seed lets the commit come between any two steps of the sweep.
+        let sweep = async {
+            tokio::time::sleep(Duration::from_millis(seed * 2)).await;
+            beat(&bench, &mut pulse).await
+        };
+        tokio::join!(commit, sweep);
+        let said_since = bench.feed.records().into_iter().flatten().count() - before;
+        assert!(said_since > 0, "seed {seed}");
+        let named = bench.feed.records().into_iter().flatten().filter_map(|record| match record {
+            FeedMessage::Heartbeat(heartbeat) => Some(heartbeat.at),
+            _ => None,
+        });
+        broken += usize::from(named.max() > Some(new_year()) && published(&bench, &stream("acme")) == 0);
+    }
+    broken
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_of_after_the_sweep_promises_what_was_never_looked_at() {
+    assert_eq!(broken_promises(&[]).await, 0);
+    assert!(broken_promises(&[Guard::HeartbeatFromBeforeSweep]).await > 0, "it is not a guard");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_to_a_partition_that_nobody_swept_promises_what_is_not_published() {
+    for (guards, beaten) in [(&[][..], [false, true]), (&[Guard::HeartbeatOfWhatWasSwept][..], [true, true])] {
+        let bench = Bench::new();
+        let (mut one, mut two) = (pulse(&bench, "one"), pulse(&bench, "two"));
+        beat(&bench, &mut one).await;
+        // The catalog and three other streams: some of both partitions, and nothing of them is published.
+        furnish(&bench.loader().handle()).await;
+        let _removed = hooks::remove(guards);
+        assert_eq!(beat(&bench, &mut two).await, beaten, "removed {guards:?}");
+        let swept = bench
+            .feed
+            .records()
+            .iter()
+            .map(|records| records.iter().any(|r| matches!(r, FeedMessage::Change(_))))
+            .collect::<Vec<_>>();
+        assert_eq!(swept, [false, true]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_does_not_follow_the_leases_leaves_to_a_dead_one_what_is_its_own() {
+    for (guards, beaten) in [(&[][..], [true, true]), (&[Guard::SharesFollowLeases][..], [true, false])] {
+        let bench = Bench::new();
+        let _removed = hooks::remove(guards);
+        let (mut one, mut two) = (pulse(&bench, "one"), pulse(&bench, "two"));
+        beat(&bench, &mut two).await;
+        assert_eq!(beat(&bench, &mut one).await, [true, false], "the other partition is the other loader's");
+        // Which is heard of no more.
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(beat(&bench, &mut one).await, beaten, "removed {guards:?}");
     }
 }

@@ -162,8 +162,15 @@ async fn a_failed_publish_is_made_up_for() {
     wait_for("the sweeper", || published(&bench, &stream("acme")) == 1).await;
 }
 
-/// Where hints are followed and heartbeats said, by the loader of that name.
-async fn beat(bench: &Bench, pulse: &mut Pulse) -> Vec<bool> {
+/// The sweep of a loader of that name.
+pub(crate) fn pulse(bench: &Bench, owner: &str) -> Pulse {
+    let share = Share::new(Arc::new(bench.store.inner.clone()), owner.to_owned(), Duration::from_secs(10));
+    let (store, feed) = (Arc::new(bench.store.clone()), Arc::new(bench.feed.clone()));
+    Pulse::new(store, feed, bench.clock.clone(), Some((share, sweeper(bench, 100))), Arc::new(bench.config.clone()))
+}
+
+/// Where hints are followed and heartbeats said: by partition.
+pub(crate) async fn beat(bench: &Bench, pulse: &mut Pulse) -> Vec<bool> {
     let count = |records: &Vec<FeedMessage>| records.iter().filter(|r| matches!(r, FeedMessage::Heartbeat(_))).count();
     let before: Vec<usize> = bench.feed.records().iter().map(count).collect();
     pulse.beat().await.unwrap();
@@ -173,14 +180,9 @@ async fn beat(bench: &Bench, pulse: &mut Pulse) -> Vec<bool> {
 #[tokio::test(start_paused = true)]
 async fn loaders_share_the_sweep_and_one_that_died_is_made_up_for() {
     let bench = Bench::new();
-    let pulse = |owner: &str| {
-        let share = Share::new(Arc::new(bench.store.inner.clone()), owner.to_owned(), Duration::from_secs(10));
-        let (store, feed) = (Arc::new(bench.store.clone()), Arc::new(bench.feed.clone()));
-        Pulse::new(store, feed, bench.clock.clone(), Some((share, sweeper(&bench, 100))), Arc::new(bench.config.clone()))
-    };
-    let mut one = pulse("one");
+    let mut one = pulse(&bench, "one");
     assert_eq!(beat(&bench, &mut one).await, [true, true], "nobody else is at work");
-    let mut two = pulse("two");
+    let mut two = pulse(&bench, "two");
     let share = beat(&bench, &mut two).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!((share, beat(&bench, &mut one).await), (vec![false, true], vec![true, false]), "each has one of two partitions");

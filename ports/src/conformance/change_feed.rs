@@ -74,7 +74,8 @@ impl Sides<'_> {
     async fn heartbeat(self, at_s: i64) -> Heartbeat {
         let identity = self.store.identity().await.expect("an identity");
         let at = Timestamp::from_seconds(at_s).expect("a time");
-        Heartbeat { epoch: identity.epoch, store: identity.store, at }
+        let partitions = self.publisher.partitions().await.expect("a number of partitions");
+        Heartbeat { epoch: identity.epoch, store: identity.store, at, partitions }
     }
 
     /// Everything from one position of a partition to another.

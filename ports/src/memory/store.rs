@@ -96,6 +96,13 @@ impl MemoryStore {
         lock(&self.inner).streams.by_id.get(stream)?.states.get(&seq).cloned()
     }
 
+    /// The seq that appends of this life of the store had left before that instant; 0 where none had.
+    pub fn committed_before(&self, stream: &StreamId, instant: Instant) -> Seq {
+        let inner = lock(&self.inner);
+        let committed = inner.streams.by_id.get(stream).into_iter().flat_map(|stream| &stream.committed);
+        committed.filter(|(_, at)| **at < instant).map(|(seq, _)| *seq).max().unwrap_or(0)
+    }
+
     /// The cells after `after`, up to and including `through`, oldest first.
     pub fn cells_between(&self, stream: &StreamId, after: Seq, through: Seq) -> Vec<Bytes> {
         let inner = lock(&self.inner);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
+use tokio::time::Instant;
 
 use super::seed::SplitMix64;
 use crate::event_store::{Append, Appended, Head, RequestRow, StoreIdentity};
@@ -23,6 +24,8 @@ pub(super) struct Stream {
     pub(super) cells: Vec<Bytes>,
     pub(super) states: BTreeMap<Seq, Bytes>,
     pub(super) requests: BTreeMap<RequestId, RequestRow>,
+    /// When it got there, in this life of the store.
+    pub(super) committed: BTreeMap<Seq, Instant>,
     learned: [Seq; REPLICAS],
 }
 
@@ -90,6 +93,7 @@ impl Streams {
         stream.cells.extend(append.cells.iter().cloned());
         stream.head = Head { seq: stream.cells.len() as Seq, hash: append.head_after().hash };
         stream.states.insert(stream.head.seq, append.state.clone());
+        stream.committed.insert(stream.head.seq, Instant::now());
         stream.requests.extend(append.requests.iter().map(|row| (row.id.clone(), row.clone())));
         stream.learn(learners, random);
         Appended::Committed
@@ -135,6 +139,7 @@ impl Streams {
         self.by_id.clone_from(&backup.0);
         for stream in self.by_id.values_mut() {
             stream.learned = [stream.head.seq; REPLICAS];
+            stream.committed.clear();
         }
     }
 

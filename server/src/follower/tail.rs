@@ -109,6 +109,11 @@ impl Follower {
             warn!(partition, store = heartbeat.store, "a heartbeat of another store in the same epoch; it does not count");
             return;
         }
+        if heartbeat.partitions != session.topic.partitions && hooks::holds(Guard::HeartbeatOfTheseShards) {
+            let (theirs, ours) = (heartbeat.partitions, session.topic.partitions);
+            debug!(partition, theirs, ours, "a heartbeat for another number of partitions; it does not count");
+            return;
+        }
         if let Some(newest) = usize::try_from(partition).ok().and_then(|index| session.heartbeats.get_mut(index)) {
             *newest = (*newest).max(Some(heartbeat.at));
         }

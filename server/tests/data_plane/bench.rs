@@ -96,7 +96,13 @@ impl Bench {
     }
 
     pub(crate) async fn beat(&self) {
-        let heartbeat = Heartbeat { epoch: self.universe.epoch, store: "first".to_owned(), at: self.clock.now() };
+        self.beat_for(self.feed.partitions().await.unwrap()).await;
+    }
+
+    /// A heartbeat to every partition, from a publisher that knows the feed with so many.
+    pub(crate) async fn beat_for(&self, partitions: u32) {
+        let at = self.clock.now();
+        let heartbeat = Heartbeat { epoch: self.universe.epoch, store: "first".to_owned(), at, partitions };
         self.feed.beat(&[0, 1, 2, 3], &heartbeat).await.unwrap();
     }
 

@@ -336,7 +336,11 @@ async fn without_epochs_a_restored_store_is_never_believed() {
         bench.store.restore(&backup, "second");
         bench.universe = before;
         bench.universe.epoch = 2;
-        bench.feed.beat(&[0, 1, 2, 3], &Heartbeat { epoch: 2, store: "second".to_owned(), at: start() }).await.unwrap();
+        bench
+            .feed
+            .beat(&[0, 1, 2, 3], &Heartbeat { epoch: 2, store: "second".to_owned(), at: start(), partitions: 2 })
+            .await
+            .unwrap();
         pass(Duration::from_secs(30)).await;
         bench.reason("acme", "view").await == v1::Reason::GrantedByPlan
     })
@@ -352,7 +356,11 @@ async fn a_new_epoch_that_is_not_swapped_whole_shows_through() {
         bench.universe.epoch = 2;
         let expected = bench.stored_digest().await;
         bench.store.faults().seed(1, StoreChances { delay_max: Duration::from_millis(50), ..StoreChances::default() });
-        bench.feed.beat(&[0, 1, 2, 3], &Heartbeat { epoch: 2, store: "second".to_owned(), at: start() }).await.unwrap();
+        bench
+            .feed
+            .beat(&[0, 1, 2, 3], &Heartbeat { epoch: 2, store: "second".to_owned(), at: start(), partitions: 2 })
+            .await
+            .unwrap();
         let mut always = true;
         while bench.handle.digest() != expected {
             let answer = bench.ask(check("acme", "reports", "view")).await;
@@ -360,6 +368,26 @@ async fn a_new_epoch_that_is_not_swapped_whole_shows_through() {
             pass(Duration::from_millis(1)).await;
         }
         always
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_for_another_number_of_partitions_says_nothing_of_these() {
+    matters(Guard::HeartbeatOfTheseShards, async || {
+        let mut bench = with_acme().await;
+        // The feed has two partitions, and whoever said this swept for three.
+        bench.beat_for(3).await;
+        // Behind the heartbeats of both.
+        let partitions: std::collections::BTreeSet<u32> =
+            (0..8).map(|number| bench.feed.partition_of(&tenant_stream(&format!("t{number}")))).collect();
+        assert_eq!(partitions.len(), 2);
+        for number in 0..8 {
+            let created = bench.universe.create(&format!("t{number}"), latest("gold"));
+            bench.commit(&created).await;
+        }
+        bench.settled().await;
+        bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms.is_none()
     })
     .await;
 }

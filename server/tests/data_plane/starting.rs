@@ -100,7 +100,7 @@ async fn a_restored_store_is_hydrated_beside_and_swapped_in_whole() {
     bench.universe = before;
     bench.universe.epoch = 2;
     // The heartbeat names the new store; nothing was written since.
-    let heartbeat = tessera_ports::change_feed::Heartbeat { epoch: 2, store: "second".to_owned(), at: start() };
+    let heartbeat = tessera_ports::change_feed::Heartbeat { epoch: 2, store: "second".to_owned(), at: start(), partitions: 2 };
     tessera_ports::ChangePublisher::beat(&bench.feed, &[0, 1, 2, 3], &heartbeat).await.unwrap();
     bench.settled().await;
     assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan);
@@ -117,7 +117,7 @@ async fn a_restored_store_is_hydrated_beside_and_swapped_in_whole() {
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_of_an_epoch_that_the_store_is_not_in_changes_nothing() {
     let mut bench = Bench::with(without_scan()).await;
-    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: start() };
+    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: start(), partitions: 2 };
     tessera_ports::ChangePublisher::beat(&bench.feed, &[0, 1, 2, 3], &lie).await.unwrap();
     let created = bench.universe.create("acme", latest("gold"));
     bench.commit(&created).await;
@@ -144,7 +144,8 @@ async fn a_restore_during_hydration_never_leaves_a_part_of_either_life() {
         for n in 0..60 {
             assert_eq!(bench.reason(&format!("t{n}"), "view").await, v1::Reason::GrantedByPlan, "seed {seed}, t{n}");
         }
-        let heartbeat = tessera_ports::change_feed::Heartbeat { epoch: 2, store: "second".to_owned(), at: start() };
+        let heartbeat =
+            tessera_ports::change_feed::Heartbeat { epoch: 2, store: "second".to_owned(), at: start(), partitions: 2 };
         tessera_ports::ChangePublisher::beat(&bench.feed, &[0, 1, 2, 3], &heartbeat).await.unwrap();
         // A hydration that was over before met no failure: the comparison must not.
         bench.store.faults().fail_next(Operation::Identity, 0);
@@ -158,7 +159,7 @@ async fn a_gap_is_closed_even_while_a_rumour_of_an_epoch_is_looked_into() {
     let created = bench.universe.create("acme", latest("gold"));
     store(&bench.store, &created);
     bench.store.faults().seed(1, StoreChances { delay_max: Duration::from_millis(200), ..StoreChances::default() });
-    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: start() };
+    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: start(), partitions: 2 };
     tessera_ports::ChangePublisher::beat(&bench.feed, &[0, 1, 2, 3], &lie).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
     bench.feed.faults().new_topic("another");

@@ -135,7 +135,7 @@ async fn every_partition_is_read_on_after_a_standstill() {
             seconds += 1;
             let at = Timestamp::from_seconds(seconds).expect("a time");
             // What fails is not repeated: the next one comes at once.
-            drop(publisher.beat(&everywhere, &Heartbeat { epoch: 1, store: "s".to_owned(), at }).await);
+            drop(publisher.beat(&everywhere, &Heartbeat { epoch: 1, store: "s".to_owned(), at, partitions: PARTITIONS }).await);
         }
     };
     let reading = futures::future::join_all((0..PARTITIONS).zip(&positions).map(async |(partition, position)| {

@@ -223,7 +223,8 @@ async fn heartbeats_go_where_they_are_sent() {
     let Some(config) = topic(3).await else { return };
     let kafka = open(&config).await;
     let mut follower = Follower::new(&kafka).await;
-    let heartbeat = |s| Heartbeat { epoch: 1, store: "s".to_owned(), at: Timestamp::from_seconds(s).expect("a time") };
+    let heartbeat =
+        |s| Heartbeat { epoch: 1, store: "s".to_owned(), at: Timestamp::from_seconds(s).expect("a time"), partitions: 3 };
     kafka.beat(&[], &heartbeat(1)).await.expect("nothing to do");
     kafka.beat(&[0, 2], &heartbeat(2)).await.expect("beat");
     follower.until("2 heartbeats", |follower| follower.messages().count() >= 2).await;

@@ -16,7 +16,7 @@ async fn read(sqlite: &Sqlite, from: Position, limit: usize) -> Result<FeedBatch
 }
 
 fn heartbeat(at_s: i64) -> Heartbeat {
-    Heartbeat { epoch: 1, store: TOPIC.to_owned(), at: Timestamp::from_seconds(at_s).expect("a time") }
+    Heartbeat { epoch: 1, store: TOPIC.to_owned(), at: Timestamp::from_seconds(at_s).expect("a time"), partitions: 1 }
 }
 
 fn seqs(batch: &FeedBatch) -> Vec<(String, u64)> {
