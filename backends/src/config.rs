@@ -71,6 +71,14 @@ impl Config {
         }
     }
 
+    /// Whether there is a place where others are told of events.
+    pub(crate) fn tells_events(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Cluster(config) => !config.kafka.events_topic.is_empty(),
+        }
+    }
+
     /// Whether a committed append is in the feed by the same transaction.
     pub(crate) fn feeds_itself(&self) -> bool {
         match self {

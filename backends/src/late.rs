@@ -12,7 +12,7 @@ use tessera_ports::event_store::{
     Append, AppendError, Appended, EventCell, Question, ReadError, RequestRow, ScanPage, ScanRange, StoreIdentity, StreamRead,
 };
 use tessera_ports::hint_store::Hint;
-use tessera_ports::{ChangeFeed, ChangePublisher, EventStore, HintStore, LeaseStore, Shard};
+use tessera_ports::{ChangeFeed, ChangePublisher, EventPublisher, EventStore, HintStore, LeaseStore, PublicEvent, Shard};
 
 use crate::Ports;
 
@@ -57,6 +57,8 @@ pub(crate) struct StorePorts {
 pub(crate) struct FeedPorts {
     pub(crate) feed: Arc<dyn ChangeFeed>,
     pub(crate) publisher: Arc<dyn ChangePublisher>,
+    /// `None` where nobody is told of events.
+    pub(crate) events: Option<Arc<dyn EventPublisher>>,
 }
 
 /// A store that opens in time. A cheap handle.
@@ -106,12 +108,13 @@ impl Late for LateFeed {
     }
 }
 
-/// All ports, none of which is open yet.
-pub(crate) fn ports(store: &LateStore, feed: &LateFeed) -> Ports {
+/// All ports, none of which is open yet; whether others are told of events is known before.
+pub(crate) fn ports(store: &LateStore, feed: &LateFeed, tells_events: bool) -> Ports {
     Ports {
         store: Arc::new(store.clone()),
         feed: Arc::new(feed.clone()),
         publisher: Arc::new(feed.clone()),
+        events: tells_events.then(|| Arc::new(feed.clone()) as Arc<dyn EventPublisher>),
         hints: Arc::new(store.clone()),
         leases: Arc::new(store.clone()),
     }
@@ -251,6 +254,22 @@ impl ChangePublisher for LateFeed {
 
     fn problems(&self) -> Vec<String> {
         self.0.problems(|ports| ports.publisher.problems())
+    }
+}
+
+#[async_trait]
+impl EventPublisher for LateFeed {
+    async fn publish(&self, events: &[PublicEvent]) -> Result<(), FeedError> {
+        match &self.feed()?.events {
+            Some(publisher) => publisher.publish(events).await,
+            None => Err(FeedError::Unavailable("nobody is told of events".to_owned())),
+        }
+    }
+
+    /// While it is not open, the feed says why.
+    fn problems(&self) -> Vec<String> {
+        let events = self.0.open.get().and_then(|ports| ports.events.as_ref());
+        events.map(|events| events.problems()).unwrap_or_default()
     }
 }
 

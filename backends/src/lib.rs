@@ -18,7 +18,7 @@ use tessera_core::stream::Epoch;
 use tessera_kafka::Kafka;
 use tessera_ports::clock::{Clock, IdSource};
 use tessera_ports::event_store::StoreIdentity;
-use tessera_ports::{ChangeFeed, ChangePublisher, EventStore, HintStore, LeaseStore};
+use tessera_ports::{ChangeFeed, ChangePublisher, EventPublisher, EventStore, HintStore, LeaseStore};
 use tessera_scylla::{Moves, Scylla};
 use tessera_sqlite::Sqlite;
 use tokio::sync::oneshot;
@@ -44,6 +44,8 @@ pub struct Ports {
     pub feed: Arc<dyn ChangeFeed>,
     /// Where changes are published.
     pub publisher: Arc<dyn ChangePublisher>,
+    /// Where others are told of events: by processes that write, where the settings name a place for it.
+    pub events: Option<Arc<dyn EventPublisher>>,
     /// Appends that may still have to be published.
     pub hints: Arc<dyn HintStore>,
     /// Which loaders are at work.
@@ -136,7 +138,7 @@ pub async fn open(config: &Config, opening: &Opening) -> Result<Backends, OpenEr
             embedded(move || Sqlite::open(&config, &*ids)).await
         }
         Config::Cluster(config) => {
-            let ((store, watch), feed) = futures::try_join!(open_scylla(config, opening), open_kafka(config))?;
+            let ((store, watch), feed) = futures::try_join!(open_scylla(config, opening), open_kafka(config, opening.purpose))?;
             Ok(Backends { ports: joined(store, feed), fatal: watch })
         }
     }
@@ -162,7 +164,8 @@ pub async fn open_in_time(config: &Config, opening: Opening, patience: Patience)
     }
     config.validate().map_err(OpenError::Config)?;
     let (store, feed) = (LateStore::new(config.feeds_itself()), LateFeed::new());
-    let ports = late::ports(&store, &feed);
+    let purpose = opening.purpose;
+    let ports = late::ports(&store, &feed, config.tells_events() && purpose == Purpose::Loading);
     let fatal = match config.clone() {
         Config::Sqlite(config) => open_sqlite_late(config, opening, store, feed).boxed(),
         Config::Cluster(config) => {
@@ -174,7 +177,7 @@ pub async fn open_in_time(config: &Config, opening: Opening, patience: Patience)
             };
             let open_feed = move || {
                 let config = Arc::clone(&for_feed);
-                async move { open_kafka(&config).await }.boxed()
+                async move { open_kafka(&config, purpose).await }.boxed()
             };
             let store = async move {
                 match try_on("the store", patience, &store, open_store).await {
@@ -213,9 +216,9 @@ async fn open_sqlite_late(config: SqliteConfig, opening: Opening, store: LateSto
     };
     match try_on("the embedded database", Patience::Endless, &store, open).await {
         Ok(Backends { ports, fatal }) => {
-            let Ports { store: events, feed: changes, publisher, hints, leases } = ports;
-            store.opened(StorePorts { store: events, hints, leases });
-            feed.opened(FeedPorts { feed: changes, publisher });
+            let Ports { store: streams, feed: changes, publisher, events, hints, leases } = ports;
+            store.opened(StorePorts { store: streams, hints, leases });
+            feed.opened(FeedPorts { feed: changes, publisher, events });
             fatal.await
         }
         Err(refusal) => refusal,
@@ -262,15 +265,24 @@ async fn open_scylla(config: &ClusterConfig, opening: &Opening) -> Result<(Store
     Ok((StorePorts { store: Arc::clone(&scylla) as Arc<dyn EventStore>, hints, leases: scylla }, watch))
 }
 
-async fn open_kafka(config: &ClusterConfig) -> Result<FeedPorts, OpenError> {
-    let kafka = Arc::new(Kafka::open(&config.kafka).await?);
-    Ok(FeedPorts { feed: Arc::clone(&kafka) as Arc<dyn ChangeFeed>, publisher: kafka })
+/// Servers publish nothing, and do not look for the topic of events.
+async fn open_kafka(config: &ClusterConfig, purpose: Purpose) -> Result<FeedPorts, OpenError> {
+    let open_events = async {
+        match purpose {
+            Purpose::Loading => tessera_kafka::Events::open(&config.kafka).await,
+            Purpose::Serving => Ok(None),
+        }
+    };
+    let (kafka, events) = futures::try_join!(Kafka::open(&config.kafka), open_events)?;
+    let kafka = Arc::new(kafka);
+    let events = events.map(|events| Arc::new(events) as Arc<dyn EventPublisher>);
+    Ok(FeedPorts { feed: Arc::clone(&kafka) as Arc<dyn ChangeFeed>, publisher: kafka, events })
 }
 
 fn joined(store: StorePorts, feed: FeedPorts) -> Ports {
     let StorePorts { store, hints, leases } = store;
-    let FeedPorts { feed, publisher } = feed;
-    Ports { store, feed, publisher, hints, leases }
+    let FeedPorts { feed, publisher, events } = feed;
+    Ports { store, feed, publisher, events, hints, leases }
 }
 
 /// What [`migrate`] found and made.
@@ -282,9 +294,11 @@ pub struct Migrated {
     pub schema: SchemaVersions,
     /// The topic of a feed that is not the store's own.
     pub topic: Option<TopicMigration>,
+    /// The topic of events for others, where there is one.
+    pub events_topic: Option<TopicMigration>,
 }
 
-/// Brings the schema of a store up to date. An embedded one must be there; the keyspace and the topic of a cluster are made. `epoch` is
+/// Brings the schema of a store up to date. An embedded one must be there; the keyspace and the topics of a cluster are made. `epoch` is
 /// that of a keyspace that is made; without one it is 1.
 pub async fn migrate(config: &Config, opening: &Opening, epoch: Option<Epoch>) -> Result<Migrated, OpenError> {
     config.validate().map_err(OpenError::Config)?;
@@ -292,14 +306,15 @@ pub async fn migrate(config: &Config, opening: &Opening, epoch: Option<Epoch>) -
         Config::Sqlite(config) => {
             let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
             let sqlite = on_a_thread(move || Sqlite::open_existing(&config, &*ids)).await?;
-            Ok(Migrated { identity: sqlite.which().clone(), schema: sqlite.schema(), topic: None })
+            Ok(Migrated { identity: sqlite.which().clone(), schema: sqlite.schema(), topic: None, events_topic: None })
         }
         Config::Cluster(config) => {
             let ClusterConfig { scylla, kafka } = &**config;
             let migrated = tessera_scylla::migrate(scylla, &*opening.ids, &*opening.clock, epoch).await?;
             let schema = SchemaVersions { found: migrated.found, now: migrated.now };
             let topic = Some(tessera_kafka::migrate(kafka).await?);
-            Ok(Migrated { identity: migrated.identity, schema, topic })
+            let events_topic = tessera_kafka::migrate_events(kafka).await?;
+            Ok(Migrated { identity: migrated.identity, schema, topic, events_topic })
         }
     }
 }
@@ -311,6 +326,7 @@ async fn embedded(open: impl FnOnce() -> Result<Sqlite, SqliteError> + Send + 's
         store: Arc::clone(&sqlite) as Arc<dyn EventStore>,
         feed: Arc::clone(&sqlite) as Arc<dyn ChangeFeed>,
         publisher: Arc::clone(&sqlite) as Arc<dyn ChangePublisher>,
+        events: None,
         hints: Arc::clone(&sqlite) as Arc<dyn HintStore>,
         leases: sqlite,
     };

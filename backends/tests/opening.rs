@@ -85,8 +85,8 @@ async fn all_ports_are_one_database_and_live_together() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = config(directory.path());
     let Backends { ports, fatal } = open(&config, &opening()).await.expect("it opens");
-    let Ports { store, feed, publisher, hints, leases } = ports;
-    assert!(store.feeds_itself());
+    let Ports { store, feed, publisher, events, hints, leases } = ports;
+    assert!(store.feeds_itself() && events.is_none());
     let stream = StreamId::Tenant(TenantId::parse("a").expect("a tenant id"));
     let cells = vec![Bytes::from_static(b"cell")];
     let append = Append { epoch: 1, stream, expected: Head::default(), cells, state: Bytes::new(), requests: Vec::new() };
@@ -103,6 +103,24 @@ async fn all_ports_are_one_database_and_live_together() {
         matches!(open(&config, &opening()).await, Err(OpenError::Sqlite(SqliteError::InUse { .. }))),
         "the feed has it still"
     );
+}
+
+/// Only who writes tells others of events, and only where the settings name a topic for it.
+#[tokio::test]
+async fn events_are_told_by_loaders_if_at_all() {
+    for (purpose, topic, told) in
+        [(Purpose::Loading, "tessera.events", true), (Purpose::Loading, "", false), (Purpose::Serving, "tessera.events", false)]
+    {
+        let text = format!(
+            "kind = \"cluster\"\nscylla = {{ contact_points = [\"127.0.0.1:1\"] }}\n\
+             kafka = {{ brokers = [\"127.0.0.1:1\"], events_topic = \"{topic}\" }}"
+        );
+        let config: Config = toml::from_str(&text).expect("a configuration");
+        let opening = Opening { purpose, ..opening() };
+        let Backends { ports, fatal } = open_in_time(&config, opening, Patience::UntilRefused).await.expect("it starts");
+        assert_eq!(ports.events.is_some(), told, "{purpose:?} with `{topic}`");
+        drop(fatal);
+    }
 }
 
 /// The ports can be called at once, and each says what it waits for.
@@ -125,6 +143,9 @@ async fn what_cannot_be_reached_says_so_until_it_can() {
     }
     assert!(matches!(ports.store.identity().await, Err(ReadError::Unavailable(_))));
     assert!(matches!(ports.feed.topic().await, Err(FeedError::Unavailable(_))));
+    let events = ports.events.expect("a loader tells of events");
+    assert!(matches!(events.publish(&[]).await, Err(FeedError::Unavailable(_))));
+    assert_eq!(events.problems(), Vec::<String>::new(), "the feed has said it");
     let stream = StreamId::Catalog;
     let cells = vec![Bytes::from_static(b"cell")];
     let append = Append { epoch: 1, stream, expected: Head::default(), cells, state: Bytes::new(), requests: Vec::new() };

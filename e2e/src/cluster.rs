@@ -38,6 +38,8 @@ pub struct Place {
     pub keyspace: String,
     /// The topic.
     pub topic: String,
+    /// The topic of events for others.
+    pub events_topic: String,
     /// How many partitions the settings say the topic has.
     pub partitions: u32,
     /// Further lines of the section `backends.scylla`.
@@ -89,6 +91,7 @@ impl Place {
             kafka: kafka.to_owned(),
             keyspace: format!("e2e_{unique:x}"),
             topic: format!("e2e-{unique:x}"),
+            events_topic: format!("e2e-{unique:x}-events"),
             partitions: 4,
             scylla: String::new(),
             loader: "lease_s = 1\nsweep_interval_ms = 200\ndeadline_default_ms = 5000\n".to_owned(),
@@ -106,20 +109,21 @@ impl Place {
 
     /// Another keyspace beside this one that has the same topic, as a restore needs it; nothing is made yet.
     pub fn beside(&self) -> anyhow::Result<Self> {
-        let Self { topic, partitions, scylla, loader, server, .. } = self;
-        let (topic, scylla, loader, server) = (topic.clone(), scylla.clone(), loader.clone(), server.clone());
-        Ok(Self { topic, partitions: *partitions, scylla, loader, server, ..Self::new(&self.cassandra, &self.kafka)? })
+        let Self { topic, events_topic, partitions, scylla, loader, server, .. } = self;
+        let (topic, events_topic) = (topic.clone(), events_topic.clone());
+        let (partitions, scylla, loader, server) = (*partitions, scylla.clone(), loader.clone(), server.clone());
+        Ok(Self { topic, events_topic, partitions, scylla, loader, server, ..Self::new(&self.cassandra, &self.kafka)? })
     }
 
     /// A file of its own for each process: others may be reading theirs.
     fn settings(&self, process: &str, section: &str, lines: &str) -> anyhow::Result<PathBuf> {
-        let Self { cassandra, kafka, keyspace, topic, partitions, scylla, .. } = self;
+        let Self { cassandra, kafka, keyspace, topic, events_topic, partitions, scylla, .. } = self;
         let backends = format!(
             "[backends]\nkind = \"cluster\"\n\n\
              [backends.scylla]\ncontact_points = [\"{cassandra}\"]\nkeyspace = \"{keyspace}\"\nreplication_factor = 1\n\
              scan_ranges = 4\n{scylla}\n\
-             [backends.kafka]\nbrokers = [\"{kafka}\"]\ntopic = \"{topic}\"\npartitions = {partitions}\nreplication_factor = 1\n\
-             publish_timeout_ms = 2000\n"
+             [backends.kafka]\nbrokers = [\"{kafka}\"]\ntopic = \"{topic}\"\nevents_topic = \"{events_topic}\"\n\
+             partitions = {partitions}\nreplication_factor = 1\npublish_timeout_ms = 2000\n"
         );
         let file = self.folder.path().join(format!("{process}.toml"));
         std::fs::write(&file, format!("[{section}]\n{lines}\n{backends}")).context("write settings")?;

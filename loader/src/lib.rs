@@ -3,11 +3,13 @@
 //! - [`handler`]: a command's way from a caller to its stream and back, for every aggregate alike;
 //! - [`streams`], [`world`]: strong reads;
 //! - [`publisher`], [`sweeper`], [`heartbeat`]: how committed states reach the feed whatever dies on the way;
+//! - [`announcer`]: how others are told of the events behind them;
 //! - [`due`]: records what time alone has done;
 //! - [`service`]: puts it all together; [`process`] runs it as a process of its own.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo, clippy::unreachable)]
 
 pub mod aggregate;
+pub mod announcer;
 pub mod config;
 pub mod digest;
 pub mod due;
@@ -21,6 +23,7 @@ pub mod publisher;
 pub mod refusal;
 pub mod service;
 pub mod share;
+mod stored_event;
 pub mod streams;
 pub mod sweeper;
 pub mod world;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tessera_backends::{Backends, Config, Opening, Patience, Purpose};
+use tessera_backends::{Backends, Config, Opening, Patience, Ports, Purpose};
 use tessera_loader::process::{self, Opened};
 use tessera_ports::IdSource;
 use tessera_runtime::clock::SystemClock;
@@ -24,8 +24,8 @@ fn open(config: Config, ids: Arc<dyn IdSource>) -> BoxFuture<'static, anyhow::Re
         }
         let opening = Opening { purpose: Purpose::Loading, ids, clock: Arc::new(SystemClock) };
         let opened = tessera_backends::open_in_time(&config, opening, Patience::UntilRefused).await?;
-        let Backends { ports, fatal } = opened;
-        Ok(Opened { store: ports.store, publisher: ports.publisher, hints: ports.hints, leases: ports.leases, fatal })
+        let Backends { ports: Ports { store, publisher, events, hints, leases, .. }, fatal } = opened;
+        Ok(Opened { store, publisher, events, hints, leases, fatal })
     }
     .boxed()
 }

@@ -23,6 +23,8 @@ pub const CHANGES_PUBLISHED_TOTAL: &str = "tessera_changes_published_total";
 pub const CHANGES_LEFT_TOTAL: &str = "tessera_changes_left_total";
 /// Changes published by the sweeper.
 pub const CHANGES_SWEPT_TOTAL: &str = "tessera_changes_swept_total";
+/// Events that others were told of.
+pub const EVENTS_PUBLISHED_TOTAL: &str = "tessera_events_published_total";
 /// Hints that the sweeper's last read found.
 pub const HINTS: &str = "tessera_hints";
 /// Heartbeats sent.
@@ -35,7 +37,7 @@ pub const DUE_TENANTS_TOTAL: &str = "tessera_due_tenants_total";
 pub const IMPORT_ROWS_TOTAL: &str = "tessera_import_rows_total";
 
 /// All of them.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     COMMANDS_TOTAL,
     COMMAND_DURATION_SECONDS,
     GROUP_COMMANDS,
@@ -43,6 +45,7 @@ pub const ALL: [&str; 12] = [
     CHANGES_PUBLISHED_TOTAL,
     CHANGES_LEFT_TOTAL,
     CHANGES_SWEPT_TOTAL,
+    EVENTS_PUBLISHED_TOTAL,
     HINTS,
     HEARTBEATS_TOTAL,
     HEARTBEATS_MISSED_TOTAL,
@@ -59,6 +62,7 @@ pub fn describe() {
     describe_counter!(CHANGES_PUBLISHED_TOTAL, "changes published after their commit");
     describe_counter!(CHANGES_LEFT_TOTAL, "changes not published after their commit and left to the sweeper");
     describe_counter!(CHANGES_SWEPT_TOTAL, "changes published by the sweeper");
+    describe_counter!(EVENTS_PUBLISHED_TOTAL, "events that others were told of");
     describe_gauge!(HINTS, "hints that the sweeper's last read found");
     describe_counter!(HEARTBEATS_TOTAL, "heartbeats sent");
     describe_counter!(HEARTBEATS_MISSED_TOTAL, "heartbeats that were due and could not be sent");
@@ -134,7 +138,11 @@ pub(crate) fn changes_swept(count: usize) {
     counter!(CHANGES_SWEPT_TOTAL).increment(wide(count));
 }
 
-#[expect(clippy::cast_precision_loss, reason = "bounded by the sweeper's page")]
+pub(crate) fn events_published(count: usize) {
+    counter!(EVENTS_PUBLISHED_TOTAL).increment(wide(count));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bounded by the sweeper's page and the publisher's queue")]
 pub(crate) fn hints_seen(count: usize) {
     gauge!(HINTS).set(count as f64);
 }

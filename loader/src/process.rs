@@ -11,7 +11,7 @@ use clap::Parser;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tessera_ports::{ChangePublisher, EventStore, HintStore, IdSource, LeaseStore};
+use tessera_ports::{ChangePublisher, EventPublisher, EventStore, HintStore, IdSource, LeaseStore};
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::http::Pages;
 use tessera_runtime::lifecycle::Tasks;
@@ -49,6 +49,8 @@ pub struct Opened {
     pub store: Arc<dyn EventStore>,
     /// Where changes are published.
     pub publisher: Arc<dyn ChangePublisher>,
+    /// Where others are told of events, if they are.
+    pub events: Option<Arc<dyn EventPublisher>>,
     /// Where hints are kept.
     pub hints: Arc<dyn HintStore>,
     /// Which loaders are at work.
@@ -95,6 +97,7 @@ async fn serve(
     let dependencies = Dependencies {
         store: opened.store,
         publisher: opened.publisher,
+        events: opened.events,
         hints: opened.hints,
         leases: opened.leases,
         clock: Arc::new(SystemClock),

@@ -2,11 +2,12 @@
 //!
 //! Only states that an append reported committed, or that a strong read returned, get here. Whatever is lost on the way (a
 //! full queue, an error, the end of the process) still has its hint, and the sweeper publishes it. Where the store feeds
-//! itself all of this rests.
+//! itself all of this rests. Where others are told of events, hints go on to the announcer, which erases them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tessera_core::stream::StreamId;
 use tessera_ports::change_feed::Change;
 use tessera_ports::hint_store::Hint;
@@ -14,6 +15,7 @@ use tessera_ports::hooks;
 use tessera_ports::{ChangePublisher, HintStore};
 use tokio::sync::mpsc;
 
+use crate::announcer::{Announcements, Span, first_of};
 use crate::metric_definitions as metrics;
 
 /// Most changes given to the feed at a time.
@@ -24,12 +26,15 @@ const BATCH_MAX: usize = 512;
 struct Item {
     change: Change,
     hints: Vec<Hint>,
+    /// The newest events of the stream as they are stored, up to the change's seq; as many as were at hand.
+    cells: Vec<Bytes>,
 }
 
 /// Where handlers leave what they committed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     queue: Option<mpsc::Sender<Item>>,
+    announcements: Option<Announcements>,
 }
 
 /// The task that publishes.
@@ -38,28 +43,45 @@ pub struct Publisher {
     queue: mpsc::Receiver<Item>,
     feed: Arc<dyn ChangePublisher>,
     hints: Arc<dyn HintStore>,
+    announcements: Option<Announcements>,
 }
 
 impl Outgoing {
     /// For a store that feeds itself: nothing goes anywhere.
     pub fn resting() -> Self {
-        Self { queue: None }
+        Self { queue: None, announcements: None }
     }
 
-    /// Leaves a change to be published. Never waits: when the queue is full, the hints that remain lead the sweeper to it.
-    pub fn offer(&self, change: Change, hints: Vec<Hint>) {
+    /// Leaves a change to be published, with those events before it that are at hand. Never waits: when the queue is full, the hints
+    /// that remain lead the sweeper to it.
+    pub fn offer(&self, change: Change, hints: Vec<Hint>, cells: &[Bytes]) {
         let Some(queue) = &self.queue else { return };
-        if queue.try_send(Item { change, hints }).is_err() {
+        let cells = if self.announcements.is_some() { cells.to_vec() } else { Vec::new() };
+        if let Err(refused) = queue.try_send(Item { change, hints, cells }) {
             metrics::changes_left_to_sweeper(1);
+            left(self.announcements.as_ref(), [&refused.into_inner()]);
         }
     }
 }
 
+/// These are left to the sweeper, and so are their events.
+fn left<'a>(announcements: Option<&Announcements>, items: impl IntoIterator<Item = &'a Item>) {
+    if let Some(announcements) = announcements {
+        items.into_iter().for_each(|item| announcements.left(&item.change.stream, &item.hints));
+    }
+}
+
 impl Publisher {
-    /// A publisher and the way to it; at most `queue_max` changes wait.
-    pub fn new(feed: Arc<dyn ChangePublisher>, hints: Arc<dyn HintStore>, queue_max: usize) -> (Outgoing, Self) {
+    /// A publisher and the way to it; at most `queue_max` changes wait. Without announcements nobody is told of events.
+    pub fn new(
+        feed: Arc<dyn ChangePublisher>,
+        hints: Arc<dyn HintStore>,
+        announcements: Option<Announcements>,
+        queue_max: usize,
+    ) -> (Outgoing, Self) {
         let (sender, receiver) = mpsc::channel(queue_max);
-        (Outgoing { queue: Some(sender) }, Self { queue: receiver, feed, hints })
+        let outgoing = Outgoing { queue: Some(sender), announcements: announcements.clone() };
+        (outgoing, Self { queue: receiver, feed, hints, announcements })
     }
 
     /// Publishes until nobody can leave changes any more.
@@ -71,31 +93,41 @@ impl Publisher {
     }
 
     async fn publish(&self, items: Vec<Item>) {
-        let mut hints = Vec::new();
         // Ordered, so that a simulated run repeats itself.
-        let mut newest: BTreeMap<StreamId, Change> = BTreeMap::new();
-        for item in items {
-            hints.extend(item.hints);
-            let stale = newest
-                .get(&item.change.stream)
-                .is_some_and(|known| (known.epoch, known.seq) >= (item.change.epoch, item.change.seq));
-            if !stale {
-                newest.insert(item.change.stream.clone(), item.change);
+        let mut newest: BTreeMap<&StreamId, &Change> = BTreeMap::new();
+        for Item { change, .. } in &items {
+            let known = newest.entry(&change.stream).or_insert(change);
+            if (known.epoch, known.seq) < (change.epoch, change.seq) {
+                *known = change;
             }
         }
-        let changes: Vec<Change> = newest.into_values().collect();
+        let changes: Vec<Change> = newest.into_values().cloned().collect();
         hooks::fail_point("loader.publish.before");
         if let Err(error) = self.feed.publish(&changes).await {
             tracing::warn!(count = changes.len(), %error, "changes were not published, the sweeper will try again");
             metrics::changes_left_to_sweeper(changes.len());
+            left(self.announcements.as_ref(), &items);
             return;
         }
         metrics::changes_published(changes.len());
         hooks::fail_point("loader.published");
-        for hint in &hints {
-            if let Err(error) = self.hints.erase(hint).await {
-                tracing::debug!(%error, "a hint was not erased, the sweeper will try again");
+        for item in items {
+            for hint in self.announced(item) {
+                if let Err(error) = self.hints.erase(&hint).await {
+                    tracing::debug!(%error, "a hint was not erased, the sweeper will try again");
+                }
             }
+        }
+    }
+
+    /// Leaves the events behind a published change to be told; those of its hints that are needless now.
+    fn announced(&self, item: Item) -> Vec<Hint> {
+        let Item { change: Change { epoch, stream, seq, .. }, hints, cells } = item;
+        match (&self.announcements, first_of(&hints)) {
+            (Some(announcements), Some(after)) => {
+                announcements.offer(stream, Span { epoch, after, through: seq, cells, hints }).needless
+            }
+            _ => hints,
         }
     }
 }

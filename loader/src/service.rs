@@ -9,7 +9,7 @@ use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
 use tessera_core::tenant::TenantState;
 use tessera_ports::event_store::ReadError;
-use tessera_ports::{ChangePublisher, Clock, EventStore, HintStore, IdSource, LeaseStore};
+use tessera_ports::{ChangePublisher, Clock, EventPublisher, EventStore, HintStore, IdSource, LeaseStore};
 use tessera_proto::v1::add_on_service_server::AddOnServiceServer;
 use tessera_proto::v1::audit_service_server::AuditServiceServer;
 use tessera_proto::v1::catalog_service_server::CatalogServiceServer;
@@ -22,6 +22,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::aggregate::Handled;
+use crate::announcer::Announcer;
 use crate::config::{Config, ConfigError};
 use crate::due::{DueTimer, DueTimes};
 use crate::grpc::add_on_svc::AddOnSvc;
@@ -59,6 +60,8 @@ pub struct Dependencies {
     pub store: Arc<dyn EventStore>,
     /// Where changes and heartbeats are published.
     pub publisher: Arc<dyn ChangePublisher>,
+    /// Where others are told of events; without it nobody is. Rests where the store feeds itself.
+    pub events: Option<Arc<dyn EventPublisher>>,
     /// Where hints are kept; rests where the store feeds itself.
     pub hints: Arc<dyn HintStore>,
     /// Which loaders are at work; rests where the store feeds itself.
@@ -92,6 +95,7 @@ pub struct Loader {
 #[derive(Debug)]
 struct Background {
     publisher: Option<Publisher>,
+    announcer: Option<Announcer>,
     pulse: Pulse,
     due: DueTimer,
     health: HealthReporter,
@@ -102,6 +106,7 @@ struct Background {
 pub struct Handle {
     store: Arc<dyn EventStore>,
     feed: Arc<dyn ChangePublisher>,
+    events: Option<Arc<dyn EventPublisher>>,
     reached: Arc<AtomicBool>,
     shutdown: Shutdown,
     catalog: Handler<Catalog>,
@@ -117,13 +122,25 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     }
     metric_definitions::describe();
     let config = Arc::new(config);
-    let Dependencies { store, publisher: feed, hints, leases, clock, ids } = dependencies;
+    let Dependencies { store, publisher: feed, events, hints, leases, clock, ids } = dependencies;
+    let events = events.filter(|_| !store.feeds_itself());
+    let announcing = events
+        .as_ref()
+        .map(|events| Announcer::new(Arc::clone(&store), Arc::clone(&hints), Arc::clone(events), config.publish_queue_max));
+    let (announcements, announcer) = announcing.unzip();
     let (outgoing, publisher, sweeping) = if store.feeds_itself() {
         (Outgoing::resting(), None, None)
     } else {
-        let (outgoing, publisher) = Publisher::new(Arc::clone(&feed), Arc::clone(&hints), config.publish_queue_max);
-        let sweeper =
-            Sweeper::new(Arc::clone(&store), Arc::clone(&hints), Arc::clone(&feed), config.sweep_page, config.hint_age());
+        let (outgoing, publisher) =
+            Publisher::new(Arc::clone(&feed), Arc::clone(&hints), announcements.clone(), config.publish_queue_max);
+        let sweeper = Sweeper::new(
+            Arc::clone(&store),
+            Arc::clone(&hints),
+            Arc::clone(&feed),
+            announcements,
+            config.sweep_page,
+            config.hint_age(),
+        );
         let share = Share::new(leases, ids.unique(), config.lease());
         (outgoing, Some(publisher), Some((share, sweeper)))
     };
@@ -142,11 +159,12 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let shutdown = tasks.shutdown();
     let gate = Gate { clock: Arc::clone(&clock), ids: Arc::clone(&ids), config: Arc::clone(&config), shutdown: shutdown.clone() };
     let reached = Arc::new(AtomicBool::new(false));
-    let handle = Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), reached, shutdown, catalog, offers, tenants };
+    let handle =
+        Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), events, reached, shutdown, catalog, offers, tenants };
     let (health, routes) = routes(&gate, &handle, &world)?;
     let due = DueTimer::new(handle.tenants.clone(), due, Arc::clone(&store), Arc::clone(&clock), ids, Arc::clone(&config));
     let pulse = Pulse::new(store, feed, clock, sweeping, config);
-    Ok(Loader { handle, background: Background { publisher, pulse, due, health }, routes })
+    Ok(Loader { handle, background: Background { publisher, announcer, pulse, due, health }, routes })
 }
 
 /// What all handlers share.
@@ -236,10 +254,16 @@ impl Loader {
 
     /// Begins everything that goes on beside the calls.
     pub fn start(self, tasks: &Tasks) -> Handle {
-        let Background { publisher, pulse, due, health } = self.background;
+        let Background { publisher, announcer, pulse, due, health } = self.background;
         if let Some(publisher) = publisher {
             tasks.spawn_behind("loader.publisher", async move {
                 publisher.run().await;
+                Ok(())
+            });
+        }
+        if let Some(announcer) = announcer {
+            tasks.spawn_behind("loader.announcer", async move {
+                announcer.run().await;
                 Ok(())
             });
         }
@@ -265,13 +289,15 @@ impl Loader {
 }
 
 impl Handle {
-    /// Whether commands should be sent here, and what is wrong with the feed, which delays publishing and no command; else what
+    /// Whether commands should be sent here, and what is wrong with the feed or with events for others, which delays
+    /// publishing and no command; else what
     /// is missing.
     pub fn ready(&self) -> Result<Vec<String>, Vec<String>> {
         if self.shutdown.is_draining() {
             return Err(vec!["the loader is draining".to_owned()]);
         }
-        let feed = if self.store.feeds_itself() { Vec::new() } else { named("the feed", self.feed.problems()).collect() };
+        let mut feed = if self.store.feeds_itself() { Vec::new() } else { named("the feed", self.feed.problems()).collect() };
+        feed.extend(self.events.iter().flat_map(|events| named("events for others", events.problems())));
         let mut missing: Vec<String> = named("the store", self.store.problems()).collect();
         if missing.is_empty() && self.started() {
             return Ok(feed);

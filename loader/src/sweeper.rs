@@ -2,7 +2,8 @@
 //!
 //! One pass follows every hint of some shards (`share.rs` says of which), after whichever loader died; publishing twice is
 //! harmless. A pass that followed all of them proves that everything committed before it began in streams of these shards is
-//! published, which is what a heartbeat says (`heartbeat.rs`).
+//! published, which is what a heartbeat says (`heartbeat.rs`). Hints that stand only because others are still to be told of events
+//! are the announcer's: there may be many of them, and they hold up nothing here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tessera_ports::hint_store::Hint;
 use tessera_ports::hooks::{self, Guard};
 use tessera_ports::{ChangePublisher, EventStore, HintStore, Shard};
 
+use crate::announcer::{Announcements, Span, first_of};
 use crate::metric_definitions as metrics;
 
 /// Streams read at a time in one pass.
@@ -28,6 +30,7 @@ pub struct Sweeper {
     store: Arc<dyn EventStore>,
     hints: Arc<dyn HintStore>,
     feed: Arc<dyn ChangePublisher>,
+    announcements: Option<Announcements>,
     page: usize,
     hint_age: Duration,
 }
@@ -55,58 +58,73 @@ pub enum Interrupted {
 }
 
 impl Sweeper {
-    /// A sweeper that reads `page` hints at a time, and forgets those without a consequence after `hint_age`.
+    /// A sweeper that reads `page` hints at a time, and forgets those without a consequence after `hint_age`. Without announcements
+    /// nobody is told of events.
     pub fn new(
         store: Arc<dyn EventStore>,
         hints: Arc<dyn HintStore>,
         feed: Arc<dyn ChangePublisher>,
+        announcements: Option<Announcements>,
         page: usize,
         hint_age: Duration,
     ) -> Self {
-        Self { store, hints, feed, page, hint_age }
+        Self { store, hints, feed, announcements, page, hint_age }
     }
 
     /// Follows every hint of these shards that there is now.
     pub async fn pass(&self, epoch: Epoch, shards: &[Shard], now: Timestamp) -> Result<(), Interrupted> {
         loop {
-            let hints = self.hints.list(shards, self.page).await?;
+            let held = self.announcements.as_ref().map_or(0, Announcements::held);
+            let limit = self.page.saturating_add(held);
+            let hints = self.hints.list(shards, limit).await?;
             metrics::hints_seen(hints.len());
-            let whole = hints.len() < self.page;
+            let whole = hints.len() < limit;
             let mut streams: BTreeMap<StreamId, Vec<Hint>> = BTreeMap::new();
-            for hint in hints {
+            for hint in hints.into_iter().filter(|hint| !self.is_announcers(hint)) {
                 streams.entry(hint.stream.clone()).or_default().push(hint);
             }
             let mut followed = futures::stream::iter(streams)
                 .map(|(stream, hints)| self.follow(epoch, stream, hints, now))
                 .buffer_unordered(READS_AT_ONCE);
-            let mut erased = 0_usize;
+            let mut gone = 0_usize;
             while let Some(one) = followed.next().await {
-                erased = erased.saturating_add(one?);
+                gone = gone.saturating_add(one?);
             }
             if whole {
                 return Ok(());
             }
-            if erased == 0 {
+            if gone == 0 {
                 return Err(Interrupted::TooMany(self.page));
             }
         }
     }
 
-    /// Publishes a stream if it is beyond a hint; says how many hints were erased.
+    /// Whether it leads to nothing but events that are still to be told.
+    fn is_announcers(&self, hint: &Hint) -> bool {
+        self.announcements.as_ref().is_some_and(|announcements| announcements.holds(hint))
+    }
+
+    /// Publishes a stream if it is beyond a hint; says how many hints were erased or are the announcer's now.
     async fn follow(&self, epoch: Epoch, stream: StreamId, hints: Vec<Hint>, now: Timestamp) -> Result<usize, Interrupted> {
         let read = self.store.read(&stream, &[], None).await?;
         if read.epoch != epoch {
             return Err(Interrupted::OtherEpoch { expected: epoch, found: read.epoch });
         }
         let seq = read.head.seq;
-        let (beyond, waiting): (Vec<_>, Vec<_>) = hints.into_iter().partition(|hint| seq > hint.head);
-        if !beyond.is_empty()
+        let (mut beyond, waiting): (Vec<_>, Vec<_>) = hints.into_iter().partition(|hint| seq > hint.head);
+        let mut handed_on = 0;
+        if let Some(after) = first_of(&beyond)
             && let Some(state) = read.state
         {
             hooks::fail_point("loader.sweep.before");
-            self.feed.publish(&[Change { epoch, stream, seq, state }]).await?;
+            self.feed.publish(&[Change { epoch, stream: stream.clone(), seq, state }]).await?;
             metrics::changes_swept(1);
             hooks::fail_point("loader.swept");
+            if let Some(announcements) = &self.announcements {
+                let hints = std::mem::take(&mut beyond);
+                let offered = announcements.offer(stream, Span { epoch, after, through: seq, cells: Vec::new(), hints });
+                (beyond, handed_on) = (offered.needless, offered.held);
+            }
         }
         // An attempt ends long before a hint is this old, and the read above has not seen it: it never will be written.
         let dead = waiting
@@ -116,6 +134,6 @@ impl Sweeper {
         for hint in &needless {
             self.hints.erase(hint).await?;
         }
-        Ok(needless.len())
+        Ok(needless.len().saturating_add(handed_on))
     }
 }

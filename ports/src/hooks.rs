@@ -24,6 +24,7 @@ pub enum Guard {
     HintBeforeAppend,
     HintPerAttempt,
     HintErasedAfterPublish,
+    EventsBeforeHintErased,
     HeartbeatFromBeforeSweep,
     HeartbeatOfWhatWasSwept,
     SharesFollowLeases,

@@ -6,6 +6,7 @@
 //!
 //! - [`event_store`]: streams of events with an atomic conditional append, and the scan of all current states;
 //! - [`change_feed`]: the ordered feed of changes by which servers keep up, and its publishing side;
+//! - [`event_publisher`]: what happened, told to others than servers;
 //! - [`hint_store`]: notes of appends that may still have to be published;
 //! - [`lease_store`]: who of several loaders is at work;
 //! - [`shard`]: how streams are dealt out to hints, loaders and partitions;
@@ -18,6 +19,7 @@ pub mod change_feed;
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod event_publisher;
 pub mod event_store;
 pub mod hint_store;
 pub mod hooks;
@@ -27,6 +29,7 @@ pub mod shard;
 
 pub use change_feed::{Change, ChangeFeed, ChangePublisher};
 pub use clock::{Clock, IdSource};
+pub use event_publisher::{EventPublisher, PublicEvent};
 pub use event_store::EventStore;
 pub use hint_store::HintStore;
 pub use lease_store::LeaseStore;

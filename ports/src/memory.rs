@@ -3,11 +3,13 @@
 //!
 //! - [`MemoryStore`]: [`EventStore`](crate::EventStore), [`HintStore`](crate::HintStore) and [`LeaseStore`](crate::LeaseStore),
 //!   with three replicas that learn one after the other, and [`StoreFaults`];
-//! - [`MemoryFeed`]: [`ChangeFeed`](crate::ChangeFeed) and [`ChangePublisher`](crate::ChangePublisher), with [`FeedFaults`].
+//! - [`MemoryFeed`]: [`ChangeFeed`](crate::ChangeFeed) and [`ChangePublisher`](crate::ChangePublisher), with [`FeedFaults`];
+//! - [`MemoryEvents`]: [`EventPublisher`](crate::EventPublisher).
 //!
 //! Without faults nothing here waits, except a long poll of the feed. Chances are drawn from a seed, and time is tokio's, so
 //! that on one thread with paused time a run is the same each time.
 
+mod events;
 mod feed;
 mod feed_faults;
 mod hints;
@@ -17,6 +19,7 @@ mod store;
 mod store_faults;
 mod streams;
 
+pub use events::MemoryEvents;
 pub use feed::MemoryFeed;
 pub use feed_faults::{FeedChances, FeedFaults};
 pub use seed::SplitMix64;

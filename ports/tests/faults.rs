@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::stream::{StreamId, StreamKind};
-use tessera_ports::Shard;
 use tessera_ports::change_feed::{Change, ChangeFeed, ChangePublisher, FeedError, FeedMessage};
 use tessera_ports::event_store::{Append, AppendError, Appended, EventStore, Head, ReadError};
 use tessera_ports::hint_store::{Hint, HintStore};
 use tessera_ports::hooks::{self, Guard};
-use tessera_ports::memory::{AppendFault, FeedChances, MemoryFeed, MemoryStore, Operation, StoreChances};
+use tessera_ports::memory::{AppendFault, FeedChances, MemoryEvents, MemoryFeed, MemoryStore, Operation, StoreChances};
+use tessera_ports::{EventPublisher as _, PublicEvent, Shard};
 
 fn tenant(name: &str) -> StreamId {
     StreamId::Tenant(TenantId::parse(name).expect("a tenant id"))
@@ -226,4 +226,21 @@ fn without_the_comparisons_appends_get_lost() {
     }
     let _removed = hooks::remove(&[Guard::AppendComparesHead]);
     assert_eq!(store.append_now(&behind), Appended::Committed);
+}
+
+#[tokio::test]
+async fn events_are_kept_as_often_as_they_were_published() {
+    let events = MemoryEvents::new();
+    let event = |seq| {
+        let (store, kind) = ("store".to_owned(), "created".to_owned());
+        PublicEvent { store, stream: tenant("a"), seq, kind, at: None }
+    };
+    events.publish(&[event(1), event(2)]).await.expect("they are published");
+    events.fail_publishes(2, 1);
+    for _ in 0..2 {
+        assert!(matches!(events.publish(&[event(2), event(3)]).await, Err(FeedError::Unavailable(_))));
+    }
+    events.publish(&[event(3)]).await.expect("it is published");
+    assert_eq!(events.published(), [event(1), event(2), event(2), event(2), event(3)]);
+    assert_eq!((events.calls(), events.problems()), (4, Vec::new()));
 }

@@ -9,6 +9,10 @@ use tessera_ports::shard::SHARDS;
 const BROKERS_MAX: usize = 32;
 /// Kafka's own bound on the length of a topic's name.
 const TOPIC_LEN_MAX: usize = 249;
+/// Two words of one letter.
+const TYPE_PREFIX_LEN_MIN: usize = 3;
+/// It stands in every event.
+const TYPE_PREFIX_LEN_MAX: usize = 100;
 const REPLICATION_FACTOR_MAX: u16 = 32;
 /// Ten years.
 const RETENTION_HOURS_MAX: u64 = 24 * 366 * 10;
@@ -28,6 +32,13 @@ pub struct Config {
     /// The topic of changes: 1 to 249 of `a-z A-Z 0-9 . _ -`. Default `tessera.changes`.
     #[serde(default = "default_topic")]
     pub topic: String,
+    /// The topic of events for others, as `topic` and not the same; empty: nobody is told of events. Default `tessera.events`.
+    #[serde(default = "default_events_topic")]
+    pub events_topic: String,
+    /// What the types of events begin with, a domain written backwards: 3 to 100 bytes, two or more words of `a-z 0-9 -` between dots.
+    /// Default `com.tessera`.
+    #[serde(default = "default_events_type_prefix")]
+    pub events_type_prefix: String,
     /// How many partitions the topic has, 1 to 64. A process does not start when it has others. Default 12.
     #[serde(default = "default_partitions")]
     pub partitions: u32,
@@ -66,6 +77,14 @@ fn default_topic() -> String {
     "tessera.changes".to_owned()
 }
 
+fn default_events_topic() -> String {
+    "tessera.events".to_owned()
+}
+
+fn default_events_type_prefix() -> String {
+    "com.tessera".to_owned()
+}
+
 fn default_partitions() -> u32 {
     12
 }
@@ -96,6 +115,8 @@ impl Config {
         Self {
             brokers: brokers.into_iter().map(Into::into).collect(),
             topic: default_topic(),
+            events_topic: default_events_topic(),
+            events_type_prefix: default_events_type_prefix(),
             partitions: default_partitions(),
             replication_factor: default_replication_factor(),
             retention_hours: default_retention_hours(),
@@ -117,6 +138,20 @@ impl Config {
             return Err(format!(
                 "topic is `{}`; allowed are 1 to {TOPIC_LEN_MAX} of `a-z A-Z 0-9 . _ -`, other than `.` and `..`",
                 self.topic
+            ));
+        }
+        if !self.events_topic.is_empty() && (!is_topic(&self.events_topic) || self.events_topic == self.topic) {
+            return Err(format!(
+                "events_topic is `{}`; allowed are 1 to {TOPIC_LEN_MAX} of `a-z A-Z 0-9 . _ -`, other than `.`, `..` and `topic`, or \
+                 nothing, and nobody is told of events",
+                self.events_topic
+            ));
+        }
+        if !is_type_prefix(&self.events_type_prefix) {
+            return Err(format!(
+                "events_type_prefix is `{}`; allowed is a domain written backwards, as `com.tessera`: {TYPE_PREFIX_LEN_MIN} to \
+                 {TYPE_PREFIX_LEN_MAX} bytes, two or more words of `a-z 0-9 -` between dots",
+                self.events_type_prefix
             ));
         }
         within("partitions", u64::from(self.partitions), 1, u64::from(SHARDS))?;
@@ -165,6 +200,16 @@ fn is_topic(text: &str) -> bool {
     (1..=TOPIC_LEN_MAX).contains(&text.len()) && text.bytes().all(grammar) && !matches!(text, "." | "..")
 }
 
+/// As host names are, the other way round: no word is empty, or begins or ends with a hyphen.
+fn is_type_prefix(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_word = |word: &str| {
+        let ends_are_plain = [word.bytes().next(), word.bytes().last()].into_iter().all(|end| end.is_some_and(is_plain));
+        ends_are_plain && word.bytes().all(|byte| is_plain(byte) || byte == b'-')
+    };
+    (TYPE_PREFIX_LEN_MIN..=TYPE_PREFIX_LEN_MAX).contains(&text.len()) && text.contains('.') && text.split('.').all(is_word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +231,13 @@ mod tests {
         for topic in ["", ".", "..", "a b", &"a".repeat(250)] {
             assert!(refused(Config { topic: topic.to_owned(), ..good.clone() }).starts_with("topic is `"), "{topic}");
         }
+        for topic in [".", "a b", "tessera.changes"] {
+            assert!(
+                refused(Config { events_topic: topic.to_owned(), ..good.clone() }).starts_with("events_topic is `"),
+                "{topic}"
+            );
+        }
+        assert_eq!(Config { events_topic: String::new(), ..good.clone() }.validate(), Ok(()));
         assert_eq!(refused(Config::new(Vec::<String>::new())), "brokers names 0; allowed are 1 to 32");
         for broker in ["", "a", "a:", ":9092", "a:0", "a:70000", "a:1,b:2", "a b:1"] {
             assert_eq!(refused(Config::new([broker])), format!("brokers has `{broker}`; allowed are `host:port`"));
@@ -196,5 +248,20 @@ mod tests {
         assert!(refused(with(Security { user: String::new(), ..security.clone() })).contains("security.user is empty"));
         let no_file = Security { password_file: PathBuf::new(), ..security };
         assert!(refused(with(no_file)).contains("security.password_file is empty"));
+    }
+    #[test]
+    fn types_begin_with_a_domain_written_backwards() {
+        let with = |prefix: &str| Config { events_type_prefix: prefix.to_owned(), ..Config::new(["a:1"]) }.validate();
+        for good in ["com.tessera", "a.b", "org.example.my-shop.9", &format!("a.{}", "b".repeat(98))] {
+            assert_eq!(with(good), Ok(()), "{good}");
+        }
+        let long = format!("a.{}", "b".repeat(99));
+        for bad in ["", "tessera", ".", "a.", ".a", "a..b", "Com.tessera", "com.-a", "com.a-", "com tessera.a", "com.é", &long] {
+            let refused = with(bad).unwrap_err();
+            assert!(
+                refused.starts_with(&format!("events_type_prefix is `{bad}`; allowed is a domain written backwards")),
+                "{refused}"
+            );
+        }
     }
 }

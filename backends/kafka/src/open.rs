@@ -15,7 +15,7 @@ use crate::feed::Partitions;
 use crate::producer::Producing;
 use crate::reader::Readers;
 use crate::topic_settings::{self, Migration};
-use crate::watch::Watch;
+use crate::watch::{Watch, Watched};
 
 /// An open feed, both sides of it. A cheap handle; when the last one is dropped its connections are closed, which nobody waits
 /// for.
@@ -33,8 +33,8 @@ pub(crate) struct Inner {
 impl Kafka {
     /// Finds the brokers, and checks that the topic is there and loses nothing. Nothing is made or changed.
     pub async fn open(config: &Config) -> Result<Self, OpenError> {
-        let (connection, watch) = connect(config)?;
-        let topic = found(config, &connection, &watch).await?;
+        let (connection, watch) = connect(config, &config.topic, Watched::Feed)?;
+        let topic = found(config, &config.topic, &connection, &watch).await?;
         let topic =
             topic.ok_or_else(|| OpenError::TopicMissing { topic: config.topic.clone(), brokers: config.broker_list() })?;
         for difference in topic_settings::check(&connection, config, &topic).await? {
@@ -77,25 +77,31 @@ impl Kafka {
 
 /// Makes the topic if it is not there; of one that is there, says what should be otherwise, and changes nothing.
 pub async fn migrate(config: &Config) -> Result<Migration, OpenError> {
-    let (connection, watch) = connect(config)?;
-    if let Some(topic) = found(config, &connection, &watch).await? {
+    let (connection, watch) = connect(config, &config.topic, Watched::Feed)?;
+    if let Some(topic) = found(config, &config.topic, &connection, &watch).await? {
         let differences = topic_settings::check(&connection, config, &topic).await?;
         return Ok(Migration::Present { differences });
     }
-    topic_settings::create(&connection, config, &watch).await?;
+    topic_settings::create(&connection, config, &config.topic, &watch).await?;
     Ok(Migration::Created { partitions: config.partitions, replication_factor: config.replication_factor })
 }
 
-fn connect(config: &Config) -> Result<(Connection, Watch), OpenError> {
+/// To the brokers, and to a topic of that name there.
+pub(crate) fn connect(config: &Config, topic: &str, watched: Watched) -> Result<(Connection, Watch), OpenError> {
     config.validate().map_err(OpenError::Config)?;
     let connection = Connection::new(config)?;
-    let watch =
-        Watch::start(&connection, &config.topic).map_err(|reason| OpenError::Refused { topic: config.topic.clone(), reason })?;
+    let watch = Watch::start(&connection, topic, watched);
+    let watch = watch.map_err(|reason| OpenError::Refused { topic: topic.to_owned(), reason })?;
     Ok((connection, watch))
 }
 
-/// The topic, if there is one of its name.
-async fn found(config: &Config, connection: &Connection, watch: &Watch) -> Result<Option<Topic>, OpenError> {
+/// The watched topic, if there is one of its name.
+pub(crate) async fn found(
+    config: &Config,
+    topic: &str,
+    connection: &Connection,
+    watch: &Watch,
+) -> Result<Option<Topic>, OpenError> {
     watch.topic().await.map_err(|Failure { code, reason }| {
         let brokers = config.broker_list();
         let told = watch.told().last();
@@ -104,7 +110,7 @@ async fn found(config: &Config, connection: &Connection, watch: &Watch) -> Resul
         }
         match code {
             Code::TopicAuthorizationFailed | Code::UnsupportedVersion | Code::UnsupportedFeature | Code::InvalidTopic => {
-                OpenError::Refused { topic: config.topic.clone(), reason }
+                OpenError::Refused { topic: topic.to_owned(), reason }
             }
             _ => OpenError::Unreachable { brokers, reason },
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tessera_ports::change_feed::FeedError;
 use tokio::sync::Notify;
@@ -38,6 +39,7 @@ pub(crate) struct Outgoing {
     pub(crate) partition: u32,
     pub(crate) key: Option<String>,
     pub(crate) value: Vec<u8>,
+    pub(crate) headers: Option<OwnedHeaders>,
 }
 
 /// One call of [`Producing::send`], which every record of it carries.
@@ -213,6 +215,10 @@ impl Producing {
                 .payload(outgoing.value.as_slice());
             let record = match &outgoing.key {
                 Some(key) => record.key(key.as_str()),
+                None => record,
+            };
+            let record = match &outgoing.headers {
+                Some(headers) => record.headers(headers.clone()),
                 None => record,
             };
             let Err((error, _)) = producer.send(record) else { return Ok(()) };

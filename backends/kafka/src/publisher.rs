@@ -1,18 +1,12 @@
 //! The writing side: every stream in the partition of its shard, every record acknowledged.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use tessera_ports::Shard;
 use tessera_ports::change_feed::{Change, ChangePublisher, FeedError, Heartbeat};
-use tokio::time::Instant;
 
 use crate::open::Kafka;
 use crate::producer::Outgoing;
 use crate::record::{RECORD_BYTES_MAX, encode_change, encode_heartbeat, key, record_bytes};
-
-/// Beyond this age what is known of the topic is asked for anew.
-pub(crate) const KNOWN_FOR: Duration = Duration::from_secs(3);
 
 #[async_trait]
 impl ChangePublisher for Kafka {
@@ -33,17 +27,13 @@ impl ChangePublisher for Kafka {
         let records = changes.iter().map(|change| {
             let key = key(&change.stream);
             let value = encode_change(&key, change);
-            Outgoing { partition: Shard::of(&change.stream).partition(partitions), key: Some(key), value }
+            Outgoing { partition: Shard::of(&change.stream).partition(partitions), key: Some(key), value, headers: None }
         });
         self.0.producing.send(partitions, records).await
     }
 
     async fn partitions(&self) -> Result<u32, FeedError> {
-        let fresh = self.0.watch.known(|known| {
-            let is_fresh = known.at.is_some_and(|at| Instant::now().saturating_duration_since(at) < KNOWN_FOR);
-            known.topic.as_ref().filter(|_| is_fresh).map(|topic| topic.partitions)
-        });
-        if let Some(partitions) = fresh {
+        if let Some(partitions) = self.0.watch.partitions() {
             return Ok(partitions);
         }
         tessera_ports::ChangeFeed::topic(self).await.map(|topic| topic.partitions)
@@ -56,7 +46,8 @@ impl ChangePublisher for Kafka {
         }
         let there = self.partitions().await?;
         let value = encode_heartbeat(heartbeat);
-        let records = partitions.iter().map(|partition| Outgoing { partition: *partition, key: None, value: value.clone() });
+        let records =
+            partitions.iter().map(|partition| Outgoing { partition: *partition, key: None, value: value.clone(), headers: None });
         self.0.producing.send(there, records).await
     }
 

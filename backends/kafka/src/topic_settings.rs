@@ -116,18 +116,23 @@ pub(crate) async fn check(connection: &Connection, config: &Config, topic: &Topi
         let (found, configured) = (topic.partitions, config.partitions);
         return Err(OpenError::Partitions { topic: config.topic.clone(), found, configured });
     }
-    let settings = settings(connection, config).await?;
+    let settings = settings(connection, config, &config.topic).await?;
     settings.check(&config.topic)?;
     Ok(settings.differences(config))
 }
 
-fn refused(config: &Config, reason: String) -> OpenError {
-    OpenError::Refused { topic: config.topic.clone(), reason }
+/// Says what should be otherwise of a topic of that name that is there.
+pub(crate) async fn differences(connection: &Connection, config: &Config, topic: &str) -> Result<Vec<String>, OpenError> {
+    Ok(settings(connection, config, topic).await?.differences(config))
 }
 
-fn admin(connection: &Connection, config: &Config) -> Result<AdminClient<Context>, OpenError> {
+fn refused(topic: &str, reason: String) -> OpenError {
+    OpenError::Refused { topic: topic.to_owned(), reason }
+}
+
+fn admin(connection: &Connection, topic: &str) -> Result<AdminClient<Context>, OpenError> {
     let client = connection.settings().create_with_context(Context::quiet(Told::default()));
-    client.map_err(|error: KafkaError| refused(config, text_of(&error)))
+    client.map_err(|error: KafkaError| refused(topic, text_of(&error)))
 }
 
 /// To end its thread takes a moment, in which nobody else may be held up.
@@ -140,36 +145,36 @@ fn options() -> AdminOptions {
 }
 
 /// What a failed question about the topic means.
-fn failed(config: &Config, code: RDKafkaErrorCode, reason: String, needed: &str) -> OpenError {
+fn failed(config: &Config, topic: &str, code: RDKafkaErrorCode, reason: String, needed: &str) -> OpenError {
     match code {
         RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            refused(config, format!("{reason}; needed is the right to {needed}"))
+            refused(topic, format!("{reason}; needed is the right to {needed}"))
         }
         _ => OpenError::Unreachable { brokers: config.broker_list(), reason },
     }
 }
 
-async fn settings(connection: &Connection, config: &Config) -> Result<Settings, OpenError> {
-    let admin = admin(connection, config)?;
-    let described = admin.describe_configs([&ResourceSpecifier::Topic(&config.topic)], &options()).await;
+async fn settings(connection: &Connection, config: &Config, topic: &str) -> Result<Settings, OpenError> {
+    let admin = admin(connection, topic)?;
+    let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()).await;
     close(admin).await;
     let code_of = |error: &KafkaError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-    let of_error = |error: KafkaError| failed(config, code_of(&error), text_of(&error), "describe its configuration");
+    let of_error = |error: KafkaError| failed(config, topic, code_of(&error), text_of(&error), "describe its configuration");
     let mut described = described.map_err(of_error)?;
-    let resource = described.pop().ok_or_else(|| refused(config, "an answer without its settings".to_owned()))?;
-    let resource = resource.map_err(|code| failed(config, code, code.to_string(), "describe its configuration"))?;
+    let resource = described.pop().ok_or_else(|| refused(topic, "an answer without its settings".to_owned()))?;
+    let resource = resource.map_err(|code| failed(config, topic, code, code.to_string(), "describe its configuration"))?;
     let entries = resource.entries.into_iter();
     Ok(Settings(entries.filter_map(|entry| entry.value.map(|value| (entry.name, value))).collect()))
 }
 
-/// Makes the topic, and waits until it is there.
-pub(crate) async fn create(connection: &Connection, config: &Config, watch: &Watch) -> Result<(), OpenError> {
+/// Makes a topic of that name, and waits until it is there.
+pub(crate) async fn create(connection: &Connection, config: &Config, name: &str, watch: &Watch) -> Result<(), OpenError> {
     let retention = retention_ms(config).to_string();
     let in_sync = min_insync_replicas(config).to_string();
     let bytes = MESSAGE_BYTES_MIN.to_string();
     let partitions = i32::try_from(config.partitions).unwrap_or(i32::MAX);
     let copies = TopicReplication::Fixed(i32::from(config.replication_factor));
-    let topic = NewTopic::new(&config.topic, partitions, copies)
+    let topic = NewTopic::new(name, partitions, copies)
         .set(CLEANUP_POLICY, "delete")
         .set(RETENTION_MS, &retention)
         .set(RETENTION_BYTES, "-1")
@@ -177,7 +182,7 @@ pub(crate) async fn create(connection: &Connection, config: &Config, watch: &Wat
         .set(MIN_INSYNC_REPLICAS, &in_sync)
         .set(UNCLEAN_ELECTION, "false")
         .set(COMPRESSION_TYPE, "producer");
-    let admin = admin(connection, config)?;
+    let admin = admin(connection, name)?;
     let created = admin.create_topics([&topic], &options()).await;
     close(admin).await;
     let code = match created.map(|mut created| created.pop()) {
@@ -190,17 +195,17 @@ pub(crate) async fn create(connection: &Connection, config: &Config, watch: &Wat
         RDKafkaErrorCode::NoError | RDKafkaErrorCode::TopicAlreadyExists => {}
         RDKafkaErrorCode::InvalidReplicationFactor => {
             let factor = config.replication_factor;
-            return Err(refused(config, format!("replication_factor is `{factor}`; there are fewer brokers than that")));
+            return Err(refused(name, format!("replication_factor is `{factor}`; there are fewer brokers than that")));
         }
         RDKafkaErrorCode::PolicyViolation | RDKafkaErrorCode::InvalidConfig => {
-            return Err(refused(config, format!("it cannot be made: {code}")));
+            return Err(refused(name, format!("it cannot be made: {code}")));
         }
-        _ => return Err(failed(config, code, format!("it cannot be made: {code}"), "create it")),
+        _ => return Err(failed(config, name, code, format!("it cannot be made: {code}"), "create it")),
     }
     let until = Instant::now() + APPEARS_WITHIN;
     while !matches!(watch.topic().await, Ok(Some(_))) {
         if Instant::now() >= until {
-            return Err(refused(config, "it was made, and does not appear".to_owned()));
+            return Err(refused(name, "it was made, and does not appear".to_owned()));
         }
         tokio::time::sleep(APPEARS_PAUSE).await;
     }

@@ -25,8 +25,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long they have for one that nobody waits for: the next look is due.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Beyond this age what is known of the topic is asked for anew.
+const KNOWN_FOR: Duration = Duration::from_secs(3);
 /// Messages of librdkafka taken at once.
 const WORDS_MAX: usize = 256;
+
+/// Which topic is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// That of changes: its readers want to know its ends, and it is said aloud when its brokers do not answer.
+    Feed,
+    /// That of events for others, on the same brokers: nobody reads it here.
+    Events,
+}
 
 /// What is known of the topic.
 #[derive(Debug, Clone, Default)]
@@ -64,16 +75,19 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Starts the thread. Nothing has been asked yet.
-    pub(crate) fn start(connection: &Connection, topic: &str) -> Result<Self, String> {
+    pub(crate) fn start(connection: &Connection, topic: &str, watched: Watched) -> Result<Self, String> {
         let told = Told::default();
         let mut settings = connection.settings();
         // The end of a partition is behind its last record, whatever transactions somebody else has open.
         settings.set("isolation.level", "read_uncommitted");
-        let consumer: BaseConsumer<Context> =
-            settings.create_with_context(Context::loud(told.clone())).map_err(|error| error.to_string())?;
+        let context = match watched {
+            Watched::Feed => Context::loud(told.clone()),
+            Watched::Events => Context::quiet(told.clone()),
+        };
+        let consumer: BaseConsumer<Context> = settings.create_with_context(context).map_err(|error| error.to_string())?;
         let known = Arc::new(Mutex::new(Known::default()));
         let (questions, asked) = mpsc::channel();
-        let watcher = Watcher { consumer, topic: topic.to_owned(), known: Arc::clone(&known), told: told.clone() };
+        let watcher = Watcher { consumer, watched, topic: topic.to_owned(), known: Arc::clone(&known), told: told.clone() };
         let thread = std::thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || watcher.run(&asked));
         thread.map_err(|error| format!("no thread for the feed: {error}"))?;
         Ok(Self { questions, known, told })
@@ -85,6 +99,14 @@ impl Watch {
         let (sender, answer) = oneshot::channel();
         self.questions.send(Question::Topic(sender)).map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
+    }
+
+    /// How many partitions the topic has, if that was found a moment ago.
+    pub(crate) fn partitions(&self) -> Option<u32> {
+        self.known(|known| {
+            let is_fresh = known.at.is_some_and(|at| Instant::now().saturating_duration_since(at) < KNOWN_FOR);
+            known.topic.as_ref().filter(|_| is_fresh).map(|topic| topic.partitions)
+        })
     }
 
     /// The end of every partition there is now.
@@ -109,6 +131,7 @@ impl Watch {
 /// What the thread has.
 struct Watcher {
     consumer: BaseConsumer<Context>,
+    watched: Watched,
     topic: String,
     known: Arc<Mutex<Known>>,
     told: Told,
@@ -122,8 +145,11 @@ impl Watcher {
             match asked.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(question) => self.answer(question, asked),
                 Err(RecvTimeoutError::Timeout) => {
-                    // Whoever reads compares with the ends; that there are none now is no news.
-                    drop(self.ends(&self.look(), NOTE_TIMEOUT));
+                    let topic = self.look();
+                    if self.watched == Watched::Feed {
+                        // Whoever reads compares with the ends; that there are none now is no news.
+                        drop(self.ends(&topic, NOTE_TIMEOUT));
+                    }
                     due = in_a_while();
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -156,7 +182,9 @@ impl Watcher {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match &found {
             Ok(topic) => {
-                if let Some((since, _)) = known.failing.take() {
+                if let Some((since, _)) = known.failing.take()
+                    && self.watched == Watched::Feed
+                {
                     info!(seconds = since.elapsed().as_secs(), "the brokers of the feed answer again");
                 }
                 known.topic.clone_from(topic);
@@ -164,7 +192,7 @@ impl Watcher {
             }
             Err(failure) => {
                 let since = known.failing.as_ref().map(|(since, _)| *since);
-                if since.is_none() {
+                if since.is_none() && self.watched == Watched::Feed {
                     warn!(reason = failure.reason, "the brokers of the feed do not answer");
                 }
                 known.failing = Some((since.unwrap_or_else(Instant::now), failure.reason.clone()));

@@ -89,7 +89,7 @@ pub(super) fn opening() -> Opening {
 pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::Result<()> {
     let MigrateArguments { data, settings, epoch } = arguments;
     let config = backends(settings.as_deref(), data.as_deref())?;
-    let Migrated { identity, schema, topic } = tessera_backends::migrate(&config, &opening(), epoch).await?;
+    let Migrated { identity, schema, topic, events_topic } = tessera_backends::migrate(&config, &opening(), epoch).await?;
     let mut value = serde_json::json!({
         "database": identity.store,
         "epoch": identity.epoch,
@@ -107,10 +107,12 @@ pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::
         value["data"] = data.display().to_string().into();
         told.insert(0, ("data", data.display().to_string()));
     }
-    if let Some(topic) = topic {
-        let said = topic_in_words(&topic);
-        value["topic"] = said.clone().into();
-        told.push(("topic", said));
+    for (name, label, topic) in [("topic", "topic", topic), ("eventsTopic", "events topic", events_topic)] {
+        if let Some(topic) = topic {
+            let said = topic_in_words(&topic);
+            value[name] = said.clone().into();
+            told.push((label, said));
+        }
     }
     console.answer(&value, || facts(&told))
 }

@@ -163,6 +163,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
         tessera_loader::Dependencies {
             store: Arc::clone(&ports.store),
             publisher: Arc::clone(&ports.publisher),
+            events: ports.events.clone(),
             hints: Arc::clone(&ports.hints),
             leases: Arc::clone(&ports.leases),
             clock,

@@ -278,6 +278,7 @@ impl Cluster {
         let dependencies = tessera_loader::Dependencies {
             store: line.clone(),
             publisher: line.clone(),
+            events: None,
             hints: line.clone(),
             leases: line.clone(),
             clock: self.clock.clone(),

@@ -59,6 +59,7 @@ const SEEN: &[(Guard, Mode, u64)] = &[
 /// All others: their absence shows in no run that keeps the rules, or in too few.
 const DIRECTED_ONLY: &[Guard] = &[
     Guard::AppendComparesHash,
+    Guard::EventsBeforeHintErased,
     Guard::ParkedNewestWins,
     Guard::SnapshotKeepsParked,
     Guard::SnapshotTablesLast,

@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use bytes::Bytes;
 use tessera_core::stream::StreamId;
 use tessera_ports::change_feed::Change;
 use tessera_ports::event_store::{Append, AppendError, Appended, Question, RequestRow};
@@ -144,7 +145,7 @@ impl<'a, A: Handled> Group<'a, A> {
                 return self.decide_without_the_late(attempt, &read).await;
             }
             // It may have been committed, and this read shows what it made: publish that.
-            self.publish(&read);
+            self.publish(&read, &[]);
         }
         if let Err(refusal) = self.answer_known(&read, rows).await {
             return Step::Next(self.stuck(&refusal));
@@ -297,7 +298,7 @@ impl<'a, A: Handled> Group<'a, A> {
         }
         hooks::fail_point("loader.hint.written");
         if !hooks::holds(Guard::PublishAfterCommit) {
-            self.publish(&attempt.after);
+            self.publish(&attempt.after, &[]);
         }
         // Deciding and writing the hint took time: no attempt starts after the deadline of anybody who is in it.
         if !self.everybody_waits(&attempt) {
@@ -361,7 +362,7 @@ impl<'a, A: Handled> Group<'a, A> {
         if self.keeps {
             self.desk.streams.remember(self.stream, &attempt.after);
         }
-        self.publish(&attempt.after);
+        self.publish(&attempt.after, &attempt.append.cells);
         hooks::fail_point("loader.committed.unanswered");
         self.answer_decided()
     }
@@ -396,15 +397,16 @@ impl<'a, A: Handled> Group<'a, A> {
         Ok(())
     }
 
-    /// Publishes a state that was committed or strongly read, and then erases the hints it is beyond.
-    fn publish(&mut self, now: &Snapshot<A>) {
+    /// Publishes a state that was committed or strongly read, and then erases the hints it is beyond. `cells` are its newest events,
+    /// as many as are at hand.
+    fn publish(&mut self, now: &Snapshot<A>, cells: &[Bytes]) {
         if now.head.seq == 0 {
             return;
         }
         let change = Change { epoch: now.epoch, stream: self.stream.clone(), seq: now.head.seq, state: now.bytes.clone() };
         let beyond = self.hints.extract_if(.., |hint| hint.head < now.head.seq).collect();
         self.desk.due.note(self.stream, now.state.next_due(now.last_event_at));
-        self.desk.outgoing.offer(change, beyond);
+        self.desk.outgoing.offer(change, beyond, cells);
     }
 
     /// Spreads pauses, so that two loaders do not keep step on one stream.

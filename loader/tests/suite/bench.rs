@@ -16,9 +16,9 @@ use tessera_core::value::{Amount, Description, LimitValue, Offer, Period, Reason
 use tessera_loader::handler::{Caller, Done, Request};
 use tessera_loader::refusal::Refusal;
 use tessera_loader::{Config, Dependencies, Handle, Loader, build, digest};
-use tessera_ports::IdSource;
 use tessera_ports::clock::ManualClock;
-use tessera_ports::memory::{MemoryFeed, MemoryStore};
+use tessera_ports::memory::{MemoryEvents, MemoryFeed, MemoryStore};
+use tessera_ports::{EventPublisher, IdSource};
 use tessera_proto::storage;
 use tessera_runtime::lifecycle::Tasks;
 use tokio::time::Instant;
@@ -42,6 +42,8 @@ impl IdSource for CountingIds {
 pub(crate) struct Bench {
     pub(crate) store: RecordingStore,
     pub(crate) feed: MemoryFeed,
+    /// Where others are told of events, if they are.
+    pub(crate) events: Option<MemoryEvents>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) ids: Arc<CountingIds>,
     pub(crate) tasks: Tasks,
@@ -60,6 +62,12 @@ impl Bench {
         Self::over(MemoryStore::new("test"), feed)
     }
 
+    /// As [`Self::new`], and others are told of events.
+    pub(crate) fn telling() -> (Self, MemoryEvents) {
+        let events = MemoryEvents::new();
+        (Self { events: Some(events.clone()), ..Self::new() }, events)
+    }
+
     /// A store that feeds itself.
     pub(crate) fn feeding() -> Self {
         let feed = MemoryFeed::new("changes", 2);
@@ -70,6 +78,7 @@ impl Bench {
         Self {
             store: RecordingStore::new(store),
             feed,
+            events: None,
             clock: Arc::new(ManualClock::new(new_year())),
             ids: Arc::default(),
             tasks: Tasks::new(),
@@ -82,6 +91,7 @@ impl Bench {
         let dependencies = Dependencies {
             store: Arc::new(self.store.clone()),
             publisher: Arc::new(self.feed.clone()),
+            events: self.events.clone().map(|events| Arc::new(events) as Arc<dyn EventPublisher>),
             hints: Arc::new(self.store.inner.clone()),
             leases: Arc::new(self.store.inner.clone()),
             clock: self.clock.clone(),

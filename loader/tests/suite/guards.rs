@@ -10,9 +10,10 @@ use tessera_ports::hooks::{self, Guard};
 use tessera_ports::memory::{AppendFault, StoreChances};
 
 use crate::bench::{Bench, create, furnish, new_year, reason, rename, stream, title};
+use crate::events::{announcer, told};
 use crate::idempotency::late_then_refused;
 use crate::outcomes::unknown_then_archived;
-use crate::publishing::{beat, every_shard, published, pulse, sweeper};
+use crate::publishing::{beat, every_shard, hints, published, pulse, sweeper, sweeper_telling};
 
 #[tokio::test(start_paused = true)]
 async fn without_the_same_bytes_a_rejected_command_is_stored_later() {
@@ -123,6 +124,26 @@ async fn without_hints_or_with_hints_erased_a_change_is_never_published() {
         assert_eq!(bench.store.inner.faults().release_late(), 1);
         sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
         assert_eq!(published(&bench, &stream("acme")), 0, "{guard:?} is not a guard");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_that_is_erased_before_its_events_are_told_leaves_them_untold() {
+    for (guards, seqs) in [(&[][..], vec![1]), (&[Guard::EventsBeforeHintErased][..], Vec::new())] {
+        let (bench, events) = Bench::telling();
+        let loader = bench.loader().handle();
+        furnish(&loader).await;
+        loader.tenants().handle(create("acme", "r1")).await.unwrap();
+        let _removed = hooks::remove(guards);
+        // A loader that dies once the change is published, and before it tells anybody.
+        let (announcements, dies) = announcer(&bench, &events);
+        sweeper_telling(&bench, 100, Some(announcements)).pass(1, &every_shard(), new_year()).await.unwrap();
+        assert_eq!((published(&bench, &stream("acme")), told(&events, &stream("acme"))), (1, Vec::new()));
+        drop(dies);
+        let (announcements, lives) = announcer(&bench, &events);
+        sweeper_telling(&bench, 100, Some(announcements)).pass(1, &every_shard(), new_year()).await.unwrap();
+        lives.round().await.unwrap();
+        assert_eq!((told(&events, &stream("acme")), hints(&bench).await), (seqs, Vec::new()), "removed {guards:?}");
     }
 }
 

@@ -5,6 +5,7 @@ mod bad_input;
 mod batches;
 mod bench;
 mod edge;
+mod events;
 mod grouping;
 #[cfg(feature = "test-hooks")]
 mod guards;

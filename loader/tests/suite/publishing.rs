@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_core::stream::StreamId;
+use tessera_loader::announcer::Announcements;
 use tessera_loader::heartbeat::Pulse;
 use tessera_loader::share::Share;
 use tessera_loader::sweeper::{Interrupted, Sweeper};
@@ -27,7 +28,7 @@ fn heartbeats(bench: &Bench) -> usize {
     bench.feed.records().into_iter().flatten().filter(|record| matches!(record, FeedMessage::Heartbeat(_))).count()
 }
 
-async fn hints(bench: &Bench) -> Vec<Hint> {
+pub(crate) async fn hints(bench: &Bench) -> Vec<Hint> {
     bench.store.inner.list(&every_shard(), 1_000).await.unwrap()
 }
 
@@ -36,10 +37,15 @@ pub(crate) fn every_shard() -> Vec<Shard> {
 }
 
 pub(crate) fn sweeper(bench: &Bench, page: usize) -> Sweeper {
+    sweeper_telling(bench, page, None)
+}
+
+pub(crate) fn sweeper_telling(bench: &Bench, page: usize, announcements: Option<Announcements>) -> Sweeper {
     Sweeper::new(
         Arc::new(bench.store.clone()),
         Arc::new(bench.store.inner.clone()),
         Arc::new(bench.feed.clone()),
+        announcements,
         page,
         Duration::from_hours(1),
     )

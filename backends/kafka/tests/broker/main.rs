@@ -5,3 +5,4 @@ mod opening;
 mod outages;
 mod reading;
 mod setup;
+mod telling;

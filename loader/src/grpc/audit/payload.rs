@@ -1,24 +1,16 @@
 //! Stored events as facts for people: their type, and their fields as a `google.protobuf.Struct`.
 //!
-//! Read by reflection from the descriptors of the stored messages, so that every event there is, and every later one, shows
-//! all it says without a line here. Instants become RFC 3339 text.
+//! Whatever the event, it shows all it says without a line here. Instants become RFC 3339 text.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
-use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, MessageDescriptor, ReflectMessage as _, Value as Field};
+use prost_reflect::{DynamicMessage, MapKey, Value as Field};
 use prost_types::value::Kind;
-use prost_types::{ListValue, Struct, Timestamp, Value};
+use prost_types::{ListValue, Struct, Value};
+use tessera_proto::convert::time::to_timestamp;
 
 use crate::digest::hexadecimal;
-
-/// The stored event message; `None` only if the descriptors were not those of this build.
-static EVENT: LazyLock<Option<MessageDescriptor>> = LazyLock::new(|| {
-    let pool = DescriptorPool::decode(tessera_proto::FILE_DESCRIPTOR_SET).ok()?;
-    pool.get_message_by_name("tessera.storage.v1.Event")
-});
-/// How a stored instant is called.
-const INSTANT: &str = "tessera.storage.v1.Instant";
+use crate::stored_event::{StoredEvent, instant};
 
 /// The type of a stored event in upper camel case, and its facts. An event that cannot be read has no type and no facts.
 pub(crate) fn of(cell: &[u8]) -> (String, Struct) {
@@ -26,9 +18,7 @@ pub(crate) fn of(cell: &[u8]) -> (String, Struct) {
 }
 
 fn facts(cell: &[u8]) -> Option<(String, Struct)> {
-    let event = DynamicMessage::decode(EVENT.clone()?, cell).ok()?;
-    let payload = chosen(&event, "payload")?.1.as_message()?.clone();
-    let (name, fact) = chosen(&payload, "event")?;
+    let (name, fact) = StoredEvent::read(cell)?.fact()?;
     let facts = match to_value(&fact).kind {
         Some(Kind::StructValue(facts)) => facts,
         // An event that is one id, or says only that it happened.
@@ -36,13 +26,6 @@ fn facts(cell: &[u8]) -> Option<(String, Struct)> {
         Some(kind) => Struct { fields: BTreeMap::from([("value".to_owned(), Value { kind: Some(kind) })]) },
     };
     Some((upper_camel(&name), facts))
-}
-
-/// The field of a oneof that is set, with its name.
-fn chosen(message: &DynamicMessage, oneof: &str) -> Option<(String, Field)> {
-    let oneof = message.descriptor().oneofs().find(|one| one.name() == oneof)?;
-    let field = oneof.fields().find(|field| message.has_field(field))?;
-    Some((field.name().to_owned(), message.get_field(&field).into_owned()))
 }
 
 fn upper_camel(snake: &str) -> String {
@@ -81,28 +64,11 @@ fn to_value(field: &Field) -> Value {
 }
 
 fn message_kind(message: &DynamicMessage) -> Kind {
-    if message.descriptor().full_name() == INSTANT
-        && let Some(text) = instant(message)
-    {
-        return Kind::StringValue(text);
+    if let Some(instant) = instant(message) {
+        return Kind::StringValue(to_timestamp(instant).to_string());
     }
     let fields = message.fields().map(|(field, value)| (field.name().to_owned(), to_value(value)));
     Kind::StructValue(Struct { fields: fields.collect() })
-}
-
-fn instant(message: &DynamicMessage) -> Option<String> {
-    let number = |name: &str| {
-        let value = message.get_field_by_name(name)?;
-        match &*value {
-            Field::I64(value) => Some(*value),
-            Field::U64(value) => i64::try_from(*value).ok(),
-            Field::I32(value) => Some(i64::from(*value)),
-            Field::U32(value) => Some(i64::from(*value)),
-            _ => None,
-        }
-    };
-    let (seconds, nanos) = (number("seconds")?, i32::try_from(number("nanos")?).ok()?);
-    Some(Timestamp { seconds, nanos }.to_string())
 }
 
 fn key_text(key: &MapKey) -> String {
