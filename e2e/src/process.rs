@@ -63,7 +63,7 @@ impl Start {
         self
     }
 
-    /// Dies at that fail point, `name` or `name:n`.
+    /// Dies at that fail point, `name` or `name:n`, or stands still there: `name:n:stop`.
     #[must_use]
     pub fn fail_point(self, point: &str) -> Self {
         self.env("TESSERA_TEST_FAIL_POINT", point)
@@ -179,6 +179,15 @@ impl Running {
         self.process.wait()
     }
 
+    /// Whether it stands still: it was stopped, or has stopped itself.
+    pub fn stands_still(&self) -> anyhow::Result<bool> {
+        let path = format!("/proc/{}/stat", self.process.pid.as_raw_nonzero());
+        let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // Behind its name, which stands in brackets and may be anything.
+        let (_, state) = stat.rsplit_once(") ").with_context(|| format!("{path} says `{stat}`"))?;
+        Ok(state.starts_with('T'))
+    }
+
     /// How it ended, if it has.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.process.look()
@@ -288,6 +297,17 @@ mod tests {
         assert!(error.to_string().contains("no such directory"));
         let (status, log) = script("echo gone >&2; exit 4").until_it_ends().unwrap();
         assert_eq!((status.code(), log.as_str()), (Some(4), "gone"));
+    }
+
+    #[test]
+    fn a_stopped_process_stands_still() {
+        let running = script(&format!("echo '{ADDRESSES}'; exec cat /dev/zero >/dev/null")).listening().unwrap();
+        assert!(!running.stands_still().unwrap());
+        running.signal(Signal::STOP).unwrap();
+        while !running.stands_still().unwrap() {
+            std::thread::yield_now();
+        }
+        running.kill().unwrap();
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! An address that stays while what stands behind it is started again on other ports, and a network that can be made worse:
-//! connections that are cut, held up, late, or closed in one way only.
+//! connections that are reset, held up, late, or closed in one way only.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -69,7 +70,7 @@ impl Proxy {
         self.network.send_modify(|network| (network.there, network.back) = (there, back));
     }
 
-    /// Ends every connection there is, with whatever was on its way.
+    /// Resets every connection there is, with whatever was on its way.
     pub fn cut(&self) {
         self.network.send_modify(|network| network.cuts += 1);
     }
@@ -87,13 +88,20 @@ async fn connection(caller: TcpStream, mut network: watch::Receiver<Network>) {
     let Network { behind, cuts, .. } = network.borrow().clone();
     // Nobody there: the caller's connection is closed, as if nobody had listened here.
     let Ok(process) = TcpStream::connect(behind).await else { return };
+    let ends = [caller.as_fd().try_clone_to_owned(), process.as_fd().try_clone_to_owned()];
     let (from_caller, to_caller) = caller.into_split();
     let (from_process, to_process) = process.into_split();
     let there = pass(from_caller, to_process, network.clone(), |network| network.there);
     let back = pass(from_process, to_caller, network.clone(), |network| network.back);
     tokio::select! {
         _ = async { tokio::join!(there, back) } => {}
-        _ = network.wait_for(|network| network.cuts != cuts) => {}
+        _ = network.wait_for(|network| network.cuts != cuts) => {
+            // A close without lingering resets; these are the last to be closed.
+            for end in ends.iter().flatten() {
+                // One that is closed already has nothing to reset.
+                let _ = rustix::net::sockopt::set_socket_linger(end, Some(Duration::ZERO));
+            }
+        }
     }
 }
 
@@ -174,7 +182,8 @@ mod tests {
         let (mut caller, mut process) = through(&proxy, &listener).await;
         proxy.cut();
         for end in [&mut caller, &mut process] {
-            assert_eq!(tokio::time::timeout(SOON, end.read(&mut [0; 4])).await.unwrap().unwrap_or(0), 0);
+            let read = tokio::time::timeout(SOON, end.read(&mut [0; 4])).await.expect("in time");
+            assert_eq!(read.expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
         }
         let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
         proxy.leads_to(other.local_addr().unwrap());

@@ -1,21 +1,28 @@
 //! Loaders that are killed between every two durable steps of a write and at random, servers that are killed at random, loaders
-//! that stand still until others have taken over their work and then go on: three servers and two loaders over a real Cassandra
-//! and a real Kafka, under load all the time.
+//! that stand still for half a minute between two durable steps, while others take over their work and are killed themselves, and
+//! then go on: three servers and two loaders over a real Cassandra and a real Kafka, under load all the time.
 //!
 //! After each round nobody is down, and within ten seconds every server holds what the store holds. In the end every acknowledged
-//! command is in its stream exactly once. How long it goes on is `TESSERA_CLUSTER_CRASHES_S`, in seconds; every fail point is
-//! reached at least once however short that is. The seed is printed, and `TESSERA_SEED` sets it; what meets what is up to the
-//! scheduler.
+//! command is in its stream exactly once, and others were told of every event. How long it goes on at least is
+//! `TESSERA_CLUSTER_CRASHES_S`, in seconds; every fail point is reached, fifty processes are killed and five loaders stand still
+//! however short that is. The seed is printed, and `TESSERA_SEED` sets it; what meets what is up to the scheduler.
+//!
+//! Beside that runs a cluster with the settings that it has by itself, to see how soon a change is published whose loader has died.
 
+#[path = "cluster/told.rs"]
+mod told;
+
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
 use tessera_e2e::cluster::{Cluster, Place};
-use tessera_e2e::commands::Ledger;
+use tessera_e2e::commands::{Change, Command, Ledger};
 use tessera_e2e::load::{self, Load};
 use tessera_e2e::waiting::eventually;
 use tessera_e2e::{Planes, binary};
@@ -26,12 +33,18 @@ const LOADERS: usize = 2;
 const SERVERS: usize = 3;
 const WRITERS: usize = 8;
 const TENANTS: usize = 4;
-/// Rounds begin for so long, in seconds.
+/// Rounds begin for so long at least, in seconds.
 const SECONDS: u64 = 60;
+/// Loaders that stand still, at least.
+const STOPS: usize = 5;
+/// Processes that are killed, at least.
+const KILLS: usize = 50;
 /// Replayed by each loader in the end.
 const REPLAYS: usize = 50;
-/// A loader that stood still for so long has lost its lease.
-const LEASE_OVER: Duration = Duration::from_secs(3);
+/// For so long a loader stands still: its lease and the deadlines of all that it had begun are over.
+const STANDSTILL: Duration = Duration::from_secs(30);
+/// How soon a change is published whatever has died, with the settings that loaders have by themselves.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(75);
 /// Heartbeats of somebody else have come since.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -42,8 +55,9 @@ enum Harm {
     FailPoint { point: String, times: usize, loader: usize, server: usize },
     /// A loader and a server are killed after so many acknowledgements.
     Killed { after: usize, loader: usize, server: usize },
-    /// A loader stands still until another one does its work, and goes on then.
-    StoodStill { loader: usize },
+    /// A loader stands still where it reaches a fail point for that many times, and goes on after [`STANDSTILL`]. Meanwhile a
+    /// server is killed now and then, and every other time the other loader too.
+    StoodStill { point: String, times: usize, loader: usize },
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,32 +73,29 @@ async fn whoever_dies_or_stands_still_nothing_is_lost_or_doubled() -> anyhow::Re
     let tenants = load::tenants(TENANTS);
     let mut ledger = load::prepare(&planes[0], WRITERS, &tenants).await?;
 
-    let points = fail_points()?;
+    let mut planned = planned(&fail_points()?, &mut random);
     let begun = Instant::now();
     let (mut kills, mut stops, mut slowest) = (0, 0, Duration::ZERO);
     let mut above = 0;
     for round in 0.. {
-        // Two of three rounds at a fail point, in turn, until all were reached.
-        let (loader, server) = (round % LOADERS, random.random_range(0..SERVERS));
-        let harm = match points.get(round / 3 * 2 + round % 3).filter(|_| round % 3 < 2) {
-            Some(point) => Harm::FailPoint { point: point.clone(), times: random.random_range(1..=8), loader, server },
-            None if round / 3 % 2 == 0 => Harm::StoodStill { loader },
-            None => Harm::Killed { after: random.random_range(1..=60), loader, server },
+        let harm = match planned.pop_front() {
+            Some(harm) => harm,
+            None if kills < KILLS || begun.elapsed() < Duration::from_secs(seconds) => {
+                let server = random.random_range(0..SERVERS);
+                Harm::Killed { after: random.random_range(1..=60), loader: round % LOADERS, server }
+            }
+            None => {
+                println!("{round} rounds in {:.1?}", begun.elapsed());
+                break;
+            }
         };
-        let all_reached = round / 3 * 2 + (round % 3).min(2) >= points.len();
-        if all_reached && begun.elapsed() > Duration::from_secs(seconds) {
-            println!("{round} rounds in {:.1?}", begun.elapsed());
-            break;
-        }
         let name = format!("round-{round}");
         let load = Load::begin(&name, WRITERS, &tenants, &planes, above);
-        suffer(&mut cluster, &harm, &load).await.with_context(|| format!("seed {seed}, round {round}, {harm:?}"))?;
+        let suffered = suffer(&mut cluster, &harm, &load, &mut random).await;
+        kills += suffered.with_context(|| format!("seed {seed}, round {round}, {harm:?}"))?;
+        stops += usize::from(matches!(harm, Harm::StoodStill { .. }));
         let written = load.stop().await.with_context(|| format!("round {round}, {harm:?}\n{}", cluster.account()))?;
         let healed = cluster.heals().await.with_context(|| format!("seed {seed}, round {round}, {harm:?}"))?;
-        match harm {
-            Harm::StoodStill { .. } => stops += 1,
-            Harm::FailPoint { .. } | Harm::Killed { .. } => kills += 2,
-        }
         println!("{harm:?}: {} acknowledged, failed {:?}, healed in {healed:.1?}", written.ledger.len(), written.failed);
         slowest = slowest.max(healed);
         // No writer has done more than all of them.
@@ -92,7 +103,11 @@ async fn whoever_dies_or_stands_still_nothing_is_lost_or_doubled() -> anyhow::Re
         ledger.append(written.ledger);
     }
     println!("{} commands, {kills} kills, {stops} stops; healed within {slowest:.1?}", ledger.len());
+    assert!(kills >= KILLS && stops >= STOPS, "{kills} kills, {stops} stops");
     check(&ledger, &planes).await.with_context(|| cluster.account())?;
+    let told = told::check_everything_is_told(&cluster.place, &tenants, &planes[0]).await;
+    let (events, times) = told.with_context(|| cluster.account())?;
+    println!("others were told of {events} events, {times} times in all");
     cluster.ends_well().await
 }
 
@@ -107,9 +122,28 @@ async fn check(ledger: &Ledger, planes: &[Planes]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Does it, under load, and puts everything up again.
-async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load) -> anyhow::Result<()> {
-    match harm {
+/// A death at every fail point, and standstills at some of them in between.
+fn planned(points: &[String], random: &mut StdRng) -> VecDeque<Harm> {
+    let mut standing_still: Vec<&String> = points.iter().collect();
+    standing_still.shuffle(random);
+    standing_still.truncate(STOPS);
+    let mut planned = VecDeque::new();
+    for (round, point) in points.iter().enumerate() {
+        let (loader, server) = (round % LOADERS, random.random_range(0..SERVERS));
+        planned.push_back(Harm::FailPoint { point: point.clone(), times: random.random_range(1..=8), loader, server });
+        if round % 2 == 1
+            && let Some(point) = standing_still.pop()
+        {
+            let loader = random.random_range(0..LOADERS);
+            planned.push_back(Harm::StoodStill { point: point.clone(), times: random.random_range(1..=8), loader });
+        }
+    }
+    planned
+}
+
+/// Does it, under load, and puts everything up again. How many processes were killed.
+async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load, random: &mut StdRng) -> anyhow::Result<usize> {
+    let kills = match harm {
         Harm::FailPoint { point, times, loader, server } => {
             cluster.loaders[*loader].kill()?;
             cluster.loaders[*loader].begin(&cluster.place, Some(&format!("{point}:{times}")))?;
@@ -123,6 +157,7 @@ async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load) -> anyhow::Resu
             let signal = dying.kill()?;
             anyhow::ensure!(signal == Some(Signal::ABORT.as_raw()), "it ended by signal {signal:?}, not at `{point}`");
             load.goes_on(1).await?;
+            2
         }
         Harm::Killed { after, loader, server } => {
             load.goes_on(*after).await?;
@@ -130,25 +165,74 @@ async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load) -> anyhow::Resu
             anyhow::ensure!(signal == Some(Signal::KILL.as_raw()), "it had ended before, by signal {signal:?}");
             cluster.servers[*server].kill()?;
             load.goes_on(1).await?;
+            2
         }
-        Harm::StoodStill { loader } => {
-            load.goes_on(20).await?;
-            cluster.loaders[*loader].suspend()?;
-            // Its lease, of a second, ends; …
-            let suspended = Instant::now();
-            let lease = eventually("the end of its lease", async || {
-                anyhow::ensure!(suspended.elapsed() > LEASE_OVER, "it may have its lease still");
+        Harm::StoodStill { point, times, loader } => {
+            cluster.loaders[*loader].kill()?;
+            cluster.loaders[*loader].begin(&cluster.place, Some(&format!("{point}:{times}:stop")))?;
+            let stopping = &cluster.loaders[*loader];
+            let stops = eventually("a loader that stands still", async || {
+                anyhow::ensure!(stopping.process()?.stands_still()?, "`{point}` was not reached {times} times");
                 Ok(())
             });
-            lease.await?;
-            // … and somebody else speaks to its partitions.
-            cluster.is_fresh(FRESH).await?;
-            load.goes_on(20).await?;
+            stops.await?;
+            let kills = 1 + kill_others(cluster, *loader, load, random).await?;
             cluster.loaders[*loader].resume()?;
             load.goes_on(20).await?;
+            kills
+        }
+    };
+    cluster.revive().await?;
+    Ok(kills)
+}
+
+/// Kills servers, and every other time the loader that does not stand still, for as long as one does. How many.
+async fn kill_others(cluster: &mut Cluster, standing_still: usize, load: &Load, random: &mut StdRng) -> anyhow::Result<usize> {
+    let (since, other) = (Instant::now(), (standing_still + 1) % LOADERS);
+    let Cluster { place, loaders, servers } = cluster;
+    let mut kills = 0;
+    for round in 0.. {
+        let mut victims = vec![&mut servers[random.random_range(0..SERVERS)]];
+        if round % 2 == 1 {
+            victims.push(&mut loaders[other]);
+        }
+        for victim in victims {
+            victim.kill()?;
+            victim.start(place).await?;
+            kills += 1;
+        }
+        load.goes_on(5).await?;
+        if since.elapsed() >= STANDSTILL {
+            break;
         }
     }
-    cluster.revive().await
+    // Somebody else speaks to the partitions of the one that stands still.
+    cluster.is_fresh(FRESH).await?;
+    Ok(kills)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_usual_settings_a_change_of_a_dead_loader_is_published_in_time() -> anyhow::Result<()> {
+    let (Some(cassandra), Some(kafka)) = (shared_cassandra()?, shared_kafka()?) else { return Ok(()) };
+    let mut place = Place::made(&cassandra, &kafka)?;
+    (place.loader, place.server) = (String::new(), String::new());
+    let mut cluster = Cluster::start(place, LOADERS, SERVERS).await?;
+    let tenants = load::tenants(1);
+    load::prepare(&cluster.planes(1, 0)?, 0, &[]).await?;
+    cluster.loaders[0].kill()?;
+    cluster.loaders[0].begin(&cluster.place, Some("loader.publish.before"))?;
+    cluster.loaders[0].process()?.is_ready().await?;
+    let create = Command { tenant: tenants[0].clone(), request_id: "of-a-dead-loader".to_owned(), change: Change::Create };
+    // It may die before it has answered.
+    drop(create.send(&cluster.planes(0, 0)?, false).await);
+    let dying = &mut cluster.loaders[0];
+    eventually("the end of the loader", async || Ok(anyhow::ensure!(!dying.is_up(), "it has published nothing"))).await?;
+    let signal = cluster.loaders.remove(0).kill()?;
+    anyhow::ensure!(signal == Some(Signal::ABORT.as_raw()), "it ended by signal {signal:?}");
+    let took = cluster.settles().await?;
+    println!("a change of a dead loader was everywhere after {took:.1?}");
+    anyhow::ensure!(took <= PUBLISHED_WITHIN, "a change of a dead loader was everywhere after {took:.1?} only");
+    cluster.ends_well().await
 }
 
 /// The names of all fail points of the code of the loader, read from the code, so that none is forgotten here.

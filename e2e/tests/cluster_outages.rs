@@ -3,7 +3,10 @@
 //! network between loader and store that is cut in one way.
 //!
 //! Looked for: writes that fail without saying what became of them, servers that stop answering, anything acknowledged that is
-//! lost or twice, servers that hold something else than the store once everything is well.
+//! lost or twice, servers that hold something else than the store once everything is well, events that others are not told of.
+
+#[path = "cluster/told.rs"]
+mod told;
 
 use std::time::Duration;
 
@@ -73,6 +76,8 @@ async fn outages_delay_and_lose_nothing() -> anyhow::Result<()> {
     outages.ledger.check_replays(&planes[1], 50).await?;
     planes[0].verify_audit().await?;
     load::check_all_servers(&outages.ledger, &planes).await?;
+    let (events, times) = told::check_everything_is_told(&outages.cluster.place, &outages.tenants, &planes[0]).await?;
+    println!("others were told of {events} events, {times} times in all");
     outages.cluster.ends_well().await
 }
 
@@ -278,7 +283,17 @@ impl Outages {
         self.cluster.place.cassandra = direct;
         let (behind_it, other) = (self.cluster.planes(0, 0)?, self.cluster.planes(1, 1)?);
         let late = Way::Late(Duration::from_millis(100));
-        let ways = [(Way::Open, Way::Held), (Way::Held, Way::Open), (Way::HalfClosed, Way::Open), (late, late)];
+        // Longer than the loader waits for an append.
+        let too_late = Way::Late(Duration::from_millis(2_500));
+        let ways = [
+            (Way::Open, Way::Held),
+            (Way::Held, Way::Open),
+            (Way::HalfClosed, Way::Open),
+            (late, late),
+            (Way::Open, too_late),
+            // In the middle of it all connections are reset.
+            (Way::Open, Way::Open),
+        ];
         let mut outcomes = Vec::new();
         for (round, (there, back)) in ways.into_iter().enumerate() {
             let mut commands = JoinSet::new();
@@ -291,6 +306,9 @@ impl Outages {
             // Some are before their append then, some in it, some after it.
             let first = commands.join_next().await.context("commands")??;
             network.set(there, back);
+            if (there, back) == (Way::Open, Way::Open) {
+                network.cut();
+            }
             let mut all = commands.join_all().await;
             all.push(first);
             network.set(Way::Open, Way::Open);

@@ -2,7 +2,8 @@
 //!
 //! Without the cargo feature `test-hooks` every guard holds and every point is passed, at no cost. With it, guards are
 //! removed per thread (simulations run on one thread each) or for the process by `TESSERA_TEST_REMOVE_GUARDS` (a comma-separated
-//! list of names), and `TESSERA_TEST_FAIL_POINT=name[:n]` aborts the process when `name` is reached for the n-th time.
+//! list of names), and `TESSERA_TEST_FAIL_POINT=name[:n[:stop]]` ends the process by abort when `name` is reached for the n-th
+//! time, or makes it stand still there until somebody sends it SIGCONT.
 
 /// The guards of the write side and the read side; docs/GUARDS.md says what goes wrong without each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,10 +92,18 @@ mod switched {
         names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
     });
 
-    static FAIL_POINT: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+    struct FailPoint {
+        name: String,
+        count: u64,
+        stands_still: bool,
+    }
+
+    static FAIL_POINT: LazyLock<Option<FailPoint>> = LazyLock::new(|| {
         let value = std::env::var("TESSERA_TEST_FAIL_POINT").ok()?;
-        let (name, count) = value.split_once(':').unwrap_or((&value, "1"));
-        Some((name.to_owned(), count.parse().unwrap_or(1)))
+        let mut parts = value.split(':');
+        let name = parts.next()?.to_owned();
+        let count = parts.next().and_then(|count| count.parse().ok()).unwrap_or(1);
+        Some(FailPoint { name, count, stands_still: parts.next() == Some("stop") })
     });
     static REACHED: AtomicU64 = AtomicU64::new(0);
 
@@ -104,14 +113,18 @@ mod switched {
         !here && (REMOVED_FOR_PROCESS.is_empty() || !REMOVED_FOR_PROCESS.contains(&format!("{guard:?}")))
     }
 
-    /// A named point between two durable steps: aborts the process when `TESSERA_TEST_FAIL_POINT` says so.
+    /// A named point between two durable steps: aborts or stops the process when `TESSERA_TEST_FAIL_POINT` says so.
     pub fn fail_point(name: &'static str) {
-        if let Some((point, count)) = &*FAIL_POINT
-            && point == name
-            && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *count
-        {
+        let Some(point) = &*FAIL_POINT else { return };
+        if point.name != name || REACHED.fetch_add(1, Ordering::Relaxed) + 1 != point.count {
+            return;
+        }
+        if !point.stands_still {
             std::process::abort();
         }
+        // All threads stop before the shell has ended, so that this one is between the two steps all the while. Without a shell
+        // it goes on, which whoever waits for a process that stands still notices.
+        drop(std::process::Command::new("sh").args(["-c", "kill -STOP $PPID"]).status());
     }
 
     /// Guards stay removed on this thread while this lives.
