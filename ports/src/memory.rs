@@ -4,7 +4,7 @@
 //! - [`MemoryStore`]: [`EventStore`](crate::EventStore), [`HintStore`](crate::HintStore) and [`LeaseStore`](crate::LeaseStore),
 //!   with three replicas that learn one after the other, and [`StoreFaults`];
 //! - [`MemoryFeed`]: [`ChangeFeed`](crate::ChangeFeed) and [`ChangePublisher`](crate::ChangePublisher), with [`FeedFaults`];
-//! - [`MemoryEvents`]: [`EventPublisher`](crate::EventPublisher).
+//! - [`MemoryEvents`], an [`EventPublisher`](crate::EventPublisher).
 //!
 //! Without faults nothing here waits, except a long poll of the feed. Chances are drawn from a seed, and time is tokio's, so
 //! that on one thread with paused time a run is the same each time.
