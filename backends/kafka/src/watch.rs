@@ -75,19 +75,19 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Starts the thread. Nothing has been asked yet.
-    pub(crate) fn start(connection: &Connection, topic: &str, watched: Watched) -> Result<Self, String> {
+    pub(crate) fn start(connection: &Connection, topic: &str, which: Watched) -> Result<Self, String> {
         let told = Told::default();
         let mut settings = connection.settings();
         // The end of a partition is behind its last record, whatever transactions somebody else has open.
         settings.set("isolation.level", "read_uncommitted");
-        let context = match watched {
+        let context = match which {
             Watched::Feed => Context::loud(told.clone()),
             Watched::Events => Context::quiet(told.clone()),
         };
         let consumer: BaseConsumer<Context> = settings.create_with_context(context).map_err(|error| error.to_string())?;
         let known = Arc::new(Mutex::new(Known::default()));
         let (questions, asked) = mpsc::channel();
-        let watcher = Watcher { consumer, watched, topic: topic.to_owned(), known: Arc::clone(&known), told: told.clone() };
+        let watcher = Watcher { consumer, which, topic: topic.to_owned(), known: Arc::clone(&known), told: told.clone() };
         let thread = std::thread::Builder::new().name("kafka-watch".to_owned()).spawn(move || watcher.run(&asked));
         thread.map_err(|error| format!("no thread for the feed: {error}"))?;
         Ok(Self { questions, known, told })
@@ -131,7 +131,7 @@ impl Watch {
 /// What the thread has.
 struct Watcher {
     consumer: BaseConsumer<Context>,
-    watched: Watched,
+    which: Watched,
     topic: String,
     known: Arc<Mutex<Known>>,
     told: Told,
@@ -146,7 +146,7 @@ impl Watcher {
                 Ok(question) => self.answer(question, asked),
                 Err(RecvTimeoutError::Timeout) => {
                     let topic = self.look();
-                    if self.watched == Watched::Feed {
+                    if self.which == Watched::Feed {
                         // Whoever reads compares with the ends; that there are none now is no news.
                         drop(self.ends(&topic, NOTE_TIMEOUT));
                     }
@@ -183,7 +183,7 @@ impl Watcher {
         match &found {
             Ok(topic) => {
                 if let Some((since, _)) = known.failing.take()
-                    && self.watched == Watched::Feed
+                    && self.which == Watched::Feed
                 {
                     info!(seconds = since.elapsed().as_secs(), "the brokers of the feed answer again");
                 }
@@ -192,7 +192,7 @@ impl Watcher {
             }
             Err(failure) => {
                 let since = known.failing.as_ref().map(|(since, _)| *since);
-                if since.is_none() && self.watched == Watched::Feed {
+                if since.is_none() && self.which == Watched::Feed {
                     warn!(reason = failure.reason, "the brokers of the feed do not answer");
                 }
                 known.failing = Some((since.unwrap_or_else(Instant::now), failure.reason.clone()));
