@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tessera_e2e::Planes;
 use tessera_e2e::cluster::Place;
@@ -20,7 +21,11 @@ const POLL: Duration = Duration::from_millis(200);
 type Told = BTreeMap<String, (String, usize)>;
 
 /// Insists that others were told of every event of these tenants, by its name; how many events, and how often they were told in all.
-pub(crate) async fn check_everything_is_told(place: &Place, tenants: &[String], planes: &Planes) -> anyhow::Result<(usize, usize)> {
+pub(crate) async fn check_everything_is_told(
+    place: &Place,
+    tenants: &[String],
+    planes: &Planes,
+) -> anyhow::Result<(usize, usize)> {
     let mut expected = BTreeMap::new();
     for tenant in tenants {
         for event in planes.events_of(tenant).await? {
@@ -40,7 +45,7 @@ fn read(bootstrap: &str, topic: &str, expected: &BTreeMap<String, String>) -> an
     let consumer: BaseConsumer = settings.create().context("a consumer")?;
     let metadata = consumer.fetch_metadata(Some(topic), TOLD_WITHIN).context("find the topic")?;
     let mut all = TopicPartitionList::new();
-    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
         all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
     }
     consumer.assign(&all)?;
