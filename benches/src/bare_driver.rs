@@ -20,21 +20,30 @@ const GROUP: usize = 1_024;
 const CHECKPOINT_PAGES: i64 = 4_000;
 
 /// A stream with everything that was written of it.
-struct Stream {
+#[derive(Debug)]
+pub(crate) struct Stream {
     number: i64,
-    kind: i64,
-    key: String,
-    seq: i64,
-    hash: Vec<u8>,
-    state: Vec<u8>,
+    pub(crate) kind: i64,
+    pub(crate) key: String,
+    pub(crate) seq: i64,
+    pub(crate) hash: Vec<u8>,
+    pub(crate) state: Vec<u8>,
     sum: i64,
-    events: Vec<(i64, Vec<u8>, i64)>,
-    requests: Vec<(String, i64, Vec<u8>, i64)>,
+    /// Seq, cell and sum of each.
+    pub(crate) events: Vec<(i64, Vec<u8>, i64)>,
+    /// Id, seq, digest and sum of each.
+    pub(crate) requests: Vec<(String, i64, Vec<u8>, i64)>,
 }
 
 /// Writes what the store in the data directory `from` has, to a new database `to`, and removes that.
 pub fn write_again(from: &Path, to: &Path) -> anyhow::Result<Imported> {
-    let (schema, streams) = read(&from.join("tessera.db"))?;
+    let database = from.join("tessera.db");
+    let schema = schema(&database)?;
+    let mut streams = Vec::new();
+    each(&database, |stream| {
+        streams.push(stream);
+        Ok(())
+    })?;
     let remove = || {
         for end in ["", "-wal", "-shm"] {
             // It need not be there.
@@ -55,10 +64,15 @@ pub fn write_again(from: &Path, to: &Path) -> anyhow::Result<Imported> {
 /// The kind of a tenant's stream.
 const TENANT: i64 = tessera_core::stream::StreamKind::Tenant as i64;
 
-fn read(from: &Path) -> anyhow::Result<(Vec<String>, Vec<Stream>)> {
+fn schema(from: &Path) -> anyhow::Result<Vec<String>> {
     let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut schema = source.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")?;
-    let schema = schema.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(schema.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+/// Calls `take` with every stream of a database, in the order in which they were made.
+pub(crate) fn each(from: &Path, mut take: impl FnMut(Stream) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut select = source.prepare("SELECT number, kind, key, seq, hash, state, sum FROM stream ORDER BY number")?;
     let mut events = source.prepare("SELECT seq, cell, sum FROM event WHERE stream = ?1 ORDER BY seq")?;
     let mut requests = source.prepare("SELECT id, seq, digest, sum FROM request WHERE stream = ?1 ORDER BY seq")?;
@@ -78,7 +92,10 @@ fn read(from: &Path) -> anyhow::Result<(Vec<String>, Vec<Stream>)> {
             requests: requests.collect::<Result<_, _>>()?,
         })
     })?;
-    Ok((schema, streams.collect::<Result<_, _>>()?))
+    for stream in streams {
+        take(stream?)?;
+    }
+    Ok(())
 }
 
 /// With the settings of the real writer.

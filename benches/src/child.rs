@@ -61,6 +61,11 @@ impl Running {
 
     /// Waits until `/readyz` says so.
     pub fn ready(&mut self) -> anyhow::Result<()> {
+        self.ready_seen_every(LOOK_AGAIN)
+    }
+
+    /// As [`Self::ready`], with so long between two looks: each costs the process a call.
+    pub fn ready_seen_every(&mut self, pause: Duration) -> anyhow::Result<()> {
         let (address, until) = (self.address("http")?, Instant::now() + PATIENCE);
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait()? {
@@ -69,7 +74,7 @@ impl Running {
             if page(address, "/readyz").is_ok_and(|page| page.starts_with("HTTP/1.1 200")) {
                 return Ok(());
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(pause);
         }
         bail!("not ready after {PATIENCE:?}")
     }
@@ -88,9 +93,18 @@ impl Running {
 
     /// Resident memory, in bytes.
     pub fn resident(&self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most that was resident at any time so far, in bytes.
+    pub fn resident_most(&self) -> anyhow::Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> anyhow::Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| format!("VmRSS `{line}`"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{name} `{line}`"))?;
         Ok(kib << 10)
     }
 
@@ -130,6 +144,15 @@ impl Drop for Running {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// CPU time so far of any process, threads that have ended included, in steps of 10 ms.
+pub fn cpu_of(process: u32) -> anyhow::Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).context("what the system says of a process")?;
+    // The name before it may hold anything.
+    let (_, fields) = text.rsplit_once(") ").context("a name in brackets")?;
+    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// One line of its standard output, read without a buffer that would swallow the next.

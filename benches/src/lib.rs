@@ -4,6 +4,7 @@
 //! - [`stores`]: the scenario in a store on disk, kept between runs;
 //! - [`child`]: the processes that are measured, and what they use; [`twin`]: the bare one beside them;
 //! - [`bare_driver`]: what an import writes, written by a bare loop over SQLite;
+//! - [`cluster`]: real engines, and adapters and bare drivers in turns;
 //! - [`load`]: questions over the wire, with every answer looked at;
 //! - [`rows`]: what is measured; one file per kind of row;
 //! - [`report`]: rows as a table and as JSON.
@@ -14,6 +15,7 @@
 
 pub mod bare_driver;
 pub mod child;
+pub mod cluster;
 pub mod load;
 pub mod miscounted;
 pub mod report;

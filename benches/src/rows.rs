@@ -1,5 +1,6 @@
 //! What is measured, by kind.
 
+pub mod cluster;
 pub mod counts;
 pub mod local;
 pub mod matrix;

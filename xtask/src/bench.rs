@@ -8,7 +8,8 @@ use crate::workspace;
 
 /// Builds and measures; the arguments are `tessera-bench`'s.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    let packages = ["tessera-cli", "tessera-server", "tessera-benches"].map(|package| format!("--package={package}"));
+    let packages = ["tessera-cli", "tessera-server", "tessera-loader", "tessera-benches"];
+    let packages = packages.map(|package| format!("--package={package}"));
     let mut build = Command::new("cargo");
     finish(build.args(["build", "--release", "--bins"]).args(packages), "build what is measured")?;
     finish(Command::new(workspace::root().join("target/release/tessera-bench")).args(arguments), "measure")

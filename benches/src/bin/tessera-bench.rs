@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use tessera_benches::report::{self, Row};
-use tessera_benches::rows::{counts, local, matrix, residence, snapshot, wire, writes};
+use tessera_benches::rows::{cluster, counts, local, matrix, residence, snapshot, wire, writes};
 use tessera_benches::stores::Workshop;
 
 /// What to measure.
@@ -43,6 +43,8 @@ enum Kind {
     Wire,
     /// Checks in local mode of the client
     Local,
+    /// Store and feed of a cluster, on real engines
+    Cluster,
 }
 
 /// Tenants of an ordinary run.
@@ -83,6 +85,9 @@ fn main() -> anyhow::Result<ExitCode> {
         if wanted(Kind::Wire) {
             rows.extend(wire::measure(&workshop, tenants, arguments.full)?);
         }
+    }
+    if wanted(Kind::Cluster) {
+        rows.extend(cluster::measure(&workshop, arguments.full)?);
     }
     println!("{}", report::table(&rows));
     report::write(&rows, &workshop.path("report.json"))?;
