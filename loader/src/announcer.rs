@@ -214,14 +214,10 @@ impl Announcer {
                     }
                 }
             }
-            let events: Vec<PublicEvent> = pages.iter().flat_map(|page| page.events(store)).collect();
-            hooks::fail_point("loader.events.publish.before");
-            if let Err(error) = self.events.publish(&events).await {
+            if let Err(error) = self.publish(store, &pages).await {
                 self.put_back(pages.into_iter().map(|page| (page.stream, page.span)));
                 return Err(error.into());
             }
-            metrics::events_published(events.len());
-            hooks::fail_point("loader.events.published");
             for mut page in pages {
                 if page.span.advance(&page.cells) {
                     spans.insert(page.stream, page.span);
@@ -231,6 +227,24 @@ impl Announcer {
             }
         }
         unread.map_or(Ok(()), |error| Err(Unannounced::Store(error)))
+    }
+
+    async fn publish(&self, store: &str, pages: &[Page]) -> Result<(), FeedError> {
+        let events: Vec<PublicEvent> = pages.iter().flat_map(|page| page.events(store)).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        hooks::fail_point("loader.events.publish.before");
+        self.events.publish(&events).await?;
+        metrics::events_published(events.len());
+        hooks::fail_point("loader.events.published");
+        let mut waiting = self.shared.waiting();
+        for page in pages {
+            if let Some(last) = page.cells.last() {
+                waiting.note_told(&page.stream, &page.span, last.seq);
+            }
+        }
+        Ok(())
     }
 
     /// The first events of a span.

@@ -66,9 +66,9 @@ fn rfc3339(at: Timestamp) -> Option<String> {
     Some(jiff::Timestamp::new(at.seconds(), nanos).ok()?.to_string())
 }
 
-/// As one segment of a path: every byte that may not stand there becomes its number.
+/// As the end of a path: every byte that may not stand there becomes its number.
 fn in_uri(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     let segment = text.bytes().map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") });
     segment.collect()
 }
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn a_time_that_is_not_known_is_left_out_and_a_store_fits_a_uri() {
-        let nameless = PublicEvent { at: None, store: "a b/é".to_owned(), ..event(acme(), "unknown") };
+        let nameless = PublicEvent { at: None, store: "shop/a b%é".to_owned(), ..event(acme(), "unknown") };
         let headers = headers(&CloudEvent::of(&nameless, "com.tessera").unwrap());
         assert!(headers.iter().all(|(key, _)| key != "ce_time"));
-        assert!(headers.contains(&("ce_source".to_owned(), "/tessera/a%20b%2F%C3%A9".to_owned())));
+        assert!(headers.contains(&("ce_source".to_owned(), "/tessera/shop/a%20b%25%C3%A9".to_owned())));
     }
 
     #[test]

@@ -11,6 +11,10 @@ use tessera_ports::hint_store::Hint;
 /// Cells of one stream that are kept; beyond that, events are read from the store.
 const CELLS_MAX: usize = 256;
 
+/// Streams of which it is known how far they were told; when there are more, all that is known is forgotten, and some events are
+/// told twice.
+const TOLD_MAX: usize = 16_384;
+
 /// Events of one stream that are to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
@@ -26,6 +30,14 @@ pub struct Span {
     pub hints: Vec<Hint>,
 }
 
+/// Events of one stream that this process has told.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    epoch: Epoch,
+    after: Seq,
+    through: Seq,
+}
+
 /// What waits, by stream.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -35,6 +47,8 @@ pub(super) struct Waiting {
     held: BTreeSet<(StreamId, RequestId, Seq)>,
     /// Events after these seqs are in no span, and whatever comes next in their streams must not be told before them.
     owed: BTreeMap<StreamId, Seq>,
+    /// Publisher and sweeper often lead to the same events.
+    told: BTreeMap<StreamId, Told>,
 }
 
 // === impl Span ===
@@ -61,6 +75,17 @@ impl Span {
         self.cells = if self.is_at_hand() { self.cells.split_off(told.len().min(self.cells.len())) } else { Vec::new() };
         self.after = told.last().map_or(self.through, |cell| cell.seq);
         self.after < self.through
+    }
+
+    /// Those at its beginning need not be told again.
+    fn skip(&mut self, told: Told) {
+        if told.epoch != self.epoch || told.after > self.after || told.through <= self.after {
+            return;
+        }
+        let through = told.through.min(self.through);
+        let skipped = usize::try_from(through.saturating_sub(self.after)).unwrap_or(usize::MAX);
+        self.cells = if self.is_at_hand() { self.cells.split_off(skipped.min(self.cells.len())) } else { Vec::new() };
+        self.after = through;
     }
 
     /// They begin earlier.
@@ -98,7 +123,7 @@ fn key(hint: &Hint) -> (StreamId, RequestId, Seq) {
 impl Waiting {
     /// At most so many hints are held.
     pub(super) fn new(hints_max: usize) -> Self {
-        Self { hints_max, spans: BTreeMap::new(), held: BTreeSet::new(), owed: BTreeMap::new() }
+        Self { hints_max, spans: BTreeMap::new(), held: BTreeSet::new(), owed: BTreeMap::new(), told: BTreeMap::new() }
     }
 
     /// Takes it in, with as many of its hints as there is room for: how many. Without any room it is owed.
@@ -127,9 +152,33 @@ impl Waiting {
         }
     }
 
-    /// All that waits. Its hints are still held.
+    /// All that waits, without what was told meanwhile. Its hints are still held.
     pub(super) fn take_out(&mut self) -> BTreeMap<StreamId, Span> {
-        std::mem::take(&mut self.spans)
+        let mut spans = std::mem::take(&mut self.spans);
+        for (stream, span) in &mut spans {
+            if let Some(told) = self.told.get(stream) {
+                span.skip(*told);
+            }
+        }
+        spans
+    }
+
+    /// The first events of this span are told: up to the seq of the last one.
+    pub(super) fn note_told(&mut self, stream: &StreamId, span: &Span, through: Seq) {
+        let now = Told { epoch: span.epoch, after: span.after, through };
+        if let Some(told) = self.told.get_mut(stream) {
+            let meets = told.epoch == now.epoch && now.after <= told.through && told.after <= now.through;
+            *told = if meets {
+                Told { after: told.after.min(now.after), through: told.through.max(now.through), ..now }
+            } else {
+                now
+            };
+            return;
+        }
+        if self.told.len() >= TOLD_MAX {
+            self.told.clear();
+        }
+        self.told.insert(stream.clone(), now);
     }
 
     /// What was taken out was not told. Its cells are not kept for so long.

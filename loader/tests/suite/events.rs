@@ -10,7 +10,7 @@ use tessera_core::stream::{StreamId, StreamKind};
 use tessera_core::tenant::Action;
 use tessera_core::value::{LabelKey, LabelValue, Title};
 use tessera_loader::Handle;
-use tessera_loader::announcer::{Announcements, Announcer};
+use tessera_loader::announcer::{Announcements, Announcer, Span};
 use tessera_ports::memory::{MemoryEvents, Operation};
 
 use crate::bench::{Bench, ask, choice, create, furnish, new_year, rename, stream, suspend, wait_for};
@@ -287,4 +287,27 @@ async fn without_somebody_to_tell_nothing_is_read() {
     dead.tenants().handle(create("acme", "r1")).await.unwrap();
     sweeper(&bench, 100).pass(1, &every_shard(), new_year()).await.unwrap();
     assert_eq!((published(&bench, &stream("acme")), hints(&bench).await), (1, vec![]));
+}
+
+/// As when a sweep overtakes the publisher.
+#[tokio::test(start_paused = true)]
+async fn events_to_which_both_publisher_and_sweeper_lead_are_told_once() {
+    let (bench, events) = Bench::telling();
+    let dead = bench.loader().handle();
+    furnish(&dead).await;
+    sweep(&bench, &events).await;
+    dead.tenants().handle(create("acme", "r1")).await.unwrap();
+    let committed = hints(&bench).await;
+    let (announcements, announcer) = announcer(&bench, &events);
+    let span = |through| Span { epoch: 1, after: 0, through, cells: Vec::new(), hints: committed.clone() };
+    for _ in 0..2 {
+        announcements.offer(stream("acme"), span(1));
+        announcer.round().await.unwrap();
+    }
+    assert_eq!((told(&events, &stream("acme")), hints(&bench).await), (vec![1], vec![]));
+    // What has come since is told, and nothing before it.
+    dead.tenants().handle(rename("acme", "new", "r2")).await.unwrap();
+    announcements.offer(stream("acme"), span(2));
+    announcer.round().await.unwrap();
+    assert_eq!((told(&events, &stream("acme")), announcements.held()), (vec![1, 2], 0));
 }
