@@ -155,6 +155,15 @@ pub fn cpu_of(process: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
+/// For how long so far the cores of this machine had nothing to do, one after the other, in steps of 10 ms.
+pub fn idle() -> anyhow::Result<Duration> {
+    let text = std::fs::read_to_string("/proc/stat").context("what the system says of its cores")?;
+    let fields = text.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("all cores in one line")?;
+    // Behind user, nice and system: idle, and idle while a disk is waited for.
+    let ticks = fields.split_whitespace().skip(3).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 /// One line of its standard output, read without a buffer that would swallow the next.
 fn read_line(child: &mut Child) -> anyhow::Result<String> {
     let output = child.stdout.as_mut().context("no standard output")?;

@@ -23,10 +23,13 @@ use crate::stores::Workshop;
 const TENANTS: u64 = 100_000;
 /// Tenants of `--full`, besides.
 const MANY_TENANTS: u64 = 1_000_000;
+/// Starts of a server over so many tenants, and over many.
+const STARTS: usize = 5;
+const STARTS_OF_MANY: usize = 3;
 /// How long the store may be busy with what was written to it.
 const CALM_WITHIN: Duration = Duration::from_mins(5);
 
-/// All rows of this kind; with `full`, those of many tenants too.
+/// All rows of this kind; with `full`, rehydration of many tenants too.
 pub fn measure(workshop: &Workshop, full: bool) -> anyhow::Result<Vec<Row>> {
     let engines = match Engines::start(workshop)? {
         Ok(engines) => engines,
@@ -41,18 +44,13 @@ pub fn measure(workshop: &Workshop, full: bool) -> anyhow::Result<Vec<Row>> {
     rows.extend(replay(&small)?);
     rows.extend(append(&engines, &runtime)?);
     rows.extend(visible::measure(workshop, &engines, &runtime)?);
-    rows.extend(of_so_many(workshop, &engines, &small, TENANTS)?);
+    rows.extend(scan(&small, TENANTS)?);
+    rows.extend(rehydration::measure(workshop, &engines, &small, (TENANTS, STARTS))?);
     if full {
         let large = filled(workshop, &engines, &runtime, MANY_TENANTS)?;
-        rows.extend(of_so_many(workshop, &engines, &large, MANY_TENANTS)?);
+        rows.extend(rehydration::measure(workshop, &engines, &large, (MANY_TENANTS, STARTS_OF_MANY))?);
     }
     engines.stop()?;
-    Ok(rows)
-}
-
-fn of_so_many(workshop: &Workshop, engines: &Engines, place: &Place, tenants: u64) -> anyhow::Result<Vec<Row>> {
-    let mut rows = scan(place, tenants)?;
-    rows.extend(rehydration::measure(workshop, engines, place, tenants)?);
     Ok(rows)
 }
 

@@ -9,8 +9,6 @@ use crate::cluster::place::{Place, Role};
 use crate::report::{Goal, Row};
 use crate::stores::Workshop;
 
-/// Starts.
-const ROUNDS: usize = 5;
 /// Between two looks at a server that is hydrating.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// After so long without calls memory is as it stays: what was freed has gone back to the system.
@@ -26,21 +24,24 @@ struct Start {
     server_cpu: f64,
     /// `None` where the store is somebody else's.
     store_cpu: Option<f64>,
+    /// Of all cores.
+    idle: f64,
     resident_most: f64,
     resident_steady: f64,
 }
 
-/// All rows of this kind.
+/// All rows of this kind, from so many starts.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-pub(super) fn measure(workshop: &Workshop, engines: &Engines, place: &Place, tenants: u64) -> anyhow::Result<Vec<Row>> {
+pub(super) fn measure(
+    workshop: &Workshop,
+    engines: &Engines,
+    place: &Place,
+    (tenants, rounds): (u64, usize),
+) -> anyhow::Result<Vec<Row>> {
     let cores = std::thread::available_parallelism()?.get() as f64;
     let mut starts = Vec::new();
-    // One more, which warms up.
-    for round in 0..=ROUNDS {
-        let start = start(workshop, engines, place, tenants)?;
-        if round > 0 {
-            starts.push(start);
-        }
+    for _ in 0..rounds {
+        starts.push(start(workshop, engines, place, tenants)?);
     }
     let all = |value: &dyn Fn(&Start) -> Option<f64>| starts.iter().filter_map(value).collect::<Vec<_>>();
     let row = |what: &str, unit, values: &[f64]| {
@@ -52,16 +53,12 @@ pub(super) fn measure(workshop: &Workshop, engines: &Engines, place: &Place, ten
         row("tenants per second", "1/s", &all(&|start| Some(tenants as f64 / start.hydration))),
         row("CPU of the server per tenant", "µs", &all(&|start| Some(start.server_cpu * 1e6 / tenants as f64))),
         row("share of all cores for the server", "×", &all(&|start| Some(share(start.server_cpu, start)))),
+        row("share of all cores for nobody", "×", &all(&|start| Some(share(start.idle, start)))),
     ];
     if engines.store_process().is_some() {
         rows.extend([
             row("CPU of the store per tenant", "µs", &all(&|start| Some(start.store_cpu? * 1e6 / tenants as f64))),
             row("share of all cores for the store", "×", &all(&|start| Some(share(start.store_cpu?, start)))),
-            row(
-                "share of all cores for others, or nobody",
-                "×",
-                &all(&|start| Some(1.0 - share(start.server_cpu, start) - share(start.store_cpu?, start))),
-            ),
         ]);
     } else {
         rows.push(Row::skipped(
@@ -89,11 +86,12 @@ pub(super) fn measure(workshop: &Workshop, engines: &Engines, place: &Place, ten
 #[expect(clippy::cast_precision_loss, reason = "bytes are far below 2^52")]
 fn start(workshop: &Workshop, engines: &Engines, place: &Place, tenants: u64) -> anyhow::Result<Start> {
     let store_cpu = || engines.store_process().map(child::cpu_of).transpose();
-    let (before, began) = (store_cpu()?, Instant::now());
+    let (before, idle_before, began) = (store_cpu()?, child::idle()?, Instant::now());
     let mut server = place.process(workshop, Role::Server, "cluster-server-alone")?;
     server.ready_seen_every(LOOK_AGAIN)?;
     let until_ready = began.elapsed().as_secs_f64();
     let (server_cpu, after) = (server.cpu()?, store_cpu()?);
+    let idle = child::idle()?.saturating_sub(idle_before).as_secs_f64();
     let resident_most = server.resident_most()? as f64;
     let hydration = server.metric("tessera_hydration_seconds")?;
     std::thread::sleep(STEADY_AFTER);
@@ -109,5 +107,5 @@ fn start(workshop: &Workshop, engines: &Engines, place: &Place, tenants: u64) ->
     let resident_steady = looks.get(STEADY_LOOKS / 2).copied().unwrap_or_default() as f64;
     server.stop()?;
     let store_cpu = after.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64());
-    Ok(Start { until_ready, hydration, server_cpu: server_cpu.as_secs_f64(), store_cpu, resident_most, resident_steady })
+    Ok(Start { until_ready, hydration, server_cpu: server_cpu.as_secs_f64(), store_cpu, idle, resident_most, resident_steady })
 }
