@@ -50,7 +50,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verdict::Denied => ExitCode::from(DENIED),
     };
     match command {
-        Command::Dev(arguments) => dev::run(&console, arguments).await,
+        Command::Dev(arguments) => Box::pin(dev::run(&console, arguments)).await,
         Command::Check(arguments) => check::check(&place.planes()?, &console, arguments, false).await.map(verdict),
         Command::Explain(arguments) => check::check(&place.planes()?, &console, arguments, true).await.map(verdict),
         Command::List { tenant, freshness } => check::list(&place.planes()?, &console, tenant, &freshness).await.map(done),

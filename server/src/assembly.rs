@@ -17,8 +17,10 @@ use tonic_health::server::HealthReporter;
 use crate::config::{Config, OutOfBounds};
 use crate::consistency::Consistency;
 use crate::decide::{Check, Moment, Wants, decide};
+use crate::ext_authz;
 use crate::follower::Follower;
 use crate::service::Entitlements;
+use crate::service::ext_authz::ExtAuthzServer;
 use crate::service::server::{EntitlementServer, NAME};
 use crate::shared::Shared;
 use crate::snapshot::folder::SnapshotFolder;
@@ -43,6 +45,9 @@ pub enum BuildError {
     /// A setting is out of its bounds.
     #[error("settings of the server: {0}")]
     Config(#[from] OutOfBounds),
+    /// Requests that an Envoy holds cannot be made checks.
+    #[error("settings of the server: {0}")]
+    ExtAuthz(#[from] ext_authz::settings::Refused),
     /// The descriptors that reflection serves cannot be read.
     #[error("descriptors for reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -69,6 +74,7 @@ pub struct Handle {
 /// Puts a data plane together. Metrics are counted by the recorder that is installed by now.
 pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Result<Server, BuildError> {
     config.validate()?;
+    let rules = config.ext_authz.as_ref().map(ext_authz::settings::Settings::rules).transpose()?;
     let (config, shutdown) = (Arc::new(config), tasks.shutdown());
     let Dependencies { store, feed, clock } = dependencies;
     let (wishes, granting) = mpsc::channel(WISHES_MAX);
@@ -77,7 +83,10 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let service = Entitlements::new(Arc::clone(&shared), consistency, Arc::clone(&config), shutdown.clone());
     let handle = Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), shared: Arc::clone(&shared), shutdown };
     let follower = Follower::new(store, feed, config, Arc::clone(&shared), tasks.clone(), granting);
-    let (health, routes) = routes(service)?;
+    let (health, mut routes) = routes(service.clone())?;
+    if let Some(rules) = rules {
+        routes = routes.add_service(ExtAuthzServer::new(service, rules));
+    }
     Ok(Server { handle, follower, health, routes })
 }
 

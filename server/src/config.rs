@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ext_authz;
 use crate::snapshot::folder::Directory;
 
 /// How the data plane behaves.
@@ -68,6 +69,8 @@ pub struct Config {
     pub watch_documents_per_second_max: u64,
     /// A watch sends a heartbeat after so long without one, in ms. 10 to 600,000; default 5,000.
     pub watch_heartbeat_ms: u64,
+    /// How requests that an Envoy holds become checks (`envoy.service.auth.v3`). Default: they do not, and nothing of it is served.
+    pub ext_authz: Option<ext_authz::settings::Settings>,
 }
 
 impl Default for Config {
@@ -98,6 +101,7 @@ impl Default for Config {
             watch_subscriptions_max: 10_000,
             watch_documents_per_second_max: 1_000,
             watch_heartbeat_ms: 5_000,
+            ext_authz: None,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod config;
 mod consistency;
 mod decide;
 mod evaluation_time;
+pub mod ext_authz;
 mod follower;
 mod hub;
 mod matrix;

@@ -17,6 +17,8 @@ pub const CHECK_ERRORS: &str = "tessera_check_errors_total";
 pub const CHECK_REQUESTS: &str = "tessera_check_requests_total";
 /// Time from a message with checks to its answer, by shape of the call.
 pub const CHECK_DURATION: &str = "tessera_check_duration_seconds";
+/// Requests that an Envoy holds and that ask nothing, by why.
+pub const EXT_AUTHZ_REFUSED: &str = "tessera_ext_authz_refused_total";
 /// What the histogram of that time means.
 const CHECK_DURATION_MEANING: &str =
     "time from a message with checks, read, to its answer, encoded; waits for a revision are in it";
@@ -82,9 +84,15 @@ pub const WATCH_SUBSCRIPTIONS: &str = "tessera_watch_subscriptions";
 pub const WATCH_DOCUMENTS: &str = "tessera_watch_documents_total";
 
 /// Name, whether it is a counter, labels with their values, meaning: what docs/METRICS.md shows.
-pub const ALL: [(&str, bool, &str, &str); 33] = [
+pub const ALL: [(&str, bool, &str, &str); 34] = [
     (CHECKS, true, "mode, reason, entitled", "decisions"),
     (CHECK_ERRORS, true, "mode, cause", "checks without a decision"),
+    (
+        EXT_AUTHZ_REFUSED,
+        true,
+        "reason",
+        "requests held by an Envoy about which nothing could be asked: denied, or allowed in a dry run",
+    ),
     (CHECK_REQUESTS, true, "mode", "requests and frames that carried checks"),
     (LISTS, true, "", "documents made for ListEntitlements"),
     (CHANGES_APPLIED, true, "kind, source", "changes applied"),
@@ -127,6 +135,7 @@ pub(crate) enum Mode {
     Unary,
     Batch,
     Stream,
+    ExtAuthz,
 }
 
 impl Mode {
@@ -135,6 +144,7 @@ impl Mode {
             Self::Unary => "unary",
             Self::Batch => "batch",
             Self::Stream => "stream",
+            Self::ExtAuthz => "ext_authz",
         }
     }
 }
@@ -284,6 +294,7 @@ pub(crate) struct Metrics {
     pub(crate) unary: CheckCounters,
     pub(crate) batch: CheckCounters,
     pub(crate) stream: CheckCounters,
+    pub(crate) ext_authz: CheckCounters,
     pub(crate) lists: Counter,
     applied: [ByKind<Counter>; Source::ALL.len()],
     behind: [Counter; Source::ALL.len()],
@@ -333,6 +344,7 @@ impl Metrics {
         describe();
         Self {
             unary: CheckCounters::new(Mode::Unary),
+            ext_authz: CheckCounters::new(Mode::ExtAuthz),
             batch: CheckCounters::new(Mode::Batch),
             stream: CheckCounters::new(Mode::Stream),
             lists: counter!(LISTS),
@@ -397,6 +409,11 @@ impl Metrics {
         if let Some(counter) = of_kind(&self.parked_kind, kind) {
             counter.increment(1);
         }
+    }
+
+    /// A request that an Envoy holds asks nothing: rare, and few reasons.
+    pub(crate) fn ext_authz_refused(reason: &'static str) {
+        counter!(EXT_AUTHZ_REFUSED, "reason" => reason).increment(1);
     }
 
     pub(crate) fn hydration(cause: &'static str) {

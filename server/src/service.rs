@@ -3,11 +3,13 @@
 //! - `service/server.rs`: from HTTP to the calls and back;
 //! - `service/admission.rs`, `service/request_id.rs`: before the message is read, and what goes back with every answer;
 //! - `service/check.rs`, `service/batch.rs`, `service/stream.rs`: checks, alone and many at a time;
-//! - `service/list.rs`, `service/watch.rs`: documents.
+//! - `service/list.rs`, `service/watch.rs`: documents;
+//! - `service/ext_authz.rs`: checks that Envoys ask for, in their own protocol.
 
 mod admission;
 mod batch;
 mod check;
+pub(crate) mod ext_authz;
 mod list;
 mod request_id;
 pub(crate) mod server;

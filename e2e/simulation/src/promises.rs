@@ -42,9 +42,10 @@ impl Promises {
             let committed = store.committed_before(&stream, before);
             let published = inner.published.get(&(heartbeat.epoch, stream.clone())).copied().unwrap_or(0);
             if partitions.contains(&partition) && committed > published {
-                inner.broken.get_or_insert(format!(
+                let text = format!(
                     "p2: {heartbeat:?} to {partition}, where {stream}@{committed} was committed before and {published} published"
-                ));
+                );
+                inner.broken.get_or_insert(text);
             }
         }
     }

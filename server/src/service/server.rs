@@ -73,8 +73,8 @@ fn method(path: &str) -> Option<&str> {
 }
 
 /// What a call is made with besides its message.
-struct Call {
-    service: Entitlements,
+pub(super) struct Call {
+    pub(super) service: Entitlements,
     deadline: Option<Instant>,
     request_id: HeaderValue,
 }
@@ -85,9 +85,9 @@ impl Call {
     }
 }
 
-type Answering = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+pub(super) type Answering = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
 
-fn unary<S, R>(service: Entitlements, request: http::Request<Body>, method: impl FnOnce(Call) -> S) -> Answering
+pub(super) fn unary<S, R>(service: Entitlements, request: http::Request<Body>, method: impl FnOnce(Call) -> S) -> Answering
 where
     S: UnaryService<R, Response = Encoded> + Counted + Send + 'static,
     S::Future: Send,
@@ -171,7 +171,7 @@ pub(super) fn input_error(status: Status) -> Status {
 }
 
 /// Where refusals of a method are counted, if it is one that checks.
-trait Counted {
+pub(super) trait Counted {
     fn counters(metrics: &Metrics) -> Option<&CheckCounters>;
 }
 

@@ -137,7 +137,7 @@ fn merge<M: Message + Default>(into: &mut Option<Box<M>>, bytes: &[u8]) -> Optio
 
 /// Hands every field to `field`, which takes its value or, with `false`, leaves it to be skipped.
 #[inline]
-fn fields<'a>(mut bytes: &'a [u8], mut field: impl FnMut(u32, WireType, &mut &'a [u8]) -> Option<bool>) -> Option<()> {
+pub(crate) fn fields<'a>(mut bytes: &'a [u8], mut field: impl FnMut(u32, WireType, &mut &'a [u8]) -> Option<bool>) -> Option<()> {
     while !bytes.is_empty() {
         let (tag, wire) = key(&mut bytes)?;
         if !field(tag, wire, &mut bytes)? {
@@ -174,7 +174,7 @@ fn number(wire: WireType, bytes: &mut &[u8]) -> Option<u64> {
 }
 
 #[inline]
-fn message<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn message<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     if wire != WireType::LengthDelimited {
         return None;
     }
@@ -184,7 +184,7 @@ fn message<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(message)
 }
 
-fn text<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a str> {
+pub(crate) fn text<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(message(wire, bytes)?).ok()
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn steps(workspace: &Workspace) -> anyhow::Result<Vec<Step>> {
         }
     }
     for name in named(&targets, Suite::BlackBox) {
-        let needs = ["grpcurl", "ghz"].into_iter().find(|tool| *tool == name);
+        let needs = ["grpcurl", "ghz", "envoy"].into_iter().find(|tool| *tool == name);
         let action = tests(&hooks, &[], std::slice::from_ref(&name));
         steps.push(Step { name: format!("e2e: {name}"), needs, engines: name.starts_with(ON_ENGINES), action });
     }
