@@ -226,7 +226,11 @@ async fn with_the_usual_settings_a_change_of_a_dead_loader_is_published_in_time(
     // It may die before it has answered.
     drop(create.send(&cluster.planes(0, 0)?, false).await);
     let dying = &mut cluster.loaders[0];
-    eventually("the end of the loader", async || Ok(anyhow::ensure!(!dying.is_up(), "it has published nothing"))).await?;
+    let dies = eventually("the end of the loader", async || {
+        anyhow::ensure!(!dying.is_up(), "it has published nothing");
+        Ok(())
+    });
+    dies.await?;
     let signal = cluster.loaders.remove(0).kill()?;
     anyhow::ensure!(signal == Some(Signal::ABORT.as_raw()), "it ended by signal {signal:?}");
     let took = cluster.settles().await?;

@@ -108,8 +108,9 @@ impl Request {
     }
 
     async fn send(&self, address: SocketAddr) -> anyhow::Result<Answer> {
-        let headers: String = self.headers.iter().map(|header| format!("{header}\r\n")).collect();
-        let request = format!("GET {} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{headers}\r\n", self.target);
+        let first = format!("GET {} HTTP/1.1\r\nhost: shop.example\r\nconnection: close", self.target);
+        let lines: Vec<&str> = std::iter::once(first.as_str()).chain(self.headers.iter().map(String::as_str)).collect();
+        let request = format!("{}\r\n\r\n", lines.join("\r\n"));
         let mut stream = TcpStream::connect(address).await.context("connect")?;
         stream.write_all(request.as_bytes()).await.context("send")?;
         let mut said = Vec::new();
