@@ -64,20 +64,21 @@ impl Scylla {
             let asked = most.saturating_add(1);
             let values = (from, until, i32::try_from(asked).unwrap_or(i32::MAX));
             let rows = self.rows(&streams.scan, values, self.0.config.scan_timeout()).await?;
-            let (mut changes, mut bytes, mut tokens) = (Vec::with_capacity(asked), 0, Vec::with_capacity(asked));
+            let (mut changes, mut bytes, mut keys) = (Vec::with_capacity(asked), 0, Vec::with_capacity(asked));
             for row in rows.rows::<ScanRow<'_>>().map_err(|error| unreadable(kind, &error))? {
                 let row = row.map_err(|error| unreadable(kind, &error))?;
                 bytes += row.state.map_or(0, <[u8]>::len);
-                tokens.push(token_of(streams, row.key).map_err(|error| unreadable(kind, &error))?);
+                keys.push(row.key);
                 let scanned = scanned(kind, keyspace.identity.epoch, &row);
                 if let Some(damage) = scanned.damage {
                     self.tell(damage);
                 }
                 changes.push(scanned.change);
             }
-            streams.saw_page(tokens.len(), bytes);
-            let (kept, rest) = match cut_page(&tokens, asked) {
-                Some(Cut::End) => (tokens.len(), None),
+            streams.saw_page(keys.len(), bytes);
+            let cut = cut_page(&keys, asked, |key| token_of(streams, key)).map_err(|error| unreadable(kind, &error))?;
+            let (kept, rest) = match cut {
+                Some(Cut::End) => (keys.len(), None),
                 Some(Cut::After { kept, token }) => (kept, Some(ScanRange { from: bound(token), ..range.clone() })),
                 // More keys with one token than the page may have: they can only come together.
                 None => {
@@ -135,12 +136,17 @@ enum Cut {
 }
 
 /// Where a page ends of which `asked` rows were asked for, the last of them only to see whether it is there. `None`: all have the
-/// same token.
-fn cut_page(tokens: &[i64], asked: usize) -> Option<Cut> {
-    let Some(beyond) = tokens.get(asked.saturating_sub(1)) else { return Some(Cut::End) };
-    let kept = tokens.iter().position(|token| token == beyond)?;
-    let token = *tokens.get(kept.checked_sub(1)?)?;
-    Some(Cut::After { kept, token })
+/// same token. Tokens rise, and only those at the end are looked at.
+fn cut_page<K: Copy, E>(keys: &[K], asked: usize, token: impl Fn(K) -> Result<i64, E>) -> Result<Option<Cut>, E> {
+    let Some((beyond, before)) = keys.get(..asked).and_then(<[K]>::split_last) else { return Ok(Some(Cut::End)) };
+    let beyond = token(*beyond)?;
+    for (place, key) in before.iter().enumerate().rev() {
+        let token = token(*key)?;
+        if token != beyond {
+            return Ok(Some(Cut::After { kept: place.saturating_add(1), token }));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -160,6 +166,7 @@ mod tests {
 
     #[test]
     fn pages_are_cut_between_tokens() {
+        let cut_page = |tokens: &[i64], asked| cut_page(tokens, asked, Ok::<i64, ()>).unwrap();
         let after = |kept, token| Some(Cut::After { kept, token });
         assert_eq!(cut_page(&[], 3), Some(Cut::End));
         assert_eq!(cut_page(&[1, 2], 3), Some(Cut::End));
