@@ -5,6 +5,7 @@
 //! - [`child`]: the processes that are measured, and what they use; [`twin`]: the bare one beside them;
 //! - [`bare_driver`]: what an import writes, written by a bare loop over SQLite;
 //! - [`cluster`]: real engines, and adapters and bare drivers in turns;
+//! - [`envoy`]: the questions of the scenario as an Envoy asks them;
 //! - [`load`]: questions over the wire, with every answer looked at;
 //! - [`rows`]: what is measured; one file per kind of row;
 //! - [`report`]: rows as a table and as JSON.
@@ -16,6 +17,7 @@
 pub mod bare_driver;
 pub mod child;
 pub mod cluster;
+pub mod envoy;
 pub mod load;
 pub mod miscounted;
 pub mod report;

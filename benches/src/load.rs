@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
 use futures::future::try_join_all;
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
@@ -21,6 +22,7 @@ use tessera_proto::v1;
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
+use crate::envoy;
 use crate::scenario::Question;
 
 /// Windows so wide that nobody waits for one.
@@ -33,6 +35,8 @@ const LOOK_AT: u64 = 16;
 pub enum Call {
     /// One question in a call of its own.
     Unary,
+    /// One question in a call of its own, as an Envoy asks it.
+    Envoy,
     /// So many questions in a call of their own.
     Batch(usize),
     /// So many questions in a frame of a stream that lasts.
@@ -54,7 +58,7 @@ impl Call {
     /// Questions in one message.
     pub fn questions(self) -> usize {
         match self {
-            Self::Unary => 1,
+            Self::Unary | Self::Envoy => 1,
             Self::Batch(count) | Self::Frame(count) => count,
         }
     }
@@ -62,6 +66,7 @@ impl Call {
     fn path(self) -> &'static str {
         match self {
             Self::Unary => "/tessera.v1.EntitlementService/CheckEntitlement",
+            Self::Envoy => envoy::PATH,
             Self::Batch(_) => "/tessera.v1.EntitlementService/BatchCheckEntitlement",
             Self::Frame(_) => "/tessera.v1.EntitlementService/StreamCheckEntitlement",
         }
@@ -108,7 +113,7 @@ async fn connection(address: SocketAddr, shape: Shape, source: &Rc<RefCell<Sourc
     let (sender, connection) = builder.handshake(stream).await?;
     let driven = tokio::task::spawn_local(connection);
     match shape.call {
-        Call::Unary | Call::Batch(_) => {
+        Call::Unary | Call::Envoy | Call::Batch(_) => {
             let callers = (0..shape.under_way).map(|_| caller(sender.clone(), shape.call, address, source));
             try_join_all(callers).await?;
         }
@@ -137,6 +142,7 @@ async fn caller(
                 let checks = questions.iter().map(Question::message).collect();
                 prefixed(&v1::BatchCheckEntitlementRequest { checks, ..Default::default() })
             }
+            Call::Envoy => prefixed(&envoy::request(&questions[0])),
             Call::Unary | Call::Frame(_) => prefixed(&questions[0].message()),
         };
         let (response, mut body_sender) = send(&mut sender, call, address).await?;
@@ -150,6 +156,10 @@ async fn caller(
         }
         match call {
             Call::Batch(_) => look(&questions, &v1::BatchCheckEntitlementResponse::decode(message)?.results)?,
+            Call::Envoy => {
+                let allows = envoy::allows(&CheckResponse::decode(message)?);
+                anyhow::ensure!(questions[0].entitled == allows, "{:?} was answered {allows}", questions[0]);
+            }
             Call::Unary | Call::Frame(_) => right(&questions[0], &v1::CheckEntitlementResponse::decode(message)?)?,
         }
     }

@@ -19,6 +19,7 @@ use tessera_server::process::{Backends, Opened};
 use tonic::transport::Channel;
 
 use crate::child::{self, Running};
+use crate::envoy;
 use crate::miscounted::Miscounted;
 use crate::scenario::{self, Tenant};
 
@@ -88,9 +89,9 @@ impl Workshop {
         Running::start(command, &self.path("dev.log"))
     }
 
-    /// `binary` (`tessera-server`, or one that is like it) over that directory, with one serving thread.
+    /// `binary` (`tessera-server`, or one that is like it) over that directory, with one serving thread; it answers Envoys too.
     pub fn server(&self, command: Command, folder: &Path) -> anyhow::Result<Running> {
-        self.server_with(command, folder, "snapshots = false\n")
+        self.server_with(command, folder, &format!("snapshots = false\n{}", envoy::SETTINGS))
     }
 
     /// As [`Self::server`], with these settings of the data plane besides.

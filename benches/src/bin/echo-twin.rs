@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
 use tessera_proto::v1;
@@ -25,6 +27,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Echo {
     alone: v1::CheckEntitlementResponse,
     among_many: v1::CheckResult,
+}
+
+/// What is said to an Envoy.
+struct EnvoyEcho(CheckResponse);
+
+#[tonic::async_trait]
+impl Authorization for EnvoyEcho {
+    async fn check(&self, _request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        Ok(Response::new(self.0.clone()))
+    }
 }
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -80,21 +92,23 @@ impl EntitlementService for Echo {
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
-    let mut answer = || -> anyhow::Result<v1::CheckEntitlementResponse> {
-        let bytes = STANDARD.decode(arguments.next().context("usage: echo-twin ANSWER ANSWER_AMONG_MANY, in base64")?)?;
-        Ok(v1::CheckEntitlementResponse::decode(&*bytes)?)
+    let mut answer = || -> anyhow::Result<Vec<u8>> {
+        Ok(STANDARD.decode(arguments.next().context("usage: echo-twin ANSWER ANSWER_AMONG_MANY ANSWER_TO_ENVOY, in base64")?)?)
     };
-    let alone = answer()?;
-    let among_many = v1::CheckResult { result: Some(v1::check_result::Result::Response(answer()?)) };
+    let alone = v1::CheckEntitlementResponse::decode(&*answer()?)?;
+    let among_many = v1::CheckEntitlementResponse::decode(&*answer()?)?;
+    let among_many = v1::CheckResult { result: Some(v1::check_result::Result::Response(among_many)) };
+    let held = EnvoyEcho(CheckResponse::decode(&*answer()?)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(Echo { alone, among_many }))
+    runtime.block_on(serve(Echo { alone, among_many }, held))
 }
 
-async fn serve(echo: Echo) -> anyhow::Result<ExitCode> {
+async fn serve(echo: Echo, held: EnvoyEcho) -> anyhow::Result<ExitCode> {
     let (tasks, signals) = (Tasks::new(), Signals::of_process()?);
     let listener = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     println!("{}", serde_json::json!({ "data": listener.local_addr()?.to_string() }));
-    let (routes, shutdown) = (Routes::new(EntitlementServiceServer::new(echo)), tasks.shutdown());
+    let routes = Routes::new(EntitlementServiceServer::new(echo)).add_service(AuthorizationServer::new(held));
+    let shutdown = tasks.shutdown();
     tasks.spawn("calls.listener", async move {
         listener::serve_on_threads(listener, routes, &ListenerConfig::default(), NonZeroUsize::MIN, shutdown).await
     });

@@ -18,9 +18,10 @@ const ROUNDS: usize = 5;
 const MANY_TENANTS: u64 = 10_000_000;
 
 /// How calls are made, how many messages a round has, and the name of it all.
-const SHAPES: [(&str, Shape, u64); 5] = [
+const SHAPES: [(&str, Shape, u64); 6] = [
     ("unary, 16 connections × 10 calls", Shape { call: Call::Unary, connections: 16, under_way: 10 }, 100_000),
     ("unary, 1 connection × 100 calls", Shape { call: Call::Unary, connections: 1, under_way: 100 }, 100_000),
+    ("Envoy, 16 connections × 10 calls", Shape { call: Call::Envoy, connections: 16, under_way: 10 }, 100_000),
     ("stream, 1 check a frame", Shape { call: Call::Frame(1), connections: 1, under_way: 1_000 }, 400_000),
     ("stream, 50 checks a frame", Shape { call: Call::Frame(50), connections: 1, under_way: 20 }, 40_000),
     ("batch of 1,000", Shape { call: Call::Batch(1_000), connections: 4, under_way: 1 }, 2_000),
@@ -74,6 +75,7 @@ fn compare(name: &str, shape: Shape, messages: u64, tenants: u64, server: &Runni
     let rate = Row::measured(format!("{name}: checks per second of one core"), tenants, "1/s", &per_core);
     let (ratio, rate) = match shape.call {
         Call::Unary => (ratio.goal(Goal::AtMost(if tenants >= MANY_TENANTS { 1.2 } else { 1.1 })), rate),
+        Call::Envoy => (ratio.goal(Goal::AtMost(1.25)), rate),
         Call::Frame(50) => (ratio, rate.goal(Goal::AtLeast(4e6))),
         Call::Batch(1_000) => (ratio, rate.goal(Goal::AtLeast(8e6))),
         Call::Frame(_) | Call::Batch(_) => (ratio, rate),
