@@ -12,6 +12,7 @@ use tessera_runtime::settings::{self, Sources};
 type Backends = tessera_backends::Config;
 type Loader = tessera_loader::config::Config;
 type Server = tessera_server::Config;
+type Envoy = tessera_server::ext_authz::settings::Settings;
 
 /// What `tessera-server` reads.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,6 +86,8 @@ fn load<T: DeserializeOwned>(text: &str, environment: &[(String, String)]) -> T 
 fn as_read(name: &str, text: &str) -> Value {
     let judge = |server: Option<&Server>, loader: Option<&Loader>, listener: &ListenerConfig, backends: &Backends| {
         assert_eq!(server.map(Server::validate), server.map(|_| Ok(())), "{name}");
+        let ext_authz = server.and_then(|server| server.ext_authz.as_ref());
+        assert_eq!(ext_authz.map(Envoy::validate), ext_authz.map(|_| Ok(())), "{name}");
         assert_eq!(loader.map(Loader::validate), loader.map(|_| Vec::new()), "{name}");
         listener.validate().expect(name);
         assert_eq!(backends.validate(), Ok(()), "{name}");

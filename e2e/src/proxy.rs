@@ -2,12 +2,11 @@
 //! connections that are reset, held up, late, or closed in one way only.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -84,29 +83,29 @@ async fn accept(listener: TcpListener, network: watch::Receiver<Network>) {
     }
 }
 
-async fn connection(caller: TcpStream, mut network: watch::Receiver<Network>) {
+async fn connection(mut caller: TcpStream, mut network: watch::Receiver<Network>) {
     let Network { behind, cuts, .. } = network.borrow().clone();
     // Nobody there: the caller's connection is closed, as if nobody had listened here.
-    let Ok(process) = TcpStream::connect(behind).await else { return };
-    let ends = [caller.as_fd().try_clone_to_owned(), process.as_fd().try_clone_to_owned()];
-    let (from_caller, to_caller) = caller.into_split();
-    let (from_process, to_process) = process.into_split();
+    let Ok(mut process) = TcpStream::connect(behind).await else { return };
+    // Borrowed halves, which do not end their way when they are dropped: that would come before a reset.
+    let (from_caller, to_caller) = caller.split();
+    let (from_process, to_process) = process.split();
     let there = pass(from_caller, to_process, network.clone(), |network| network.there);
     let back = pass(from_process, to_caller, network.clone(), |network| network.back);
-    tokio::select! {
-        _ = async { tokio::join!(there, back) } => {}
-        _ = network.wait_for(|network| network.cuts != cuts) => {
-            // A close without lingering resets; these are the last to be closed.
-            for end in ends.iter().flatten() {
-                // One that is closed already has nothing to reset.
-                let _ = rustix::net::sockopt::set_socket_linger(end, Some(Duration::ZERO));
-            }
+    let is_cut = tokio::select! {
+        _ = async { tokio::join!(there, back) } => false,
+        _ = network.wait_for(|network| network.cuts != cuts) => true,
+    };
+    if is_cut {
+        for end in [&caller, &process] {
+            // A close without lingering resets; one that is closed already has nothing to reset.
+            let _ = rustix::net::sockopt::set_socket_linger(end, Some(Duration::ZERO));
         }
     }
 }
 
 /// Passes bytes on in one way until its source ends or its target is gone.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut network: watch::Receiver<Network>, way: fn(&Network) -> Way) {
+async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut network: watch::Receiver<Network>, way: fn(&Network) -> Way) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = tokio::select! {

@@ -201,7 +201,7 @@ mod tests {
     }
 
     const GOLDEN_CHANGE_SUM: [u8; 8] = [211, 62, 1, 4, 169, 195, 45, 35];
-    const GOLDEN_HEARTBEAT_SUM: [u8; 8] = [149, 147, 19, 172, 149, 58, 202, 240];
+    const GOLDEN_HEARTBEAT_SUM: [u8; 8] = [173, 98, 81, 232, 214, 66, 228, 10];
 
     #[test]
     fn what_nobody_wrote_is_named() {
