@@ -3,7 +3,7 @@
 
 use prost::encoding::WireType;
 
-use crate::wire::decode::{fields, message, text};
+use crate::wire::decode::{fields, message};
 
 /// What Envoy says of a request, as far as rules can ask for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,9 +63,9 @@ impl<'a> Request<'a> {
         request.http = only(around.unwrap_or_default(), 2)?;
         fields(request.http, |tag, wire, rest| {
             match tag {
-                2 => request.method = text(wire, rest)?,
-                4 => request.target = text(wire, rest)?,
-                5 => request.host = text(wire, rest)?,
+                2 => request.method = readable(message(wire, rest)?),
+                4 => request.target = readable(message(wire, rest)?),
+                5 => request.host = readable(message(wire, rest)?),
                 _ => return Some(false),
             }
             Some(true)
@@ -159,7 +159,7 @@ impl<'a> Request<'a> {
             let (mut string, mut inner, mut other) = (None, None, false);
             fields(value, |tag, wire, rest| {
                 match tag {
-                    3 => string = Some(text(wire, rest)?),
+                    3 => string = Some(str::from_utf8(message(wire, rest)?)),
                     5 => inner = Some(message(wire, rest)?),
                     _ => {
                         other = true;
@@ -170,7 +170,7 @@ impl<'a> Request<'a> {
             })
             .ok_or(Trouble::Malformed)?;
             match (string, inner, place + 1 == path.len()) {
-                (Some(text), None, true) if !other => return Ok(Some(text)),
+                (Some(Ok(text)), None, true) if !other => return Ok(Some(text)),
                 (None, Some(inner), false) if !other => fields_of = inner,
                 // A number, a list, a text where more should be inside: nothing that was meant.
                 _ => return Err(Trouble::Ambiguous),
@@ -201,7 +201,12 @@ fn only(bytes: &[u8], number: u32) -> Option<&[u8]> {
 }
 
 fn one_text(bytes: &[u8], number: u32) -> Option<&str> {
-    str::from_utf8(only(bytes, number)?).ok()
+    only(bytes, number).map(readable)
+}
+
+/// What a client may have written: bytes that are no text are a text that means nothing, not a message that fails.
+fn readable(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap_or("\u{fffd}")
 }
 
 /// Hands every field of that number to `see`.

@@ -184,7 +184,7 @@ pub(crate) fn message<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a [u
     Some(message)
 }
 
-pub(crate) fn text<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a str> {
+fn text<'a>(wire: WireType, bytes: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(message(wire, bytes)?).ok()
 }
 

@@ -186,6 +186,30 @@ fn a_table_says_what_a_method_and_a_path_ask_for() {
     }
 }
 
+/// Puts bytes that are no text where two letters stand.
+fn no_text(bytes: &mut [u8]) {
+    while let Some(place) = bytes.windows(2).position(|two| two == b"ZZ") {
+        bytes[place..place + 2].fill(0xff);
+    }
+}
+
+/// An Envoy that passes on what a client wrote, byte by byte, must not get an error for it.
+#[test]
+fn what_is_no_text_denies_and_does_not_fail() {
+    let rules = of_routes();
+    let http = HttpRequest { headers: texts(&[("x-tenant-id", "acme")]), host: "ZZ".to_owned(), ..get("/free/ZZ") };
+    let mut bytes = CheckRequest { attributes: Some(attributes(http)) }.encode_to_vec();
+    no_text(&mut bytes);
+    assert_eq!(rules.question(&bytes).unwrap_err(), NoQuestion::Denied(Denial::PathNotNormal));
+    let rules = of_tenants();
+    assert_eq!(rules.question(&bytes).map(|asked| asked.tenant_id), Ok("acme"));
+    let claim = claims(&[("tenant", Kind::StringValue("ZZ".to_owned()))]);
+    let mut bytes =
+        CheckRequest { attributes: Some(AttributeContext { metadata_context: claim, ..attributes(get("/")) }) }.encode_to_vec();
+    no_text(&mut bytes);
+    assert_eq!(rules.question(&bytes).unwrap_err(), NoQuestion::Denied(Denial::SourceAmbiguous));
+}
+
 #[test]
 fn a_service_or_a_feature_that_nobody_names_denies() {
     let rules = rules(json!({
