@@ -59,7 +59,7 @@ pub struct Timeout(Duration);
 
 fn parse_timeout(text: &str) -> Result<Timeout, String> {
     let milliseconds = text.strip_suffix("ms").and_then(|count| count.parse().ok()).map(Duration::from_millis);
-    let read = milliseconds.map_or_else(|| crate::document::parse_duration(text), Ok)?;
+    let read = milliseconds.map_or_else(|| tessera_runtime::time_text::parse_duration(text), Ok)?;
     if read.is_zero() || read > Duration::from_hours(1) {
         return Err(format!("`{}` is not a wait; allowed are above 0 and at most 1h", tessera_core::shown::shown(text)));
     }

@@ -26,7 +26,6 @@ use tessera_core::ids::{AddOnId, PlanId, TenantId};
 use tessera_core::shown::shown;
 use tessera_core::tenant::TenantDocument;
 
-pub use scalar::{format_duration, format_time, parse_duration, parse_time};
 pub use schema::schema;
 
 /// Longest document, in bytes: a tenant with all its overrides, or a plan with all its features, fits well.

@@ -6,7 +6,7 @@ use tessera_core::time::Timestamp;
 use tessera_proto::convert::time::{to_duration, to_timestamp};
 use tessera_proto::v1;
 
-use crate::document::{format_time, parse_duration, parse_time};
+use tessera_runtime::time_text::{format_time, parse_duration, parse_time};
 
 /// A plan or add-on in an argument: `gold` or `gold@3`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! Where to look:
 //! - [`ids`], [`time`], [`value`]: the words every other module is built of;
 //! - [`catalog`], [`plan`], [`tenant`]: the aggregates, each `decide` and `evolve` (see [`aggregate`]);
+//! - [`access`]: what a caller may do;
 //! - [`decision`]: what a check asks and is answered;
 //! - [`evaluator`]: the answer, from compiled tables, without an allocation;
 //! - [`mod@reference`]: the answer again, written as the design states it, for tests to compare with;
@@ -21,6 +22,7 @@
     clippy::unreachable
 )]
 
+pub mod access;
 pub mod aggregate;
 pub mod catalog;
 pub mod decision;

@@ -2,6 +2,7 @@
 //! the domain. Proto types stop at the edges: nothing in the domain, the ports or the matrix knows them.
 //!
 //! - [`convert`]: between the public API and the domain;
+//! - [`scope`]: who may call which method;
 //! - [`status`]: errors as clients see them;
 //! - [`time_left`]: the caller's deadline as it travels;
 //! - [`storage`]: events and states as they are stored, for ever.
@@ -9,6 +10,7 @@
 
 pub mod convert;
 mod generated;
+pub mod scope;
 pub mod status;
 pub mod storage;
 pub mod time_left;

@@ -5,6 +5,7 @@
 
 mod cores;
 mod incoming;
+mod peer;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -21,6 +22,7 @@ use tonic::transport::Server;
 use crate::lifecycle::Shutdown;
 use cores::{Cores, Load};
 use incoming::{Accepted, Connection, Farewell, accepted};
+pub use peer::{Peer, PeerCertificate};
 
 /// How a gRPC listener behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! set beside it, which reflection and `buf lint` read. The protos of google.api and google.rpc come from a Python package at
 //! this moment and are not ours to keep. With `--check` nothing is written: it fails when what is checked in is stale.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +22,10 @@ const PACKAGES: [&str; 2] = ["tessera/v1", "tessera/storage/v1"];
 const ERROR_DETAILS: &str = "google/rpc/error_details.proto";
 /// The generated code, a file per package.
 const CODE: [&str; 2] = ["tessera.v1.rs", "tessera.storage.v1.rs"];
+/// Which scope each method needs, as code.
+const SCOPES: &str = "scopes.rs";
+/// The option of a method that names its scope.
+const SCOPE_OPTION: &str = "tessera.v1.scope";
 /// The descriptors of everything, beside the code.
 const DESCRIPTORS: &str = "descriptor.bin";
 
@@ -30,7 +35,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let fresh = root.join("target/xtask/generated");
     generate(&root, &fresh)?;
     let kept = root.join("proto/src/generated");
-    for name in CODE.into_iter().chain([DESCRIPTORS]) {
+    for name in CODE.into_iter().chain([SCOPES, DESCRIPTORS]) {
         let (from, to) = (fresh.join(name), kept.join(name));
         if !check {
             fs::create_dir_all(&kept).context("create proto/src/generated")?;
@@ -58,6 +63,7 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
     fs::create_dir_all(out).context("create the folder for generated code")?;
     let descriptors = without_google_comments(&compiler.encode_file_descriptor_set())?;
     fs::write(out.join(DESCRIPTORS), descriptors).context("write descriptor.bin")?;
+    fs::write(out.join(SCOPES), scopes(&compiler.descriptor_pool())?).context("write the scopes of methods")?;
     tonic_prost_build::configure()
         .out_dir(out)
         .btree_map(".")
@@ -71,6 +77,36 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
         fs::write(&file, without_allows(&code)).with_context(|| format!("write generated {name}"))?;
     }
     Ok(())
+}
+
+/// The scope of every method of ours, as a function; refuses a method that names none.
+fn scopes(pool: &prost_reflect::DescriptorPool) -> Result<String> {
+    let option = pool.get_extension_by_name(SCOPE_OPTION).context("the option that names a method's scope")?;
+    let scope = pool.get_enum_by_name("tessera.v1.Scope").context("the scopes")?;
+    let mut code = String::from(
+        "/// The scope that a caller of the method at `path` needs; `None` where there is no such method of ours.\n\
+         pub fn of(path: &str) -> Option<Scope> {\n    Some(match path {\n",
+    );
+    for service in pool.services().filter(|service| service.full_name().starts_with("tessera.")) {
+        for method in service.methods() {
+            let number = method.options().get_extension(&option).as_enum_number().unwrap_or_default();
+            let named = scope.get_value(number).filter(|_| number != 0);
+            let named = named.with_context(|| {
+                format!("{} names no scope; allowed is an `option (scope)` other than SCOPE_UNSPECIFIED", method.full_name())
+            })?;
+            let variant = camel_case(named.name().trim_start_matches("SCOPE_"));
+            writeln!(code, "        \"/{}/{}\" => Scope::{variant},", service.full_name(), method.name())?;
+        }
+    }
+    code.push_str("        _ => return None,\n    })\n}\n");
+    Ok(code)
+}
+
+/// `WRITE_PLANS` as `WritePlans`.
+fn camel_case(constant: &str) -> String {
+    let word =
+        |word: &str| word.split_at_checked(1).map_or_else(String::new, |(first, rest)| first.to_owned() + &rest.to_lowercase());
+    constant.split('_').map(word).collect()
 }
 
 /// The generator's own `allow` attributes give no reasons, which the house rules ask for; `proto/src/generated.rs` states
@@ -131,7 +167,36 @@ fn google_protos(root: &Path) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::without_allows;
+    use super::{camel_case, scopes, without_allows};
+
+    #[test]
+    fn a_method_without_a_scope_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = crate::workspace::root();
+        let with = |scope: &str| {
+            let text = format!(
+                "syntax = \"proto3\"; package tessera.v9; import \"tessera/v1/scope.proto\"; message M {{}} \
+                 service S {{ rpc Ask(M) returns (M) {{ {scope} }} }}"
+            );
+            std::fs::write(folder.path().join("s.proto"), text).unwrap();
+            let mut compiler = protox::Compiler::new([folder.path(), &root.join("proto/proto")]).unwrap();
+            compiler.include_imports(true);
+            compiler.open_file("s.proto").unwrap();
+            scopes(&compiler.descriptor_pool()).map_err(|error| error.to_string())
+        };
+        let code = with("option (tessera.v1.scope) = SCOPE_WRITE_PLANS;").unwrap();
+        assert!(code.contains("\"/tessera.v9.S/Ask\" => Scope::WritePlans,"), "{code}");
+        for without in ["", "option (tessera.v1.scope) = SCOPE_UNSPECIFIED;"] {
+            let refused = with(without).unwrap_err();
+            assert!(refused.contains("tessera.v9.S.Ask") && refused.contains("names no scope"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn constants_become_variants() {
+        assert_eq!(camel_case("WRITE_PLANS"), "WritePlans");
+        assert_eq!(camel_case("READ"), "Read");
+    }
 
     #[test]
     fn allows_are_left_out_and_nothing_else() {

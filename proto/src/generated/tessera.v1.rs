@@ -85,6 +85,51 @@ pub struct ServiceGrantDifference {
     #[prost(int32, optional, tag = "3")]
     pub familiarity_basis_points: ::core::option::Option<i32>,
 }
+/// What a caller may do. A caller has any number of them, and none includes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Scope {
+    /// No scope; no method has it.
+    Unspecified = 0,
+    /// Ask for decisions, and list and watch what tenants may use.
+    Decide = 1,
+    /// Read catalog, plans, add-ons and tenants.
+    Read = 2,
+    /// Change the catalog, plans and add-ons, which all tenants share.
+    WritePlans = 3,
+    /// Change tenants.
+    WriteTenants = 4,
+    /// Read and verify what happened.
+    Audit = 5,
+}
+impl Scope {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SCOPE_UNSPECIFIED",
+            Self::Decide => "SCOPE_DECIDE",
+            Self::Read => "SCOPE_READ",
+            Self::WritePlans => "SCOPE_WRITE_PLANS",
+            Self::WriteTenants => "SCOPE_WRITE_TENANTS",
+            Self::Audit => "SCOPE_AUDIT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SCOPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SCOPE_DECIDE" => Some(Self::Decide),
+            "SCOPE_READ" => Some(Self::Read),
+            "SCOPE_WRITE_PLANS" => Some(Self::WritePlans),
+            "SCOPE_WRITE_TENANTS" => Some(Self::WriteTenants),
+            "SCOPE_AUDIT" => Some(Self::Audit),
+            _ => None,
+        }
+    }
+}
 /// An add-on.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AddOn {

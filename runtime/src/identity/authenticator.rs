@@ -1,0 +1,162 @@
+//! From the headers and the certificate of a request to its caller. What is in memory decides, without waiting; only a key of an
+//! issuer that is not known yet is waited for.
+//!
+//! `authorization` goes before the certificate: who shows a token that is refused is refused, whatever else it has.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use tessera_core::time::Timestamp;
+use tessera_ports::Clock;
+use tonic::codegen::http::HeaderMap;
+use tonic::codegen::http::header::AUTHORIZATION;
+use tracing::{info, warn};
+
+use super::issuer::Issuer;
+use super::jwt::Unverified;
+use super::metric_definitions as metrics;
+use super::settings::IdentityConfig;
+use super::tokens::{PREFIX, Table, TokenFileError, TokenHash, hash_of};
+use super::{Principal, Refused};
+use crate::lifecycle::{Shutdown, Tasks};
+
+/// The file of tokens is looked at so often: who revokes a token waits no longer.
+const FILE_INTERVAL: Duration = Duration::from_secs(2);
+/// A JSON Web Token is not verified again for so long: who changes keys in a hurry waits no longer.
+const PROVEN_FOR: Duration = Duration::from_mins(1);
+/// Most JSON Web Tokens that are remembered.
+const PROVEN_MAX: usize = 10_000;
+
+/// Knows callers. One per process.
+#[derive(Debug)]
+pub struct Authenticator {
+    tokens: Option<(PathBuf, ArcSwap<Table>)>,
+    issuers: Vec<Arc<Issuer>>,
+    workloads: HashMap<String, Principal>,
+    /// JSON Web Tokens that were verified a moment ago, by their hashes.
+    proven: DashMap<TokenHash, (Principal, Timestamp), foldhash::fast::RandomState>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Authenticator {
+    /// Reads the file of tokens. The settings were validated.
+    pub fn new(config: IdentityConfig, clock: Arc<dyn Clock>) -> Result<Self, TokenFileError> {
+        metrics::describe();
+        let read = |path: PathBuf| Table::read(&path).map(|table| (path, ArcSwap::from_pointee(table)));
+        let tokens = config.tokens_file.map(read).transpose()?;
+        let issuers = config.issuers.into_iter().map(|issuer| Arc::new(Issuer::new(issuer, Arc::clone(&clock)))).collect();
+        let workloads = config.workloads.into_iter();
+        let workloads = workloads.filter_map(|workload| Some((workload.spiffe_id.clone(), workload.principal().ok()?))).collect();
+        Ok(Self { tokens, issuers, workloads, proven: DashMap::default(), clock })
+    }
+
+    /// Begins to follow the file of tokens and the keys of issuers.
+    pub fn start(self: &Arc<Self>, tasks: &Tasks) {
+        for issuer in &self.issuers {
+            tasks.spawn("identity.issuer", Arc::clone(issuer).follow(tasks.shutdown()));
+        }
+        if self.tokens.is_some() {
+            tasks.spawn("identity.tokens", Arc::clone(self).follow_tokens(tasks.shutdown()));
+        }
+    }
+
+    /// The caller who has these headers and the certificate with that SPIFFE id.
+    pub fn identify(&self, headers: &HeaderMap, workload: Option<&str>) -> Result<Principal, Refused> {
+        let Some(token) = bearer(headers)? else {
+            let workload = workload.ok_or(Refused::Missing)?;
+            return self.workloads.get(workload).cloned().ok_or(Refused::Unknown);
+        };
+        let hash = hash_of(token);
+        let now = self.clock.now();
+        if token.starts_with(PREFIX) {
+            let (_, tokens) = self.tokens.as_ref().ok_or(Refused::Unknown)?;
+            return tokens.load().find(&hash, now);
+        }
+        if let Some(proven) = self.proven.get(&hash)
+            && now < proven.1
+        {
+            return Ok(proven.0.clone());
+        }
+        let token = Unverified::read(token)?;
+        let (principal, expires) = self.issuer_of(&token)?.verify(&token, now)?;
+        self.remember(hash, principal.clone(), expires.min(now.saturating_add(PROVEN_FOR)), now);
+        Ok(principal)
+    }
+
+    /// As [`Self::identify`], but after the keys of the token's issuer were read once more, if it is time for that.
+    pub async fn identify_with_new_keys(&self, headers: &HeaderMap, workload: Option<&str>) -> Result<Principal, Refused> {
+        if let Some(token) = bearer(headers)? {
+            let token = Unverified::read(token)?;
+            self.issuer_of(&token)?.read_anew().await;
+        }
+        self.identify(headers, workload)
+    }
+
+    fn issuer_of(&self, token: &Unverified<'_>) -> Result<&Arc<Issuer>, Refused> {
+        let said = token.issuer().ok_or(Refused::Unfit("`iss` is missing"))?;
+        self.issuers.iter().find(|issuer| issuer.issuer() == said).ok_or(Refused::Unknown)
+    }
+
+    fn remember(&self, hash: TokenHash, principal: Principal, until: Timestamp, now: Timestamp) {
+        if self.proven.len() >= PROVEN_MAX {
+            self.proven.retain(|_, (_, until)| now < *until);
+        }
+        // More callers than that within a minute are verified each time.
+        if self.proven.len() < PROVEN_MAX {
+            self.proven.insert(hash, (principal, until));
+        }
+    }
+
+    async fn follow_tokens(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+        let mut told = None;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(FILE_INTERVAL) => {}
+                () = shutdown.soft.cancelled() => return Ok(()),
+            }
+            let Some((path, tokens)) = &self.tokens else { return Ok(()) };
+            look(path, tokens, &mut told);
+        }
+    }
+}
+
+/// Takes a changed file of tokens over; a bad one is told once, and what was good stays in use.
+fn look(path: &Path, tokens: &ArcSwap<Table>, told: &mut Option<String>) {
+    match tokens.load().newer(path) {
+        Ok(None) => *told = None,
+        Ok(Some(table)) => {
+            info!(path = %path.display(), tokens = table.len(), "the file of API tokens was read");
+            tokens.store(Arc::new(table));
+            metrics::token_file_read("ok");
+            *told = None;
+        }
+        Err(error) => {
+            let problem = error.to_string();
+            if told.as_ref() != Some(&problem) {
+                warn!(problem, "the file of API tokens cannot be used; the tokens that are known stay in use");
+                metrics::token_file_read("failed");
+                *told = Some(problem);
+            }
+        }
+    }
+}
+
+/// The token of the one `authorization` header there may be.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refused::Malformed("there is more than one `authorization`"));
+    }
+    let value = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let token = value.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+    let token = token.filter(|token| !token.is_empty());
+    token.map(Some).ok_or(Refused::Malformed("allowed is `authorization: Bearer <token>`"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! Which headers make whom.
+
+use std::path::PathBuf;
+
+use tessera_core::access::Scope;
+use tessera_ports::clock::ManualClock;
+use tonic::codegen::http::HeaderValue;
+
+use super::super::tokens::{FreshToken, TokenFile};
+use super::*;
+
+struct Place {
+    authenticator: Authenticator,
+    token: FreshToken,
+    clock: Arc<ManualClock>,
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+fn written(path: &Path, token: &FreshToken, name: &str, from: Timestamp) {
+    let times = (from, from.saturating_add(Duration::from_hours(1)));
+    let entry = TokenFile::entry(name, token, &[Scope::Decide], None, times).unwrap();
+    std::fs::write(path, TokenFile { tokens: vec![entry] }.text().unwrap()).unwrap();
+}
+
+fn place() -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, token) = (folder.path().join("tokens.toml"), FreshToken::new([9; 32]));
+    let now = Timestamp::from_seconds(1_767_225_600).unwrap();
+    written(&path, &token, "shop", now);
+    let text = format!(
+        "tokens_file = \"{}\"\n[[workloads]]\nspiffe_id = \"spiffe://example.org/checkout\"\nscopes = [\"decide\"]\n\
+         [[issuers]]\nname = \"corp\"\nissuer = \"https://id.example.com\"\naudiences = [\"tessera\"]",
+        path.display()
+    );
+    let config: IdentityConfig = toml::from_str(&text).unwrap();
+    config.validate(true).unwrap();
+    let clock = Arc::new(ManualClock::new(now));
+    let authenticator = Authenticator::new(config, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    Place { authenticator, token, clock, path, _folder: folder }
+}
+
+fn headers(values: &[&str]) -> HeaderMap {
+    values.iter().map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect()
+}
+
+const CHECKOUT: Option<&str> = Some("spiffe://example.org/checkout");
+
+#[test]
+fn tokens_and_certificates_name_their_callers() {
+    let place = place();
+    let actor = |values: &[&str], workload| {
+        place.authenticator.identify(&headers(values), workload).map(|principal| principal.actor().to_string())
+    };
+    let token = place.token.reveal();
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        assert_eq!(actor(&[&format!("{scheme} {token}")], None), Ok("token:shop".to_owned()));
+    }
+    assert_eq!(actor(&[], CHECKOUT), Ok("spiffe://example.org/checkout".to_owned()));
+    assert_eq!(actor(&[&format!("Bearer {token}")], CHECKOUT), Ok("token:shop".to_owned()), "the token goes first");
+}
+
+#[test]
+fn whoever_is_not_known_is_refused_and_nothing_is_fallen_back_to() {
+    let place = place();
+    let refused = |values: &[&str], workload| place.authenticator.identify(&headers(values), workload).unwrap_err();
+    let token = place.token.reveal();
+    assert_eq!(refused(&[], None), Refused::Missing);
+    assert_eq!(refused(&[], Some("spiffe://example.org/checkout/")), Refused::Unknown);
+    assert_eq!(refused(&["Bearer tessera_nobody"], None), Refused::Unknown);
+    assert_eq!(refused(&["Bearer tessera_nobody"], CHECKOUT), Refused::Unknown);
+    for values in [
+        &["Basic dXNlcjpwYXNz"][..],
+        &["Bearer"],
+        &["Bearer "],
+        &[token],
+        &[&format!("Bearer {token}"), &format!("Bearer {token}")],
+        &[&format!("Bearer {token}"), ""],
+        &["Bearer a.b.c"],
+    ] {
+        assert!(matches!(refused(values, CHECKOUT), Refused::Malformed(_)), "{values:?}");
+    }
+    // Nothing of the token is in what is said of it.
+    let said = format!("{:?} {}", refused(&["Bearer tessera_nobody"], None), refused(&["Bearer a.b.c"], None));
+    assert!(!said.contains("nobody") && !said.contains("a.b.c"), "{said}");
+    let others = "Bearer eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL290aGVyLmV4YW1wbGUuY29tIn0.c2ln";
+    assert_eq!(refused(&[others], None), Refused::Unknown, "another issuer");
+    place.clock.set(place.clock.now().saturating_add(Duration::from_hours(1)));
+    assert_eq!(refused(&[&format!("Bearer {token}")], None), Refused::Expired);
+}
+
+#[test]
+fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
+    let place = place();
+    let (path, tokens) = place.authenticator.tokens.as_ref().unwrap();
+    let known =
+        |token: &FreshToken| place.authenticator.identify(&headers(&[&format!("Bearer {}", token.reveal())]), None).is_ok();
+    let (other, mut told) = (FreshToken::new([10; 32]), None);
+    written(&place.path, &other, "shop", place.clock.now());
+    assert!(known(&place.token) && !known(&other));
+    look(path, tokens, &mut told);
+    assert!(!known(&place.token) && known(&other), "the old secret is revoked");
+    for bad in ["[[token]]", "token = 1", "\u{0}"] {
+        std::fs::write(&place.path, bad).unwrap();
+        look(path, tokens, &mut told);
+        assert!(known(&other) && told.is_some(), "{bad}");
+    }
+    std::fs::remove_file(&place.path).unwrap();
+    look(path, tokens, &mut told);
+    assert!(known(&other), "the file is gone");
+    written(&place.path, &place.token, "shop", place.clock.now());
+    look(path, tokens, &mut told);
+    assert!(known(&place.token) && !known(&other) && told.is_none());
+}

@@ -1,0 +1,192 @@
+//! The keys of one issuer of JSON Web Tokens: read at the start and ever again, used on while they cannot be read.
+//!
+//! A token whose key is not known has them read at once, but no more than every half minute: issuers publish a key before they
+//! sign with it, so that this is for those who do not. What cannot be had in five seconds is had another time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::StreamExt as _;
+use serde::Deserialize;
+use tessera_core::time::Timestamp;
+use tessera_ports::Clock;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::jwt::{Keys, Unverified};
+use super::metric_definitions as metrics;
+use super::settings::{IssuerConfig, may_be_read};
+use super::{Principal, Refused};
+use crate::lifecycle::Shutdown;
+
+/// Longest answer, in bytes.
+const ANSWER_LEN_MAX: usize = 256 << 10;
+/// Longest wait for an answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// A caller whose key is unknown waits so long for it to become known.
+const CALLER_WAIT: Duration = Duration::from_secs(2);
+/// Unknown keys do not have the keys read more often.
+const UNKNOWN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// One issuer.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    config: IssuerConfig,
+    keys: ArcSwap<Known>,
+    clock: Arc<dyn Clock>,
+    /// Somebody has met an unknown key.
+    wanted: Notify,
+    /// When keys were read, or could not be, the last time.
+    tried: watch::Sender<Option<Instant>>,
+}
+
+/// Keys, and when they were read; `None` before the first time.
+#[derive(Debug, Default)]
+struct Known {
+    keys: Keys,
+    at: Option<Timestamp>,
+}
+
+/// The part of OpenID Connect Discovery that is needed.
+#[derive(Debug, Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+impl Issuer {
+    pub(super) fn new(config: IssuerConfig, clock: Arc<dyn Clock>) -> Self {
+        Self { config, keys: ArcSwap::default(), clock, wanted: Notify::new(), tried: watch::Sender::default() }
+    }
+
+    /// What tokens say in `iss`.
+    pub(super) fn issuer(&self) -> &str {
+        &self.config.issuer
+    }
+
+    /// The caller of a token, and until when it is good.
+    pub(super) fn verify(&self, token: &Unverified<'_>, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        let known = self.keys.load();
+        let fresh = known.at.is_some_and(|at| now.saturating_since(at) <= self.config.keys_age_max());
+        if !fresh {
+            return Err(Refused::KeyUnknown);
+        }
+        token.verify(&known.keys, &self.config, now)
+    }
+
+    /// Asks for the keys to be read, and waits a moment until that was tried, unless it was only just tried.
+    pub(super) async fn read_anew(&self) {
+        let mut tried = self.tried.subscribe();
+        if tried.borrow_and_update().is_some_and(|at| at.elapsed() < UNKNOWN_INTERVAL) {
+            return;
+        }
+        self.wanted.notify_one();
+        // Too late or not at all: the caller hears that the key is unknown.
+        drop(tokio::time::timeout(CALLER_WAIT, tried.changed()).await);
+    }
+
+    /// Reads the keys until the process ends.
+    pub(super) async fn follow(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+        let client = reqwest::Client::builder()
+            .timeout(ANSWER_WAIT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("tessera/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        loop {
+            let read = tokio::select! {
+                read = self.fetch(&client) => read,
+                () = shutdown.soft.cancelled() => return Ok(()),
+            };
+            self.note(read);
+            let next = Instant::now() + self.pause();
+            let wanted = async {
+                tokio::time::sleep(UNKNOWN_INTERVAL).await;
+                self.wanted.notified().await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = wanted => {}
+                () = shutdown.soft.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Without keys nobody is let in: they are tried for more often.
+    fn pause(&self) -> Duration {
+        let interval = self.config.keys_interval();
+        if self.keys.load().at.is_some() { interval } else { interval.min(Duration::from_secs(2)) }
+    }
+
+    fn note(&self, read: Result<Keys, String>) {
+        let name = &self.config.name;
+        match read {
+            Ok(keys) => {
+                if self.keys.load().keys.len() != keys.len() {
+                    info!(issuer = name, keys = keys.len(), "the keys of an issuer were read");
+                }
+                metrics::keys_read(name, "ok");
+                metrics::keys(name, keys.len());
+                self.keys.store(Arc::new(Known { keys, at: Some(self.clock.now()) }));
+            }
+            Err(problem) => {
+                warn!(
+                    issuer = name,
+                    problem, "the keys of an issuer cannot be had; those that are known stay in use for a while"
+                );
+                metrics::keys_read(name, "failed");
+            }
+        }
+        self.tried.send_replace(Some(Instant::now()));
+    }
+
+    async fn fetch(&self, client: &reqwest::Client) -> Result<Keys, String> {
+        let uri = match &self.config.jwks_uri {
+            Some(uri) => uri.clone(),
+            None => self.discovered(client).await?,
+        };
+        Keys::read(&answer(client, &uri).await?)
+    }
+
+    /// Where the issuer says that its keys are.
+    async fn discovered(&self, client: &reqwest::Client) -> Result<String, String> {
+        let uri = format!("{}/.well-known/openid-configuration", self.config.issuer.trim_end_matches('/'));
+        let found = answer(client, &uri).await?;
+        let found: Discovery = serde_json::from_slice(&found).map_err(|error| format!("{uri} is no such document: {error}"))?;
+        if found.issuer != self.config.issuer {
+            return Err(format!("{uri} is of another issuer"));
+        }
+        if !may_be_read(&found.jwks_uri) {
+            return Err(format!("{uri} names a `jwks_uri` that is not https"));
+        }
+        Ok(found.jwks_uri)
+    }
+}
+
+/// The body that is found at `uri`.
+async fn answer(client: &reqwest::Client, uri: &str) -> Result<Vec<u8>, String> {
+    let failed = |error: reqwest::Error| format!("{uri}: {}", chain(&error.without_url()));
+    let response = client.get(uri).send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(format!("{uri} answered {}", response.status()));
+    }
+    let (mut body, mut chunks) = (Vec::new(), response.bytes_stream());
+    while let Some(chunk) = chunks.next().await {
+        body.extend_from_slice(&chunk.map_err(failed)?);
+        if body.len() > ANSWER_LEN_MAX {
+            return Err(format!("{uri}: the answer is longer than {ANSWER_LEN_MAX} bytes, the most that is read"));
+        }
+    }
+    Ok(body)
+}
+
+/// An error with everything that led to it.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |error| error.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests;
