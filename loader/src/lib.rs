@@ -4,10 +4,12 @@
 //! - [`streams`], [`world`]: strong reads;
 //! - [`publisher`], [`sweeper`], [`heartbeat`]: how committed states reach the feed whatever dies on the way;
 //! - [`announcer`]: how others are told of the events behind them;
+//! - [`access`]: who may call what;
 //! - [`due`]: records what time alone has done;
 //! - [`service`]: puts it all together; [`process`] runs it as a process of its own.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo, clippy::unreachable)]
 
+pub mod access;
 pub mod aggregate;
 pub mod announcer;
 pub mod config;

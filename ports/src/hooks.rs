@@ -58,6 +58,7 @@ pub enum Guard {
     SnapshotChecksums,
     SnapshotAgeLimit,
     SnapshotWrittenBeside,
+    TenantsOfCaller,
 }
 
 #[cfg(not(feature = "test-hooks"))]

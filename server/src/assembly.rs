@@ -191,7 +191,7 @@ impl Handle {
         if !self.shared.is_ready() {
             return Err(Failure::not_ready());
         }
-        let check = Check { tenant: tenant_id, query, wants: Wants::default(), unchecked: None };
+        let check = Check { tenant: tenant_id, query, wants: Wants::default(), unchecked: None, hidden: false };
         let decided = decide(&self.shared.matrix(), &check, &Moment::of(&self.shared), &mut Vec::new(), |_| ());
         decided.map(|(reason, ())| reason)
     }

@@ -19,6 +19,7 @@ use tessera_ports::EventStore;
 use tessera_ports::hooks::{self, Guard};
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
+use tessera_runtime::identity::Principal;
 use tokio::time::Instant;
 
 use crate::Config;
@@ -38,12 +39,21 @@ pub(crate) enum Demand {
 }
 
 /// Who asks, and until when the answer is of use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
+    /// `None` where nobody is asked who they are.
+    pub(crate) principal: Option<Principal>,
     /// `None` in tests without a connection.
     pub(crate) address: Option<IpAddr>,
     /// By the caller's own deadline.
     pub(crate) deadline: Option<Instant>,
+}
+
+impl Caller {
+    /// Whether that tenant is there for this caller, if it is at all. What is not there is answered like what never was.
+    pub(crate) fn sees(&self, tenant: &str) -> bool {
+        self.principal.as_ref().is_none_or(|principal| principal.sees(tenant)) || !hooks::holds(Guard::TenantsOfCaller)
+    }
 }
 
 /// Meets demands. Cheap to clone.
@@ -107,7 +117,8 @@ impl Consistency {
         caller: &Caller,
         until: Instant,
     ) -> Result<Arc<Matrix>, Failure> {
-        if !hooks::holds(Guard::AtLeastWaits) {
+        // What is not there for the caller is not waited for, and not read.
+        if !caller.sees(tenant) || !hooks::holds(Guard::AtLeastWaits) {
             return Ok(Arc::clone(&self.shared.matrix()));
         }
         match demand {

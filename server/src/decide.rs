@@ -33,6 +33,8 @@ pub(crate) struct Check<'a> {
     /// Set when nobody has looked at the names yet. What is found has a good name, since nothing else is let in; when something
     /// is not found, or there is no answer, its name is looked at before anything else is said.
     pub(crate) unchecked: Option<&'a Asked<'a>>,
+    /// Whether the tenant is none of the caller's: the answer is that of a tenant that never was.
+    pub(crate) hidden: bool,
 }
 
 impl Check<'_> {
@@ -92,6 +94,7 @@ impl Held {
         scratch: &mut Vec<u8>,
         encode: impl FnOnce(&Answer<'_>) -> T,
     ) -> Result<(Reason, T), Failure> {
+        let found = if check.hidden { Found::Unknown } else { found };
         let row = row_in(found).or_else(|failure| check.check_names().and(Err(failure)))?;
         if !self.matrix.is_newest(&self.installed) && hooks::holds(Guard::RowBeforeCatalog) {
             self.installed = self.matrix.tables_to_keep();
@@ -108,7 +111,7 @@ pub(crate) fn decide<T>(
     scratch: &mut Vec<u8>,
     encode: impl FnOnce(&Answer<'_>) -> T,
 ) -> Result<(Reason, T), Failure> {
-    let row = row_of(matrix, check.tenant)?;
+    let row = if check.hidden { None } else { row_of(matrix, check.tenant)? };
     // After the row: see the matrix.
     let installed = matrix.tables();
     decide_with(&installed.tables, row.as_ref(), matrix.epoch(), check, moment, scratch, encode)

@@ -5,13 +5,14 @@
 //! - [`snapshot`]: all of it in a file, to begin from;
 //! - `consistency`: how new an answer must be, and the waiting for it;
 //! - `decide`, `wire`: from a question to an encoded answer;
-//! - `service`: `tessera.v1.EntitlementService`;
+//! - `service`: `tessera.v1.EntitlementService`; [`access`]: who may call it;
 //! - [`build`]: all of it put together; [`process`]: as a process of its own.
 //!
 //! It never writes and never waits for the control plane: with every dependency down it goes on answering and says how old its
 //! data is.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::todo, clippy::unreachable)]
 
+pub mod access;
 mod assembly;
 pub mod config;
 mod consistency;

@@ -16,13 +16,15 @@ use tessera_proto::status::Failure;
 use tessera_proto::storage::EventLink;
 use tessera_proto::v1;
 use tessera_proto::v1::audit_service_server::AuditService;
+use tessera_runtime::identity::Principal;
 use tonic::{Request, Response, Status};
 
 use super::audit::at::Past;
 use super::audit::payload;
 use super::audit::verify::{Found, verify};
-use super::gate::Gate;
+use super::gate::{Gate, principal, sees};
 use super::page::{self, Page, Place};
+use super::tenant_svc::not_found;
 use crate::handler::Handler;
 use crate::refusal::Refusal;
 
@@ -203,11 +205,21 @@ impl AuditSvc {
         }
     }
 
-    async fn page_of_events(&self, walk: &mut Walk<'_>, filter: &Filter, size: usize) -> Result<Vec<v1::AuditEvent>, Failure> {
+    async fn page_of_events(
+        &self,
+        walk: &mut Walk<'_>,
+        (filter, principal): (&Filter, &Principal),
+        size: usize,
+    ) -> Result<Vec<v1::AuditEvent>, Failure> {
         let mut page = Page::new();
         let (mut looked, mut streams) = (0_usize, 0_usize);
         while looked < EVENTS_PER_PAGE && streams < self.gate.config.scan_per_page {
             let Some((stream, after)) = walk.stream().await? else { break };
+            if !sees(principal, &stream) {
+                walk.next_stream();
+                streams = streams.saturating_add(1);
+                continue;
+            }
             let cells = self.store().events(&stream, after, EVENTS_PER_READ).await.map_err(Refusal::from)?;
             looked = looked.saturating_add(cells.len());
             let whole = cells.len() < EVENTS_PER_READ;
@@ -236,6 +248,7 @@ impl AuditService for AuditSvc {
         request: Request<v1::ListAuditEventsRequest>,
     ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
         self.gate.admit_read(request.metadata())?;
+        let principal = principal(request.extensions())?;
         let mut asked = request.into_inner();
         let size = page::listing_size(std::mem::take(&mut asked.page_size))?;
         let token = std::mem::take(&mut asked.page_token);
@@ -244,20 +257,28 @@ impl AuditService for AuditSvc {
         let filter = fields.finish(Some(filter))?;
         let listing = page::listing_of("list_audit_events", &asked);
         let mut walk = Walk::begin(self.store(), streams(asked.stream.as_ref())?, listing, &token).await?;
-        let events = self.page_of_events(&mut walk, &filter, size).await?;
+        let events = self.page_of_events(&mut walk, (&filter, &principal), size).await?;
         Ok(Response::new(v1::ListAuditEventsResponse { events, next_page_token: walk.token() }))
     }
 
     async fn verify_audit(&self, request: Request<v1::VerifyAuditRequest>) -> Result<Response<v1::VerifyAuditResponse>, Status> {
         self.gate.admit_read(request.metadata())?;
+        let principal = principal(request.extensions())?;
         let mut asked = request.into_inner();
         let size = page::size(std::mem::take(&mut asked.page_size), VERIFY_DEFAULT, VERIFY_MAX)?;
         let token = std::mem::take(&mut asked.page_token);
         let listing = page::listing_of("verify_audit", &asked);
         let mut walk = Walk::begin(self.store(), streams(asked.stream.as_ref())?, listing, &token).await?;
+        let by_name = asked.stream.as_ref().is_some_and(|stream| !stream.id.is_empty());
         let mut answer = v1::VerifyAuditResponse::default();
         for _ in 0..size {
             let Some((stream, _)) = walk.stream().await? else { break };
+            if !sees(&principal, &stream) {
+                walk.next_stream();
+                // Asked for by its name it is one without events; among all of them it is none.
+                answer.streams = answer.streams.saturating_add(i32::from(by_name).into());
+                continue;
+            }
             let found = self.verify_stream(&stream).await.map_err(Failure::from)?;
             walk.next_stream();
             answer.streams = answer.streams.saturating_add(1);
@@ -274,12 +295,16 @@ impl AuditService for AuditSvc {
 
     async fn get_tenant_at(&self, request: Request<v1::GetTenantAtRequest>) -> Result<Response<v1::GetTenantAtResponse>, Status> {
         self.gate.admit_read(request.metadata())?;
+        let principal = principal(request.extensions())?;
         let asked = request.into_inner();
         let tenant = convert::tenant_id(&asked.tenant_id)?;
         let mut fields = Fields::new();
         let required = fields.required("time", asked.time.as_ref());
         let at = time::timestamp(&mut fields, "time", required);
         let at = fields.finish(at)?;
+        if !sees(&principal, &StreamId::Tenant(tenant.clone())) {
+            return Err(not_found(tenant.as_str()).into());
+        }
         let past = Past { catalog: self.catalog.streams(), offers: self.offers.streams(), tenants: self.tenants.streams() };
         Ok(Response::new(past.tenant_at(&tenant, at, self.gate.clock.now()).await?))
     }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tessera_core::aggregate::{ACTOR_LOCAL, Actor};
+use tessera_core::aggregate::Actor;
 use tessera_core::ids::RequestId;
+use tessera_core::stream::StreamId;
+use tessera_ports::hooks::{self, Guard};
 use tessera_ports::{Clock, IdSource};
 use tessera_proto::status::Failure;
 use tessera_proto::time_left::{self, TIMEOUT_HEADER};
+use tessera_runtime::identity::Principal;
 use tessera_runtime::lifecycle::Shutdown;
 use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Response, Status};
+use tonic::{Extensions, Response, Status};
 
 use super::failure::bad_id;
 use crate::config::Config;
@@ -52,7 +55,7 @@ impl Gate {
     }
 
     /// Lets a mutation in.
-    pub(crate) fn admit(&self, metadata: &MetadataMap, request_id: RequestId) -> Result<Caller, Failure> {
+    pub(crate) fn admit(&self, metadata: &MetadataMap, actor: Actor, request_id: RequestId) -> Result<Caller, Failure> {
         if self.shutdown.is_draining() {
             return Err(Failure::draining());
         }
@@ -61,7 +64,7 @@ impl Gate {
             // An earlier attempt under the same id may have been applied: only a call with time left can tell.
             return Err(Failure::outcome_unknown(request_id.as_str()));
         }
-        Ok(Caller { request_id, actor: actor()?, retry: is_retry(metadata), deadline: Instant::now() + self.granted(left) })
+        Ok(Caller { request_id, actor, retry: is_retry(metadata), deadline: Instant::now() + self.granted(left) })
     }
 
     /// How long a command may take when its caller waits for `left`.
@@ -70,9 +73,18 @@ impl Gate {
     }
 }
 
-/// Who asks: until identity exists, everybody is the same.
-pub(crate) fn actor() -> Result<Actor, Failure> {
-    Actor::parse("an actor", ACTOR_LOCAL).map_err(|error| Failure::internal(error.to_string()))
+/// Who asks, as was found before the services; where nobody is asked who they are, everybody is the same.
+pub(crate) fn principal(extensions: &Extensions) -> Result<Principal, Failure> {
+    let known = extensions.get::<Principal>().cloned().or_else(Principal::local);
+    known.ok_or_else(|| Failure::internal("nobody knows who asks"))
+}
+
+/// Whether that stream is there for the caller, if it is at all. What is not there is answered like what never was.
+pub(crate) fn sees(principal: &Principal, stream: &StreamId) -> bool {
+    match stream {
+        StreamId::Tenant(tenant) => principal.sees(tenant.as_str()) || !hooks::holds(Guard::TenantsOfCaller),
+        StreamId::Catalog | StreamId::Plan(_) | StreamId::AddOn(_) => true,
+    }
 }
 
 /// Whether an earlier attempt of the caller may still be on its way.

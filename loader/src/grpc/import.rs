@@ -13,7 +13,6 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use tessera_core::aggregate::Actor;
 use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::shown::shown;
 use tessera_core::tenant::{Action, Command, StateMode, TenantState};
@@ -21,12 +20,13 @@ use tessera_proto::convert::tenant as convert;
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
 use tessera_proto::v1::import_tenants_request::Item;
+use tessera_runtime::identity::Principal;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::gate::{Gate, actor, is_retry, time_left};
-use super::tenant_svc::command;
+use super::gate::{Gate, is_retry, sees, time_left};
+use super::tenant_svc::{command, not_found};
 use super::undecoded;
 use crate::digest;
 use crate::handler::{Caller, Handler, Request};
@@ -49,7 +49,7 @@ const ROW_ATTEMPTS: u32 = 3;
 pub(crate) struct Import {
     gate: Gate,
     handler: Handler<TenantState>,
-    actor: Actor,
+    principal: Principal,
     retry: bool,
     deadline: Option<Instant>,
 }
@@ -110,10 +110,15 @@ impl From<Tried> for RowDone {
 }
 
 impl Import {
-    pub(crate) fn begin(gate: Gate, handler: Handler<TenantState>, metadata: &MetadataMap) -> Result<Self, Failure> {
+    pub(crate) fn begin(
+        gate: Gate,
+        handler: Handler<TenantState>,
+        metadata: &MetadataMap,
+        principal: Principal,
+    ) -> Result<Self, Failure> {
         gate.admit_read(metadata)?;
         let deadline = time_left(metadata)?.map(|left| Instant::now() + left);
-        Ok(Self { gate, handler, actor: actor()?, retry: is_retry(metadata), deadline })
+        Ok(Self { gate, handler, principal, retry: is_retry(metadata), deadline })
     }
 
     /// The answers to what comes in.
@@ -228,7 +233,10 @@ impl Rows {
         let parts: [&[u8]; 4] = [self.id.as_str().as_bytes(), &row.row.to_le_bytes(), tenant.as_str().as_bytes(), &body];
         let request_id = RequestId::parse(&digest::name(&parts)).map_err(|error| Failure::internal(error.to_string()))?;
         let (stream, command) = command(tenant, Action::State { document: Box::new(document), mode: self.mode });
-        let caller = Caller { request_id, actor: import.actor.clone(), retry, deadline: self.deadline() };
+        if !sees(&import.principal, &stream) {
+            return Err(not_found(stream.key()));
+        }
+        let caller = Caller { request_id, actor: import.principal.actor().clone(), retry, deadline: self.deadline() };
         // The mode is left out: a row that is done is done, in whichever mode the import is run again.
         let digest = digest::of_command("ImportTenants", &body);
         Ok(Request { caller, stream, command, digest, etag: None, len: body.len() })

@@ -9,7 +9,7 @@ use tessera_proto::status::Failure;
 use tessera_proto::v1;
 use tonic::{Response, Status};
 
-use super::gate::{Gate, named};
+use super::gate::{Gate, named, principal, sees};
 use crate::aggregate::Handled;
 use crate::digest;
 use crate::handler::{Caller, Done, Handler, Request};
@@ -119,9 +119,13 @@ pub(crate) async fn handle<A: Handled, M: Mutation>(
     request: tonic::Request<M>,
     command: impl FnOnce(M, &RequestId) -> Result<Asked<A>, Failure>,
 ) -> Result<(RequestId, Outcome<A>), Status> {
-    let (metadata, _, mut message) = request.into_parts();
+    let (metadata, extensions, mut message) = request.into_parts();
     let request_id = gate.request_id(&message.take_request_id())?;
-    let asked = gate.admit(&metadata, request_id.clone()).and_then(|caller| as_request::<A, M>(caller, message, command));
+    let principal = principal(&extensions)?;
+    let admitted = gate.admit(&metadata, principal.actor().clone(), request_id.clone());
+    let asked = admitted.and_then(|caller| as_request::<A, M>(caller, message, command));
+    let asked =
+        asked.and_then(|request| if sees(&principal, &request.stream) { Ok(request) } else { Err(not_there(&request.stream)) });
     let result = match asked {
         Ok(request) => {
             let stream = request.stream.clone();
@@ -130,6 +134,11 @@ pub(crate) async fn handle<A: Handled, M: Mutation>(
         Err(failure) => Err(failure),
     };
     Ok((request_id, result))
+}
+
+/// Only tenants are not there for some and there for others.
+fn not_there(stream: &StreamId) -> Failure {
+    super::tenant_svc::not_found(stream.key())
 }
 
 /// The revision of a command's result.

@@ -19,7 +19,7 @@ use tessera_proto::v1;
 use tessera_proto::v1::tenant_service_server::TenantService;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::gate::{Gate, actor};
+use super::gate::{Gate, principal, sees};
 use super::import::Import;
 use super::mutation::{Asked, mutate, revision_at, revision_of};
 use super::page;
@@ -184,8 +184,9 @@ impl TenantService for TenantSvc {
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
+        let actor = principal(request.extensions())?.actor().clone();
         let asked = |m: v1::CreateTenantRequest, request_id: &RequestId| {
-            let made = if m.tenant_id.is_empty() { Some(made_id(&actor()?, request_id)?) } else { None };
+            let made = if m.tenant_id.is_empty() { Some(made_id(&actor, request_id)?) } else { None };
             let mut fields = Fields::new();
             let tenant = made.or_else(|| fields.check("tenant_id", TenantId::parse(&m.tenant_id)));
             let title = fields.check("title", Title::parse("a title", &m.title));
@@ -222,8 +223,12 @@ impl TenantService for TenantSvc {
 
     async fn get_tenant(&self, request: Request<v1::GetTenantRequest>) -> Result<Response<v1::GetTenantResponse>, Status> {
         self.gate.admit_read(request.metadata())?;
+        let principal = principal(request.extensions())?;
         let asked = request.into_inner();
         let stream = StreamId::Tenant(convert::tenant_id(&asked.tenant_id)?);
+        if !sees(&principal, &stream) {
+            return Err(not_found(&asked.tenant_id).into());
+        }
         let now = self.handler.read(&stream).await.map_err(Failure::from)?;
         let shown = now.state.0.as_ref().filter(|tenant| asked.show_deleted || tenant.deleted_at.is_none());
         let tenant = shown.ok_or_else(|| not_found(&asked.tenant_id))?;
@@ -234,6 +239,7 @@ impl TenantService for TenantSvc {
 
     async fn list_tenants(&self, request: Request<v1::ListTenantsRequest>) -> Result<Response<v1::ListTenantsResponse>, Status> {
         self.gate.admit_read(request.metadata())?;
+        let principal = principal(request.extensions())?;
         let mut filter = request.into_inner();
         let size = page::listing_size(std::mem::take(&mut filter.page_size))?;
         let token = std::mem::take(&mut filter.page_token);
@@ -242,6 +248,9 @@ impl TenantService for TenantSvc {
         let bounds = (size, self.gate.config.scan_per_page);
         let store = self.handler.streams().store();
         let page = page::scan(&**store, StreamKind::Tenant, (&listing, &token), bounds, |change| {
+            if !sees(&principal, &change.stream) {
+                return Ok(None);
+            }
             let (state, _) = storage::decode_state::<TenantState>(&change.state).map_err(Refusal::from)?;
             let shown = state.0.as_ref().filter(|tenant| self.is_shown(tenant, &filter));
             Ok(shown.and_then(|tenant| self.resource(&change.stream, tenant, None, (change.epoch, change.seq))))
@@ -407,8 +416,8 @@ impl TenantService for TenantSvc {
         &self,
         request: Request<Streaming<v1::ImportTenantsRequest>>,
     ) -> Result<Response<Self::ImportTenantsStream>, Status> {
-        let (metadata, _, inbound) = request.into_parts();
-        let import = Import::begin(self.gate.clone(), self.handler.clone(), &metadata)?;
+        let (metadata, extensions, inbound) = request.into_parts();
+        let import = Import::begin(self.gate.clone(), self.handler.clone(), &metadata, principal(&extensions)?)?;
         Ok(Response::new(import.answers(inbound)))
     }
 }

@@ -27,6 +27,13 @@ pub enum Access {
     Scope(Scope),
 }
 
+impl Access {
+    /// To what every listener has beside the services of Tessera: health for everybody, all else (reflection) for the known.
+    pub fn beside_ours(path: &str) -> Self {
+        if path.starts_with("/grpc.health.v1.Health/") { Self::Open } else { Self::Known }
+    }
+}
+
 /// What a guard goes by.
 #[derive(Debug, Clone)]
 pub struct Rules {

@@ -69,7 +69,7 @@ impl Entitlements {
     }
 
     /// Answers a frame at once, or says that it has to wait. What is no frame ends the stream.
-    pub(super) fn frame_at_once(&self, message: &Encoded) -> Result<AtOnce, Failure> {
+    pub(super) fn frame_at_once(&self, message: &Encoded, caller: &Caller) -> Result<AtOnce, Failure> {
         let parts = &*self.0;
         let request = decode::Frame::read(message)?;
         let counters = &parts.shared.metrics.stream;
@@ -82,7 +82,7 @@ impl Entitlements {
         if frame.waits() {
             return Ok(AtOnce::Waits(began));
         }
-        let answer = parts.answer_frame(request.id, &frame, None);
+        let answer = parts.answer_frame(request.id, &frame, caller, None);
         counters.answered(began);
         Ok(AtOnce::Answered(answer))
     }
@@ -93,7 +93,7 @@ impl Entitlements {
         let request = decode::Frame::read(&message)?;
         let frame = Frame::of_stream(parts, &request);
         let met = parts.meet(&frame, &caller).await;
-        let answer = parts.answer_frame(request.id, &frame, Some(&met));
+        let answer = parts.answer_frame(request.id, &frame, &caller, Some(&met));
         parts.shared.metrics.stream.answered(began);
         Ok(answer)
     }
@@ -115,16 +115,16 @@ impl Parts {
         let met = if frame.waits() { Some(self.meet(&frame, &caller).await) } else { None };
         let moment = Moment::of(&self.shared);
         let mut out = Vec::with_capacity(frame.expected_bytes());
-        self.answer_checks(&mut out, 1, &frame, &moment, met.as_ref());
+        self.answer_checks(&mut out, 1, &frame, (&moment, &caller), met.as_ref());
         encode::timestamp(&mut out, 2, Some(moment.now));
         Ok(out.into())
     }
 
-    fn answer_frame(&self, id: u64, frame: &Frame<'_>, met: Option<&Met>) -> Encoded {
+    fn answer_frame(&self, id: u64, frame: &Frame<'_>, caller: &Caller, met: Option<&Met>) -> Encoded {
         let moment = Moment::of(&self.shared);
         let mut out = Vec::with_capacity(frame.expected_bytes());
         encode::uint(&mut out, 1, id);
-        self.answer_checks(&mut out, 2, frame, &moment, met);
+        self.answer_checks(&mut out, 2, frame, (&moment, caller), met);
         out.into()
     }
 
@@ -141,7 +141,14 @@ impl Parts {
     }
 
     /// Appends one `CheckResult` per check as field `tag`.
-    fn answer_checks(&self, out: &mut Vec<u8>, tag: u32, frame: &Frame<'_>, moment: &Moment, met: Option<&Met>) {
+    fn answer_checks(
+        &self,
+        out: &mut Vec<u8>,
+        tag: u32,
+        frame: &Frame<'_>,
+        (moment, caller): (&Moment, &Caller),
+        met: Option<&Met>,
+    ) {
         let mut held = Held::new(Arc::clone(&self.shared.matrix()));
         let mut tally = CheckTally::default();
         let (mut revision, mut errors) = (Vec::new(), 0);
@@ -170,7 +177,7 @@ impl Parts {
                         let decided = convert::query_by_names(&message.asked).and_then(|query| {
                             let wants = Wants { explanation: message.explain, ..frame.wants };
                             let (tenant, unchecked) = (message.asked.tenant_id, Some(&message.asked));
-                            let check = Check { tenant, query, wants, unchecked };
+                            let check = Check { tenant, query, wants, unchecked, hidden: !caller.sees(tenant) };
                             let found = std::mem::replace(found, Found::Unknown);
                             held.decide(found, &check, moment, &mut revision, |answer| encode::result_answer(out, tag, answer))
                         });

@@ -29,7 +29,7 @@ impl Entitlements {
         let query = convert::query(&message.asked)?;
         let tenant = message.asked.tenant_id;
         let wants = Wants { revision: true, detail: true, explanation: message.explain };
-        let check = Check { tenant, query, wants, unchecked: None };
+        let check = Check { tenant, query, wants, unchecked: None, hidden: !caller.sees(tenant) };
         let demand = Demand::of(message.consistency.as_deref(), tenant)?;
         if demand.is_none() {
             return self.answer(&parts.shared.matrix(), &check);

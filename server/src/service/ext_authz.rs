@@ -15,12 +15,17 @@ use tonic::{Request, Response, Status};
 
 use super::Entitlements;
 use super::server::{Call, Counted, unary};
+use crate::consistency::Caller;
 use crate::decide::{Check, Moment, Wants, decide};
 use crate::ext_authz::answer::{self, About};
 use crate::ext_authz::rules::{Denial, NoQuestion, Rules};
 use crate::metric_definitions::{CheckCounters, Metrics};
 use crate::wire::codec::Encoded;
 
+/// The full name of the service.
+pub(crate) const NAME: &str = "envoy.service.auth.v3.Authorization";
+/// Its one method.
+pub(crate) const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// First size of an answer, in bytes: most fit.
 const ANSWER_BYTES: usize = 1_024;
 
@@ -38,7 +43,7 @@ impl ExtAuthzServer {
 }
 
 impl NamedService for ExtAuthzServer {
-    const NAME: &'static str = "envoy.service.auth.v3.Authorization";
+    const NAME: &'static str = NAME;
 }
 
 impl Service<http::Request<Body>> for ExtAuthzServer {
@@ -51,7 +56,7 @@ impl Service<http::Request<Body>> for ExtAuthzServer {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() == "/envoy.service.auth.v3.Authorization/Check" {
+        if request.uri().path() == METHOD {
             let rules = Arc::clone(&self.rules);
             return unary(self.service.clone(), request, |call| Authorize { call, rules });
         }
@@ -75,22 +80,23 @@ impl UnaryService<Encoded> for Authorize {
     type Future = std::future::Ready<Result<Response<Encoded>, Status>>;
 
     fn call(&mut self, request: Request<Encoded>) -> Self::Future {
-        let answer = self.call.service.authorize(&self.rules, &request.into_inner());
+        let caller = self.call.caller(&request);
+        let answer = self.call.service.authorize(&self.rules, &request.into_inner(), &caller);
         std::future::ready(answer.map(Response::new).map_err(Status::from))
     }
 }
 
 impl Entitlements {
     /// Judges a request. Fails only for what no client behind an Envoy can bring about.
-    fn authorize(&self, rules: &Rules, message: &Encoded) -> Result<Encoded, Failure> {
+    fn authorize(&self, rules: &Rules, message: &Encoded, caller: &Caller) -> Result<Encoded, Failure> {
         let counters = &self.0.shared.metrics.ext_authz;
         let began = counters.request();
-        let answer = self.authorized(rules, message);
+        let answer = self.authorized(rules, message, caller);
         counters.answered(began);
         answer.inspect_err(|failure| counters.error(failure.reason()))
     }
 
-    fn authorized(&self, rules: &Rules, message: &Encoded) -> Result<Encoded, Failure> {
+    fn authorized(&self, rules: &Rules, message: &Encoded, caller: &Caller) -> Result<Encoded, Failure> {
         let shared = &self.0.shared;
         let mut out = Vec::with_capacity(ANSWER_BYTES);
         let refuse = |mut out: Vec<u8>, denial: Denial| {
@@ -108,7 +114,8 @@ impl Entitlements {
         // What is wrong with a name was written by a client.
         let Ok(query) = convert::query(&asked) else { return refuse(out, Denial::NameInvalid) };
         let wants = Wants { revision: true, ..Wants::default() };
-        let check = Check { tenant: asked.tenant_id, query, wants, unchecked: None };
+        let hidden = !caller.sees(asked.tenant_id);
+        let check = Check { tenant: asked.tenant_id, query, wants, unchecked: None, hidden };
         let about = About { tenant: asked.tenant_id, service: asked.service, feature: asked.feature };
         let moment = Moment::of(shared);
         let mut revision = Vec::with_capacity(64);

@@ -32,7 +32,7 @@ impl Entitlements {
         check_tenant("tenant_id", tenant)?;
         let demand = Demand::of(message.consistency.as_ref(), tenant)?;
         let matrix = parts.consistency.meet(tenant, &demand, &caller, parts.consistency.wait_until(&caller)).await?;
-        let row = known_row(&matrix, tenant)?;
+        let row = known_row(&matrix, tenant, &caller)?;
         parts.shared.metrics.lists.increment(1);
         let document = make(&matrix, &row, tenant, &Moment::of(&parts.shared))?;
         let known = &message.if_document_tag_differs_from;
@@ -48,9 +48,12 @@ pub(super) fn check_tenant(field: &str, tenant: &str) -> Result<(), Failure> {
     TenantId::check(tenant).map_err(|error| Failure::invalid_field(field, error.to_string()))
 }
 
-/// The tenant's row; `NOT_FOUND` when there is no such tenant.
-pub(super) fn known_row(matrix: &Matrix, tenant: &str) -> Result<TenantRow, Failure> {
+/// The tenant's row; `NOT_FOUND` when there is no such tenant, as far as the caller can see.
+pub(super) fn known_row(matrix: &Matrix, tenant: &str, caller: &Caller) -> Result<TenantRow, Failure> {
     let unknown = || Rejection::not_found("TENANT_NOT_FOUND", format!("tenant `{tenant}` does not exist")).into();
+    if !caller.sees(tenant) {
+        return Err(unknown());
+    }
     row_of(matrix, tenant)?.ok_or_else(unknown)
 }
 

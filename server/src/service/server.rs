@@ -12,6 +12,7 @@ use futures::{FutureExt as _, Stream, TryStreamExt as _};
 use prost::Message as _;
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
+use tessera_runtime::identity::Principal;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::http::HeaderValue;
@@ -80,8 +81,12 @@ pub(super) struct Call {
 }
 
 impl Call {
-    fn caller<T>(&self, request: &Request<T>) -> Caller {
-        Caller { address: request.remote_addr().map(|address| address.ip()), deadline: self.deadline }
+    pub(super) fn caller<T>(&self, request: &Request<T>) -> Caller {
+        Caller {
+            principal: request.extensions().get::<Principal>().cloned(),
+            address: request.remote_addr().map(|address| address.ip()),
+            deadline: self.deadline,
+        }
     }
 }
 

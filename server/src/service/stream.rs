@@ -74,11 +74,11 @@ impl Stream for Checks {
                 return self.end(Failure::draining().into());
             }
             match self.input.poll_next_unpin(context) {
-                Poll::Ready(Some(Ok(frame))) => match self.service.frame_at_once(&frame) {
+                Poll::Ready(Some(Ok(frame))) => match self.service.frame_at_once(&frame, &self.caller) {
                     Ok(AtOnce::Answered(answer)) => return Poll::Ready(Some(Ok(answer))),
                     Err(failure) => return self.end(failure.into()),
                     Ok(AtOnce::Waits(began)) => {
-                        self.waiting = Some(self.service.clone().frame_later(frame, began, self.caller).boxed());
+                        self.waiting = Some(self.service.clone().frame_later(frame, began, self.caller.clone()).boxed());
                     }
                 },
                 Poll::Ready(Some(Err(status))) => return self.end(input_error(status)),

@@ -7,7 +7,6 @@
 
 mod subscriptions;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -41,7 +40,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// One call.
 struct Watch {
     parts: Arc<Parts>,
-    address: Option<IpAddr>,
+    caller: Caller,
     input: Streaming<v1::WatchEntitlementsRequest>,
     input_ended: bool,
     subscriptions: Subscriptions,
@@ -93,7 +92,7 @@ impl Entitlements {
         let subscriptions = Subscriptions::new(Arc::clone(&parts.shared.hub), parts.shared.metrics.watch_subscriptions.clone());
         let now = Instant::now();
         let watch = Watch {
-            address: caller.address,
+            caller: Caller { deadline: None, ..caller },
             input,
             input_ended: false,
             subscriptions,
@@ -243,7 +242,7 @@ impl Watch {
         }
         let number = self.subscriptions.add(&key, waits);
         if waits {
-            let (parts, caller) = (Arc::clone(&self.parts), Caller { address: self.address, deadline: None });
+            let (parts, caller) = (Arc::clone(&self.parts), self.caller.clone());
             let tenant = tenant.to_owned();
             self.waits.push(Box::pin(async move {
                 let until = parts.consistency.wait_until(&caller);
@@ -297,7 +296,7 @@ impl Watch {
         let Some(subscription) = self.subscriptions.get_mut(tenant) else { return Ok(None) };
         let shared = &self.parts.shared;
         let matrix = shared.matrix();
-        let row = known_row(&matrix, tenant.text())?;
+        let row = known_row(&matrix, tenant.text(), &self.caller)?;
         let moment = Moment::of(shared);
         let mut revision = Vec::with_capacity(64);
         write_revision(&mut revision, matrix.epoch(), &matrix.tables().tables, Some(&row), tenant.text(), moment.now);
