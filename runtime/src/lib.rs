@@ -3,7 +3,8 @@
 //! - [`digest`]: of a matrix and of its store, to be compared;
 //! - [`lifecycle`]: tasks, signals, draining, the exit code; the only place where tasks are spawned;
 //! - [`clock`]: the real clock and fresh ids behind the ports;
-//! - [`listener`]: gRPC listeners that drain;
+//! - [`listener`]: gRPC listeners, and the lives of their connections;
+//! - [`tls`]: certificates, read anew while connections live;
 //! - [`http`]: the pages for machines that watch: metrics, health, digest;
 //! - [`telemetry`]: logs and metrics;
 //! - [`metric_definitions`]: the metrics that every process has;
@@ -19,3 +20,4 @@ pub mod metric_definitions;
 pub mod process;
 pub mod settings;
 pub mod telemetry;
+pub mod tls;

@@ -115,7 +115,7 @@ impl Bound {
         metrics: Metrics,
     ) -> ExitCode {
         let Self { signals, calls, pages: page_listener } = self;
-        let shutdown = tasks.shutdown();
+        let (routes, shutdown) = (routes.prepare(), tasks.shutdown());
         tasks.spawn("calls.listener", async move {
             match threads {
                 Some(threads) => listener::serve_on_threads(calls, routes, &config, threads, shutdown).await,

@@ -175,7 +175,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
 
     let listeners = listen(&arguments).await?;
     let addresses = listeners.addresses.clone();
-    let (data_routes, control_routes) = (server.routes(), loader.routes());
+    let (data_routes, control_routes) = (server.routes().prepare(), loader.routes().prepare());
     let (server, loader) = (server.start(&tasks), loader.start(&tasks));
     let (config, shutdown) = (settings.listener.clone(), tasks.shutdown());
     tasks.spawn("data.listener", async move {
