@@ -13,6 +13,7 @@ use crate::commands::export::ExportArguments;
 use crate::commands::import::WholeImport;
 use crate::commands::offer::OfferCommand;
 use crate::commands::tenant::TenantCommand;
+use crate::commands::token::TokenCommand;
 use crate::commands::watch::WatchArguments;
 use crate::connection::Where;
 use crate::console::Format;
@@ -73,6 +74,9 @@ pub enum Command {
     Migrate(MigrateArguments),
     /// Make a backup the database of a data directory, in the next epoch; the database it replaces is kept
     Restore(RestoreArguments),
+    /// API tokens: make, list, rotate, revoke
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Digest of the store; equal to that of every server when nothing is under way
     Digest(DigestArguments),
     /// Who changed what; whether the log is what was written

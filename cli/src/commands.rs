@@ -10,6 +10,7 @@ pub mod export;
 pub mod import;
 pub mod offer;
 pub mod tenant;
+pub mod token;
 pub mod watch;
 
 use clap::Args;

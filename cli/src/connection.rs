@@ -4,6 +4,8 @@
 //! (`UNAVAILABLE`), it is sent again a few times with the same id and the metadata `tessera-retry: 1`, so that it happens once
 //! however often it is sent.
 
+pub mod credentials;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,11 +21,13 @@ use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
 use tessera_runtime::clock::SystemIds;
 use tessera_runtime::settings;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::failure;
+use credentials::{Bearer, Credentials, Files};
 
 /// How often a call is made before its failure is believed.
 const ATTEMPTS_MAX: u32 = 6;
@@ -45,7 +49,34 @@ pub struct Where {
     /// Health and digest pages [default: 127.0.0.1:7402]
     #[arg(long, global = true, value_name = "ADDR", env = "TESSERA_HTTP_ADDR", hide_env_values = true)]
     pub http_addr: Option<String>,
-    /// File with `data_addr`, `control_addr`, `http_addr` [default: tessera/config.toml in the user's configuration folder]
+    /// File with a token to show to the planes; TESSERA_TOKEN has one, too
+    #[arg(long, global = true, value_name = "FILE", env = "TESSERA_TOKEN_FILE", hide_env_values = true)]
+    pub token_file: Option<PathBuf>,
+    /// Certificate authorities (PEM) that the planes are known by, for https [default: those of the system]
+    #[arg(long, global = true, value_name = "FILE", env = "TESSERA_CA_FILE", hide_env_values = true)]
+    pub ca_file: Option<PathBuf>,
+    /// Certificate (PEM) to show to the planes
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TESSERA_CLIENT_CERTIFICATE",
+        hide_env_values = true,
+        requires = "client_key"
+    )]
+    pub client_certificate: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "TESSERA_CLIENT_KEY",
+        hide_env_values = true,
+        requires = "client_certificate"
+    )]
+    pub client_key: Option<PathBuf>,
+    /// File with any of data_addr, control_addr, http_addr, token_file, ca_file, client_certificate and client_key [default:
+    /// tessera/config.toml in the user's configuration folder]
     #[arg(long, global = true, value_name = "FILE", env = "TESSERA_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// How long to wait for one answer, such as 10s or 500ms
@@ -69,11 +100,14 @@ fn parse_timeout(text: &str) -> Result<Timeout, String> {
 /// What a configuration file may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "the names are what users write")]
 struct File {
     data_addr: Option<String>,
     control_addr: Option<String>,
     http_addr: Option<String>,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    client_certificate: Option<PathBuf>,
+    client_key: Option<PathBuf>,
 }
 
 /// Where the planes are, finally.
@@ -88,31 +122,54 @@ pub struct Addresses {
 }
 
 impl Where {
-    /// Looks everything up; reads the configuration file.
+    /// Where the planes are; reads the configuration file.
     pub fn addresses(&self) -> anyhow::Result<Addresses> {
+        Ok(self.addresses_beside(self.file()?))
+    }
+
+    fn file(&self) -> anyhow::Result<File> {
         let file = match &self.config {
             Some(path) => Some(path.clone()),
             None => default_file().filter(|path| path.is_file()),
         };
-        let file: File = match &file {
+        match &file {
             Some(path) => settings::load(settings::Sources { file: Some(path), ..Default::default() })
-                .with_context(|| format!("in the configuration file `{}`", path.display()))?,
-            None => File::default(),
-        };
+                .with_context(|| format!("in the configuration file `{}`", path.display())),
+            None => Ok(File::default()),
+        }
+    }
+
+    fn addresses_beside(&self, file: File) -> Addresses {
         let first = |flag: &Option<String>, file: Option<String>, default: &str| {
             flag.clone().or(file).unwrap_or_else(|| default.to_owned())
         };
-        Ok(Addresses {
+        Addresses {
             data: first(&self.data_addr, file.data_addr, "127.0.0.1:7400"),
             control: first(&self.control_addr, file.control_addr, "127.0.0.1:7401"),
             http: first(&self.http_addr, file.http_addr, "127.0.0.1:7402"),
-        })
+        }
+    }
+
+    /// Where credentials are. A certificate and its key come from one place.
+    fn credentials(&self, file: &File) -> anyhow::Result<Files> {
+        let first = |flag: &Option<PathBuf>, file: &Option<PathBuf>| flag.clone().or_else(|| file.clone());
+        let of_file = match (&file.client_certificate, &file.client_key) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            _ => anyhow::bail!(
+                "the configuration file has one of `client_certificate` and `client_key`; allowed are both or neither"
+            ),
+        };
+        let client = self.client_certificate.clone().zip(self.client_key.clone()).or(of_file);
+        Ok(Files { token: first(&self.token_file, &file.token_file), ca: first(&self.ca_file, &file.ca_file), client })
     }
 
     /// The planes; nothing is connected before the first call.
     pub fn planes(&self) -> anyhow::Result<Planes> {
         let timeout = self.timeout.map_or(Duration::from_secs(10), |Timeout(wait)| wait);
-        Planes::new(self.addresses()?, timeout)
+        let file = self.file()?;
+        let credentials = self.credentials(&file)?.read()?;
+        Planes::new(self.addresses_beside(file), &credentials, timeout)
     }
 }
 
@@ -136,40 +193,36 @@ pub enum Plane {
 pub struct Planes {
     addresses: Addresses,
     timeout: Duration,
+    bearer: Bearer,
     data: Channel,
     control: Channel,
 }
 
-/// Where `host:port` is, or `http://host:port`. Anything more, or a port that there is not, would quietly mean another place.
-fn endpoint(address: &str) -> anyhow::Result<Endpoint> {
-    let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let whole = |endpoint: &Endpoint| {
-        let uri = endpoint.uri();
-        let has_host = uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some_and(|port| port > 0);
-        has_host && uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none()
-    };
-    Endpoint::from_shared(uri).ok().filter(whole).with_context(|| {
-        let given = tessera_core::shown::shown(address);
-        format!("`{given}` is not an address; allowed is host:port with a port from 1 to 65535, such as 127.0.0.1:7400")
-    })
-}
+/// A channel that shows who calls.
+pub type Way = InterceptedService<Channel, Bearer>;
 
 macro_rules! clients {
     ($($(#[$doc:meta])* $name:ident: $client:ident over $channel:ident;)*) => {$(
         $(#[$doc])*
-        pub fn $name(&self) -> $client<Channel> {
-            $client::new(self.$channel.clone()).max_decoding_message_size(ANSWER_LEN_MAX)
+        pub fn $name(&self) -> $client<Way> {
+            $client::with_interceptor(self.$channel.clone(), self.bearer.clone()).max_decoding_message_size(ANSWER_LEN_MAX)
         }
     )*};
 }
 
 impl Planes {
     /// Channels to both addresses, connected when first used.
-    pub fn new(addresses: Addresses, timeout: Duration) -> anyhow::Result<Self> {
+    pub fn new(addresses: Addresses, credentials: &Credentials, timeout: Duration) -> anyhow::Result<Self> {
         let channel = |address: &str| -> anyhow::Result<Channel> {
-            Ok(endpoint(address)?.connect_timeout(timeout).tcp_nodelay(true).connect_lazy())
+            Ok(credentials.endpoint(address)?.connect_timeout(timeout).tcp_nodelay(true).connect_lazy())
         };
-        Ok(Self { data: channel(&addresses.data)?, control: channel(&addresses.control)?, addresses, timeout })
+        let (data, control) = (channel(&addresses.data)?, channel(&addresses.control)?);
+        Ok(Self { addresses, timeout, bearer: credentials.bearer(), data, control })
+    }
+
+    /// Over channels that are there already; errors speak of `addresses`.
+    pub fn over(addresses: Addresses, data: Channel, control: Channel, timeout: Duration) -> Self {
+        Self { addresses, timeout, bearer: Bearer::default(), data, control }
     }
 
     clients! {

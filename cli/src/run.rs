@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::arguments::{Arguments, Command};
 use crate::commands::check::Verdict;
-use crate::commands::{self, apply, audit, catalog, check, data, dev, export, import, offer, tenant, watch};
+use crate::commands::{self, apply, audit, catalog, check, data, dev, export, import, offer, tenant, token, watch};
 use crate::console::Console;
 use crate::document;
 use crate::offers::OfferKind;
@@ -67,6 +67,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Migrate(arguments) => data::migrate(&console, arguments).await.map(done),
         Command::Restore(arguments) => data::restore(&console, &arguments).map(done),
         Command::Digest(arguments) => data::digest(&place.addresses()?, &console, arguments).await.map(done),
+        Command::Token(command) => token::run(&console, command).map(done),
         Command::Audit(command) => audit::run(&place.planes()?, &console, command).await.map(done),
         Command::Completions { shell } => commands::completions(&console, shell, Arguments::command()).map(done),
         Command::Version => console.print(&format!("tessera {}\n", env!("CARGO_PKG_VERSION"))).map(done),

@@ -11,15 +11,17 @@ use clap::Parser;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tessera_ports::{ChangePublisher, EventPublisher, EventStore, HintStore, IdSource, LeaseStore};
+use tessera_ports::{ChangePublisher, Clock, EventPublisher, EventStore, HintStore, IdSource, LeaseStore};
 use tessera_runtime::clock::{SystemClock, SystemIds};
+use tessera_runtime::exposure::Exposure;
 use tessera_runtime::http::Pages;
+use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::lifecycle::Tasks;
-use tessera_runtime::listener::{self, ListenerConfig};
+use tessera_runtime::listener::ListenerConfig;
 use tessera_runtime::process::{self, ProcessArguments};
 use tessera_runtime::telemetry::Metrics;
 
-use crate::{Config, Dependencies, Handle, build};
+use crate::{Config, Dependencies, Handle, access, build};
 
 /// Where to listen and where settings are.
 #[derive(Debug, Parser)]
@@ -40,6 +42,7 @@ struct Settings<B> {
     loader: Config,
     #[serde(default)]
     listener: ListenerConfig,
+    identity: Option<IdentityConfig>,
     backends: B,
 }
 
@@ -74,13 +77,14 @@ pub fn run<B: DeserializeOwned>(
     open: fn(B, Arc<dyn IdSource>) -> Opening,
 ) -> ExitCode {
     process::run(arguments, |arguments: &Arguments| {
-        listener::permit(arguments.control_listen).context("--control-listen")?;
         let settings: Settings<B> = arguments.process.settings()?;
-        settings.listener.validate().context("settings of the listener")?;
         let metrics = arguments.process.observe()?;
+        let addresses = [("--control-listen", arguments.control_listen)];
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let exposure = Exposure::open(settings.listener, settings.identity, &addresses, &clock)?;
         arguments.process.block_on(async {
             let opened = open(settings.backends, Arc::new(SystemIds)).await.context("open the backends")?;
-            serve(arguments, settings.loader, settings.listener, opened, metrics).await
+            serve(arguments, settings.loader, &exposure, opened, metrics).await
         })
     })
 }
@@ -88,7 +92,7 @@ pub fn run<B: DeserializeOwned>(
 async fn serve(
     arguments: &Arguments,
     config: Config,
-    listener: ListenerConfig,
+    exposure: &Exposure,
     opened: Opened,
     metrics: Metrics,
 ) -> anyhow::Result<ExitCode> {
@@ -105,9 +109,9 @@ async fn serve(
     };
     let loader = build(config, dependencies, &tasks)?;
     let bound = arguments.process.bind("control", arguments.control_listen).await?;
-    let routes = loader.routes();
+    let service = exposure.guard(loader.routes().prepare(), access::rules);
     let pages = shown(&metrics, loader.start(&tasks));
-    Ok(bound.serve(tasks, routes, listener, None, pages, metrics).await)
+    bound.serve(tasks, service, exposure, None, pages, metrics).await
 }
 
 fn shown(metrics: &Metrics, handle: Handle) -> Pages {

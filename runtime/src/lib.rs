@@ -3,8 +3,10 @@
 //! - [`digest`]: of a matrix and of its store, to be compared;
 //! - [`lifecycle`]: tasks, signals, draining, the exit code; the only place where tasks are spawned;
 //! - [`clock`]: the real clock and fresh ids behind the ports;
+//! - [`exposure`]: where services are had, and by whom;
 //! - [`identity`]: who calls, and what they may do;
-//! - [`listener`]: gRPC listeners that drain;
+//! - [`listener`]: gRPC listeners, and the lives of their connections;
+//! - [`tls`]: certificates, read anew while connections live;
 //! - [`http`]: the pages for machines that watch: metrics, health, digest;
 //! - [`telemetry`]: logs and metrics;
 //! - [`metric_definitions`]: the metrics that every process has;
@@ -14,6 +16,7 @@
 
 pub mod clock;
 pub mod digest;
+pub mod exposure;
 pub mod http;
 pub mod identity;
 pub mod lifecycle;
@@ -23,3 +26,4 @@ pub mod process;
 pub mod settings;
 pub mod telemetry;
 pub mod time_text;
+pub mod tls;

@@ -1,76 +1,73 @@
-//! gRPC listeners: an address is bound early, served later, and drained at the end.
+//! gRPC listeners: an address (or a Unix socket) is bound early, served later, and drained at the end. Connections are run by us
+//! from their first byte to their last (docs/adr/0020); what is served is a tower service, mostly tonic's routes with layers
+//! round them.
 //!
-//! Nothing listens beyond loopback here, since there is no identity yet. TLS and authentication will come between
-//! `incoming` and the routes.
+//! TLS is of [`crate::tls`]; who may do what, and where may be listened at all, is of [`crate::identity`], which finds a [`Peer`] in
+//! every request.
+//!
+//! - `config`: what can be set;
+//! - `incoming`, `unix`: where connections come in, and how many;
+//! - `cores`: threads that serve;
+//! - `connection`, `course`: the life of one, as shell and as pure steps;
+//! - `transport`, `traffic`: its bytes, and what is seen of them;
+//! - `call`, `answer`: one call, and the body of its answer;
+//! - `peer`: who is at the other end.
 
+mod answer;
+mod call;
+mod config;
+mod connection;
 mod cores;
+mod course;
 mod incoming;
 mod peer;
+mod traffic;
+mod transport;
+mod unix;
 
+use std::convert::Infallible;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, Stream, StreamExt as _};
-use serde::{Deserialize, Serialize};
+use futures::{Stream, StreamExt as _};
+use http::{Request, Response};
 use tokio::net::TcpListener;
-use tonic::service::Routes;
-use tonic::transport::Server;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tracing::error;
 
 use crate::lifecycle::Shutdown;
+use crate::tls::{self, Tls};
+use connection::Rules;
 use cores::{Cores, Load};
-use incoming::{Accepted, Connection, Farewell, accepted};
+use incoming::{Accepted, Doors};
+
+pub use config::ListenerConfig;
 pub use peer::{Peer, PeerCertificate};
-
-/// How a gRPC listener behaves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ListenerConfig {
-    /// Most connections at a time; further ones wait in the kernel. 1 to 100,000; default 10,000.
-    pub connections_max: usize,
-    /// Most streams (calls under way) of one connection. 1 to 100,000; default 1,000.
-    pub streams_per_connection_max: u32,
-    /// Bytes of a whole connection that may be under way unread. 65,535 to 2^31-1; default 8 MiB.
-    pub connection_window_bytes: u32,
-    /// Bytes of one stream that may be under way unread. 65,535 to 2^31-1; default 4 MiB, so that a request of 2 MiB never waits.
-    pub stream_window_bytes: u32,
-    /// A connection that says nothing for so long after being accepted is closed. 1 to 60 s; default 5 s.
-    pub first_bytes_timeout_s: u64,
-    /// A silent connection is asked after so long whether it is still there. 5 to 3,600 s; default 30 s.
-    pub keepalive_interval_s: u64,
-    /// How long new calls are still taken after draining began, so that balancers notice. 0 to 20 s; default 0.
-    pub drain_delay_s: u64,
-}
-
-impl Default for ListenerConfig {
-    fn default() -> Self {
-        Self {
-            connections_max: 10_000,
-            streams_per_connection_max: 1_000,
-            connection_window_bytes: 8 << 20,
-            stream_window_bytes: 4 << 20,
-            first_bytes_timeout_s: 5,
-            keepalive_interval_s: 30,
-            drain_delay_s: 0,
-        }
-    }
-}
+pub use unix::UnixSocket;
 
 /// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not before there is identity.
-    #[error(
-        "refusing to listen on `{0}`: without authentication only loopback addresses are allowed, such as 127.0.0.1:7400 or [::1]:7400"
-    )]
-    BeyondLoopback(SocketAddr),
     /// The operating system said no.
     #[error("cannot listen on `{address}`: {source}")]
     Bind {
         /// Where.
         address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The path of the Unix socket cannot be had.
+    #[error("cannot listen on `{}`: {source}", path.display())]
+    Unix {
+        /// Where.
+        path: PathBuf,
         /// Why not.
         source: std::io::Error,
     },
@@ -86,72 +83,134 @@ pub enum Error {
         /// Most allowed.
         max: u64,
     },
+    /// The mode of the Unix socket is none.
+    #[error("`unix_socket_mode` is `{given}`; allowed are `600` to `777`, in octal, with all rights of the owner but to execute")]
+    Mode {
+        /// What was given.
+        given: String,
+    },
+    /// TLS cannot be had.
+    #[error(transparent)]
+    Tls(tls::Error),
 }
 
-impl ListenerConfig {
-    /// Checks every field against its bounds.
-    pub fn validate(&self) -> Result<(), Error> {
-        let connections = u64::try_from(self.connections_max).unwrap_or(u64::MAX);
-        let bounds = [
-            ("connections_max", connections, 1, 100_000),
-            ("streams_per_connection_max", self.streams_per_connection_max.into(), 1, 100_000),
-            ("connection_window_bytes", self.connection_window_bytes.into(), 65_535, (1 << 31) - 1),
-            ("stream_window_bytes", self.stream_window_bytes.into(), 65_535, (1 << 31) - 1),
-            ("first_bytes_timeout_s", self.first_bytes_timeout_s, 1, 60),
-            ("keepalive_interval_s", self.keepalive_interval_s, 5, 3_600),
-            ("drain_delay_s", self.drain_delay_s, 0, 20),
-        ];
-        for (field, given, min, max) in bounds {
-            if !(min..=max).contains(&given) {
-                return Err(Error::Setting { field, given, min, max });
-            }
-        }
-        Ok(())
+/// What a listener serves: `tonic::service::Routes`, prepared (`Routes::prepare`), with or without layers round them.
+pub trait Calls:
+    tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> Calls for S where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+/// Where a listener takes connections from, and what they are wrapped in. An address alone is one, too.
+#[derive(Debug)]
+pub struct Sockets {
+    tcp: Option<TcpListener>,
+    unix: Option<UnixSocket>,
+    tls: Option<Tls>,
+    draws: Draws,
+}
+
+impl From<TcpListener> for Sockets {
+    fn from(listener: TcpListener) -> Self {
+        // Where chance comes in: the hasher has its keys from the system.
+        let draws = Draws::from(RandomState::new().hash_one(0));
+        Self { tcp: Some(listener), unix: None, tls: None, draws }
     }
 }
 
-/// Whether gRPC may listen there: refuses everything but loopback.
-pub fn permit(address: SocketAddr) -> Result<(), Error> {
-    if address.ip().is_loopback() { Ok(()) } else { Err(Error::BeyondLoopback(address)) }
+impl Sockets {
+    /// With TLS on the address. The Unix socket speaks plain text: its file says who may connect.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// With a Unix socket besides.
+    #[must_use]
+    pub fn with_unix(self, unix: Option<UnixSocket>) -> Self {
+        Self { unix, ..self }
+    }
+
+    /// With numbers drawn from `seed` instead of chance: they spread the ages of connections.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { draws: Draws::from(seed), ..self }
+    }
 }
 
-/// Takes an address for gRPC that [`permit`] permits; port 0 takes any free port.
+/// Numbers that follow from a seed, spread evenly (SplitMix64).
+#[derive(Debug)]
+struct Draws(u64);
+
+impl From<u64> for Draws {
+    fn from(seed: u64) -> Self {
+        Self(seed)
+    }
+}
+
+impl Draws {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// Takes an address; port 0 takes any free port. Whether calls may be taken there is for [`crate::identity::settings::permit`]
+/// to say; pages that show no tenant and no plan (health, metrics) may be anywhere.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    permit(address)?;
-    bind_anywhere(address).await
-}
-
-/// Takes an address for pages that show no tenant and no plan (health, metrics): these may listen beyond loopback.
-pub async fn bind_anywhere(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|source| Error::Bind { address, source })
 }
 
-/// Serves `routes` on the runtime of the caller until `shutdown`: on soft, connections are told to go and unary calls finish
+/// Takes a path for a Unix socket, for whoever `mode` lets connect. What a dead process left there is replaced; what a living
+/// one uses, or what is no socket, is an error. Needs a runtime.
+pub fn bind_unix(path: &Path, mode: u32) -> Result<UnixSocket, Error> {
+    UnixSocket::bind(path, mode)
+}
+
+/// Serves `service` on the runtime of the caller until `shutdown`: on soft, connections are told to go and unary calls finish
 /// (services end their own streams); on hard, everything is dropped.
-pub async fn serve(listener: TcpListener, routes: Routes, config: &ListenerConfig, shutdown: Shutdown) -> anyhow::Result<()> {
-    let sockets = accepted(listener, config.connections_max).map(|socket| (socket, None));
-    serve_sockets(sockets, routes, config, shutdown).await
+pub async fn serve<S: Calls>(
+    sockets: impl Into<Sockets>,
+    service: S,
+    config: &ListenerConfig,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let Sockets { tcp, unix, tls, draws } = sockets.into();
+    let rules = Arc::new(Rules::new(config, tls));
+    let sockets = futures::stream::unfold(Doors::new(tcp, unix, config), |doors| async {
+        let accepted = doors.next().await;
+        Some(((accepted, None), doors))
+    });
+    serve_sockets(sockets, service, config, rules, draws, shutdown).await
 }
 
 /// As [`serve`], but on `threads` threads with a runtime of their own each: a connection is served by the thread that has the
-/// fewest, from its first byte to its last.
+/// fewest, from its first byte (the TLS handshake, too) to its last.
 ///
 /// A runtime of one thread costs a small call two thirds of what one of several threads does, since nothing is handed from thread
-/// to thread. Whatever `routes` spawn runs there, too, and ends with the listener: what must outlive it belongs elsewhere.
-pub async fn serve_on_threads(
-    listener: TcpListener,
-    routes: Routes,
+/// to thread. Whatever `service` spawns runs there, too, and ends with the listener: what must outlive it belongs elsewhere.
+pub async fn serve_on_threads<S: Calls>(
+    sockets: impl Into<Sockets>,
+    service: S,
     config: &ListenerConfig,
     threads: NonZeroUsize,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let mut cores = Cores::start(threads, routes, config, &shutdown)?;
+    let Sockets { tcp, unix, tls, mut draws } = sockets.into();
+    let rules = Arc::new(Rules::new(config, tls));
+    let mut cores = Cores::start(threads, &service, config, &rules, &mut draws, &shutdown)?;
     {
+        let doors = Doors::new(tcp, unix, config);
         let mut drained = pin!(drained(config, &shutdown));
-        let mut accepted = pin!(accepted(listener, config.connections_max));
         loop {
             tokio::select! {
-                Some(socket) = accepted.next() => cores.give(socket),
+                accepted = doors.next() => cores.give(accepted),
                 () = &mut drained => break,
                 ended = cores.first_ended() => return ended,
             }
@@ -162,33 +221,52 @@ pub async fn serve_on_threads(
 }
 
 /// Serves sockets on this runtime.
-async fn serve_sockets(
+async fn serve_sockets<S: Calls>(
     sockets: impl Stream<Item = (Accepted, Option<Load>)>,
-    routes: Routes,
+    service: S,
     config: &ListenerConfig,
+    rules: Arc<Rules>,
+    mut draws: Draws,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let (first_bytes, farewell) = (Duration::from_secs(config.first_bytes_timeout_s), Farewell::default());
-    let toward = farewell.clone();
-    let connections = sockets.map(move |(socket, load)| Connection::begin(socket, first_bytes, toward.clone(), load));
-    // Whoever hands sockets over may stop before this runtime hears that it is to drain: then, too, connections are told to go.
-    let ends = farewell.clone();
-    let connections = connections.chain(futures::stream::poll_fn(move |_| {
-        ends.say();
-        Poll::Ready(None)
-    }));
-    let drained = drained(config, &shutdown).inspect(move |()| farewell.say());
-    let serving = Server::builder()
-        .initial_connection_window_size(config.connection_window_bytes)
-        .initial_stream_window_size(config.stream_window_bytes)
-        .max_concurrent_streams(config.streams_per_connection_max)
-        .http2_keepalive_interval(Some(Duration::from_secs(config.keepalive_interval_s)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, drained);
+    let drained = drained(config, &shutdown);
+    let serving = async move {
+        let mut connections = JoinSet::new();
+        let draining = CancellationToken::new();
+        {
+            let (mut sockets, mut drained) = (pin!(sockets), pin!(drained));
+            loop {
+                tokio::select! {
+                    next = sockets.next() => {
+                        // Whoever hands sockets over may stop before this runtime hears that it is to drain.
+                        let Some((accepted, load)) = next else { break };
+                        let (rules, service, draining) = (Arc::clone(&rules), service.clone(), draining.clone());
+                        let served = connection::serve(accepted, rules, service, draws.next(), draining);
+                        connections.spawn(async move {
+                            let _load = load;
+                            served.await;
+                        });
+                    }
+                    Some(ended) = connections.join_next() => note(ended),
+                    () = &mut drained => break,
+                }
+            }
+        }
+        draining.cancel();
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+    };
     tokio::select! {
-        served = serving => Ok(served?),
-        () = shutdown.hard.cancelled() => Ok(()),
+        () = serving => {}
+        () = shutdown.hard.cancelled() => {}
+    }
+    Ok(())
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(reason) = ended {
+        error!(%reason, "a connection panicked");
     }
 }
 

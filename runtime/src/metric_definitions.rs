@@ -1,16 +1,52 @@
 //! The metrics that every process has, whichever plane it is, and how they are read. docs/METRICS.md lists them, and a test
 //! compares.
 
-use metrics::{Unit, describe_gauge, gauge};
+use metrics::{Unit, describe_counter, describe_gauge, gauge};
 
 /// Memory of the process that is in RAM.
 pub const RESIDENT_MEMORY: &str = "tessera_resident_memory_bytes";
+/// Connections of gRPC listeners that are open.
+pub const CONNECTIONS: &str = "tessera_connections";
+/// Connections that were closed as soon as they were accepted.
+pub const CONNECTIONS_REFUSED: &str = "tessera_connections_refused_total";
+/// Connections that ended.
+pub const CONNECTIONS_ENDED: &str = "tessera_connections_ended_total";
+/// Streams that were reset because nobody read them.
+pub const SLOW_READERS: &str = "tessera_slow_readers_total";
+/// Calls that panicked.
+pub const CALL_PANICS: &str = "tessera_call_panics_total";
+/// When the certificate in use ends.
+pub const TLS_EXPIRY: &str = "tessera_tls_certificate_expiry_seconds";
+/// New certificates that were found.
+pub const TLS_RELOADS: &str = "tessera_tls_reloads_total";
 
-const RESIDENT_MEMORY_MEANING: &str = "memory of the process that is in RAM, in bytes; Linux only";
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// Every metric: its kind and unit, its labels, and what it means.
+const ALL: [(&str, Kind, Unit, &[&str], &str); 8] = [
+    (RESIDENT_MEMORY, Kind::Gauge, Unit::Bytes, &[], "memory of the process that is in RAM, in bytes; Linux only"),
+    (CONNECTIONS, Kind::Gauge, Unit::Count, &[], "connections of the gRPC listeners that are open now"),
+    (CONNECTIONS_REFUSED, Kind::Counter, Unit::Count, &["cause"], "connections closed as soon as they were accepted"),
+    (CONNECTIONS_ENDED, Kind::Counter, Unit::Count, &["cause"], "connections of the gRPC listeners that ended"),
+    (SLOW_READERS, Kind::Counter, Unit::Count, &[], "streams that were reset since their reader took nothing for too long"),
+    (CALL_PANICS, Kind::Counter, Unit::Count, &[], "calls that panicked and were answered INTERNAL; a human must look"),
+    (TLS_EXPIRY, Kind::Gauge, Unit::Seconds, &[], "when the certificate in use ends, in seconds since 1970; only with TLS"),
+    (TLS_RELOADS, Kind::Counter, Unit::Count, &["outcome"], "changes of the files of TLS that were taken or refused"),
+];
 
 /// Says what they mean, to the recorder of this process.
 pub(crate) fn describe() {
-    describe_gauge!(RESIDENT_MEMORY, Unit::Bytes, RESIDENT_MEMORY_MEANING);
+    for (name, kind, unit, _, meaning) in ALL {
+        match kind {
+            Kind::Counter => describe_counter!(name, unit, meaning),
+            Kind::Gauge => describe_gauge!(name, unit, meaning),
+        }
+    }
 }
 
 /// Reads them anew. Where the system does not tell, they stay away.
@@ -34,8 +70,13 @@ mod tests {
     #[test]
     fn the_page_lists_them() {
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/METRICS.md")).unwrap();
-        let row = format!("| `{RESIDENT_MEMORY}` | gauge | – | {RESIDENT_MEMORY_MEANING} |");
-        assert!(page.contains(&row), "docs/METRICS.md lacks the row\n{row}");
+        for (name, kind, _, labels, meaning) in ALL {
+            let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
+            let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
+            let row = format!("| `{name}` | {kind} | {labels} | {meaning} |");
+            assert!(page.contains(&row), "docs/METRICS.md lacks the row\n{row}");
+        }
     }
 
     #[test]

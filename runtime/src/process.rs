@@ -12,18 +12,18 @@ use anyhow::Context as _;
 use clap::{Args, Parser};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
-use tonic::service::Routes;
 
+use crate::exposure::Exposure;
 use crate::http::{self, Pages};
 use crate::lifecycle::{Signals, Tasks};
-use crate::listener::{self, ListenerConfig};
+use crate::listener::{self, Calls};
 use crate::settings::{self, Sources};
 use crate::telemetry::{LogFormat, Metrics, init_logs};
 
 /// What every process can be told on its command line.
 #[derive(Debug, Args)]
 pub struct ProcessArguments {
-    /// Settings in TOML; the sections are listener, backends and the plane's own
+    /// Settings in TOML; the sections are listener, identity, backends and the plane's own
     #[arg(long, value_name = "FILE", env = "TESSERA_SETTINGS", hide_env_values = true)]
     settings: Option<PathBuf>,
     /// Where metrics, health and digest pages are
@@ -85,7 +85,7 @@ impl ProcessArguments {
     pub async fn bind(&self, plane: &'static str, address: SocketAddr) -> anyhow::Result<Bound> {
         let signals = Signals::of_process().context("listen to signals")?;
         let calls = listener::bind(address).await.with_context(|| format!("--{plane}-listen"))?;
-        let pages = listener::bind_anywhere(self.http_listen).await.context("--http-listen")?;
+        let pages = listener::bind(self.http_listen).await.context("--http-listen")?;
         if self.print_addresses {
             let (calls, http) = (calls.local_addr()?.to_string(), pages.local_addr()?.to_string());
             println!("{}", serde_json::json!({ plane: calls, "http": http }));
@@ -108,22 +108,25 @@ impl Bound {
     pub async fn serve(
         self,
         tasks: Tasks,
-        routes: Routes,
-        config: ListenerConfig,
+        service: impl Calls,
+        exposure: &Exposure,
         threads: Option<NonZeroUsize>,
         pages: Pages,
         metrics: Metrics,
-    ) -> ExitCode {
+    ) -> anyhow::Result<ExitCode> {
         let Self { signals, calls, pages: page_listener } = self;
-        let shutdown = tasks.shutdown();
+        let (config, shutdown) = (exposure.listener().clone(), tasks.shutdown());
+        // Checks alone are served on threads of their own, and to sidecars.
+        let sockets = if threads.is_some() { exposure.sockets_with_unix(calls)? } else { exposure.sockets(calls) };
+        exposure.start(&tasks);
         tasks.spawn("calls.listener", async move {
             match threads {
-                Some(threads) => listener::serve_on_threads(calls, routes, &config, threads, shutdown).await,
-                None => listener::serve(calls, routes, &config, shutdown).await,
+                Some(threads) => listener::serve_on_threads(sockets, service, &config, threads, shutdown).await,
+                None => listener::serve(sockets, service, &config, shutdown).await,
             }
         });
         tasks.spawn_behind("http.listener", http::serve(page_listener, pages, tasks.shutdown()));
         tasks.spawn_behind("metrics.upkeep", metrics.upkeep());
-        tasks.run_until_stopped(signals).await.into()
+        Ok(tasks.run_until_stopped(signals).await.into())
     }
 }

@@ -12,16 +12,18 @@ use clap::Parser;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tessera_ports::{ChangeFeed, EventStore, IdSource};
+use tessera_ports::{ChangeFeed, Clock, EventStore, IdSource};
 use tessera_runtime::clock::{SystemClock, SystemIds};
+use tessera_runtime::exposure::Exposure;
 use tessera_runtime::http::Pages;
+use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::lifecycle::Tasks;
-use tessera_runtime::listener::{self, ListenerConfig};
+use tessera_runtime::listener::ListenerConfig;
 use tessera_runtime::process::{self, ProcessArguments};
 use tessera_runtime::telemetry::Metrics;
 
 use crate::snapshot::folder::Directory;
-use crate::{Config, Dependencies, Handle, build, snapshot};
+use crate::{Config, Dependencies, Handle, access, build, snapshot};
 
 /// Where to listen and where settings are.
 #[derive(Debug, Parser)]
@@ -42,6 +44,7 @@ struct Settings<B> {
     server: Config,
     #[serde(default)]
     listener: ListenerConfig,
+    identity: Option<IdentityConfig>,
     backends: B,
 }
 
@@ -85,10 +88,11 @@ impl std::fmt::Debug for Opened {
 pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, backends: &Backends<B>) -> ExitCode {
     let Backends { check, open, data_dir } = *backends;
     process::run(arguments, |arguments: &Arguments| {
-        listener::permit(arguments.data_listen).context("--data-listen")?;
         let settings: Settings<B> = arguments.process.settings()?;
-        settings.listener.validate().context("settings of the listener")?;
         let metrics = arguments.process.observe()?;
+        let addresses = [("--data-listen", arguments.data_listen)];
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let exposure = Exposure::open(settings.listener, settings.identity, &addresses, &clock)?;
         check(&settings.backends).context("settings of the backends")?;
         settings.server.validate().context("settings of the server")?;
         if let Some(ext_authz) = &settings.server.ext_authz {
@@ -98,7 +102,7 @@ pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, b
         let can_wait = snapshots.as_ref().is_some_and(|folder| snapshot::load::is_there(folder, &settings.server, &SystemClock));
         arguments.process.block_on(async {
             let opened = open(settings.backends, Arc::new(SystemIds), can_wait).await.context("open the backends")?;
-            serve(arguments, settings.server, settings.listener, opened, snapshots, metrics).await
+            serve(arguments, settings.server, &exposure, opened, snapshots, metrics).await
         })
     })
 }
@@ -106,7 +110,7 @@ pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, b
 async fn serve(
     arguments: &Arguments,
     config: Config,
-    listener: ListenerConfig,
+    exposure: &Exposure,
     opened: Opened,
     snapshots: Option<Directory>,
     metrics: Metrics,
@@ -120,9 +124,9 @@ async fn serve(
         server = server.with_snapshots(Arc::new(folder));
     }
     let bound = arguments.process.bind("data", arguments.data_listen).await?;
-    let routes = server.routes();
+    let service = exposure.guard(server.routes().prepare(), access::rules);
     let pages = shown(&metrics, server.start(&tasks));
-    Ok(bound.serve(tasks, routes, listener, Some(threads), pages, metrics).await)
+    bound.serve(tasks, service, exposure, Some(threads), pages, metrics).await
 }
 
 fn shown(metrics: &Metrics, handle: Handle) -> Pages {

@@ -107,7 +107,7 @@ async fn serve(echo: Echo, held: EnvoyEcho) -> anyhow::Result<ExitCode> {
     let (tasks, signals) = (Tasks::new(), Signals::of_process()?);
     let listener = listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     println!("{}", serde_json::json!({ "data": listener.local_addr()?.to_string() }));
-    let routes = Routes::new(EntitlementServiceServer::new(echo)).add_service(AuthorizationServer::new(held));
+    let routes = Routes::new(EntitlementServiceServer::new(echo)).add_service(AuthorizationServer::new(held)).prepare();
     let shutdown = tasks.shutdown();
     tasks.spawn("calls.listener", async move {
         listener::serve_on_threads(listener, routes, &ListenerConfig::default(), NonZeroUsize::MIN, shutdown).await

@@ -6,6 +6,7 @@
 //! directory hears that, and not that a port is taken.
 
 mod greeting;
+mod inside;
 mod visible;
 
 use std::net::SocketAddr;
@@ -13,14 +14,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Deserialize;
 use tessera_backends::{Backends, Opening, Purpose};
+use tessera_ports::Clock;
 use tessera_runtime::clock::{SystemClock, SystemIds};
+use tessera_runtime::exposure::Exposure;
 use tessera_runtime::http::{self, Pages};
+use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::lifecycle::{Signals, Tasks};
 use tessera_runtime::listener::{self, ListenerConfig};
 use tessera_runtime::settings::{self, Sources};
@@ -34,8 +37,6 @@ use crate::console::{Console, Format};
 use crate::document::Located;
 use crate::files;
 
-/// How long one command of `--apply` may take.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where data is kept when nobody says where.
 const DATA_DIR: &str = ".tessera";
 
@@ -60,7 +61,7 @@ pub struct DevArguments {
     /// Print the chosen addresses as one line of JSON as soon as they are taken
     #[arg(long)]
     print_addresses: bool,
-    /// Settings in TOML, with the sections [server], [loader], [listener] and [backends]
+    /// Settings in TOML, with the sections [server], [loader], [listener], [identity] and [backends]
     #[arg(long, value_name = "FILE", env = "TESSERA_SETTINGS", hide_env_values = true)]
     settings: Option<PathBuf>,
     /// What to log, in the syntax of `RUST_LOG`
@@ -81,6 +82,7 @@ struct Settings {
     loader: tessera_loader::config::Config,
     #[serde(default)]
     listener: ListenerConfig,
+    identity: Option<IdentityConfig>,
     backends: tessera_backends::Config,
 }
 
@@ -106,7 +108,6 @@ impl Settings {
             flags.push(("backends.kind", "sqlite".to_owned()));
         }
         let settings: Self = settings::load(sources(flags)).context("settings")?;
-        settings.listener.validate().context("settings of the listeners")?;
         settings.backends.validate().map_err(anyhow::Error::msg).context("settings of the backends")?;
         Ok(settings)
     }
@@ -129,8 +130,6 @@ struct Listeners {
 
 /// `tessera dev`.
 pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<ExitCode> {
-    listener::permit(arguments.data_listen).context("--data-listen")?;
-    listener::permit(arguments.control_listen).context("--control-listen")?;
     let documents = if arguments.apply.is_empty() { Vec::new() } else { files::read_all(&arguments.apply, |_| true)? };
     // A variable that is not text is nobody's setting.
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -139,6 +138,9 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let data = settings.data_dir()?.to_owned();
     init_logs(arguments.log_format, &arguments.log)?;
     let metrics = Metrics::install()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let addresses = [("--data-listen", arguments.data_listen), ("--control-listen", arguments.control_listen)];
+    let exposure = Exposure::open(settings.listener, settings.identity, &addresses, &clock)?;
     let signals = Signals::of_process().context("listen to signals")?;
 
     let tasks = Tasks::new();
@@ -146,7 +148,6 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let Backends { ports, fatal } = tessera_backends::open(&settings.backends, &opening).await?;
     tasks.die_when("dev.store", fatal);
 
-    let clock = Arc::new(SystemClock);
     let threads = settings.server.serving_threads();
     let snapshots = settings.server.snapshot_folder(Some(&data));
     let server = tessera_server::build(
@@ -176,13 +177,16 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let listeners = listen(&arguments).await?;
     let addresses = listeners.addresses.clone();
     let (data_routes, control_routes) = (server.routes(), loader.routes());
+    let planes = inside::planes(addresses.clone(), (data_routes.clone(), control_routes.clone()), &tasks);
     let (server, loader) = (server.start(&tasks), loader.start(&tasks));
-    let (config, shutdown) = (settings.listener.clone(), tasks.shutdown());
-    tasks.spawn("data.listener", async move {
-        listener::serve_on_threads(listeners.data, data_routes, &config, threads, shutdown).await
-    });
-    let (config, shutdown) = (settings.listener, tasks.shutdown());
-    tasks.spawn("control.listener", async move { listener::serve(listeners.control, control_routes, &config, shutdown).await });
+    exposure.start(&tasks);
+    let (sockets, config, shutdown) =
+        (exposure.sockets_with_unix(listeners.data)?, exposure.listener().clone(), tasks.shutdown());
+    let service = exposure.guard(data_routes.prepare(), tessera_server::access::rules);
+    tasks.spawn("data.listener", async move { listener::serve_on_threads(sockets, service, &config, threads, shutdown).await });
+    let (sockets, config, shutdown) = (exposure.sockets(listeners.control), exposure.listener().clone(), tasks.shutdown());
+    let service = exposure.guard(control_routes.prepare(), tessera_loader::access::rules);
+    tasks.spawn("control.listener", async move { listener::serve(sockets, service, &config, shutdown).await });
     let applied = Arc::new(AtomicBool::new(false));
     let pages = pages(&metrics, server.clone(), loader, &applied);
     tasks.spawn_behind("http.listener", http::serve(listeners.http, pages, tasks.shutdown()));
@@ -196,7 +200,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let shutdown = tasks.shutdown();
     let beginning = async {
         let begun = tokio::select! {
-            begun = begin(server, documents, addresses, data, applied) => begun,
+            begun = begin(&planes, server, documents, data, applied) => begun,
             () = shutdown.soft.cancelled() => Ok(()),
         };
         if begun.is_err() {
@@ -212,7 +216,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
 async fn listen(arguments: &DevArguments) -> anyhow::Result<Listeners> {
     let data = listener::bind(arguments.data_listen).await.context("--data-listen")?;
     let control = listener::bind(arguments.control_listen).await.context("--control-listen")?;
-    let http = listener::bind_anywhere(arguments.http_listen).await.context("--http-listen")?;
+    let http = listener::bind(arguments.http_listen).await.context("--http-listen")?;
     let addresses = Addresses {
         data: data.local_addr()?.to_string(),
         control: control.local_addr()?.to_string(),
@@ -249,21 +253,20 @@ fn pages(metrics: &Metrics, server: tessera_server::Handle, loader: tessera_load
 
 /// Applies, waits until checks see it, and says what to try.
 async fn begin(
+    planes: &Planes,
     server: tessera_server::Handle,
     documents: Vec<Located>,
-    addresses: Addresses,
     data: PathBuf,
     applied: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
-    let planes = Planes::new(addresses.clone(), COMMAND_TIMEOUT)?;
-    let greeting = greeting::compose(&addresses, &data, &documents);
-    let steps = compare(&planes, documents).await.context("--apply")?;
+    let greeting = greeting::compose(planes.addresses(), &data, &documents);
+    let steps = compare(planes, documents).await.context("--apply")?;
     let changed = steps.iter().filter(|step| step.changes()).count();
     // Nobody looks on at a bar here: progress belongs to the log.
     let silent = Console { format: Format::Json };
-    let done = apply::perform(&planes, &silent, &steps).await.context("--apply")?;
+    let done = apply::perform(planes, &silent, &steps).await.context("--apply")?;
     server.loaded().await;
-    visible::wait(&planes, done).await.context("--apply")?;
+    visible::wait(planes, done).await.context("--apply")?;
     if !steps.is_empty() {
         tracing::info!(changed, unchanged = steps.len() - changed, "the documents are applied");
     }

@@ -8,7 +8,7 @@ use super::*;
 
 fn planes() -> Planes {
     let addresses = Addresses { data: "127.0.0.1:1".into(), control: "127.0.0.1:2".into(), http: String::new() };
-    Planes::new(addresses, Duration::from_secs(1)).unwrap()
+    Planes::new(addresses, &Credentials::default(), Duration::from_secs(1)).unwrap()
 }
 
 /// What each attempt carried in `tessera-retry`, and the answer.

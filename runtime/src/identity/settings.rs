@@ -21,7 +21,7 @@ pub struct IdentityConfig {
     pub tokens_file: Option<PathBuf>,
     /// Issuers whose JSON Web Tokens are taken.
     pub issuers: Vec<IssuerConfig>,
-    /// Workloads that are known by the SPIFFE id of their client certificate; needs `tls.client_ca`.
+    /// Workloads that are known by the SPIFFE id of their client certificate; needs `listener.tls.client_ca`.
     pub workloads: Vec<WorkloadConfig>,
     /// Whether listeners beyond loopback may do without TLS, because something before them (a mesh) encrypts. Default no.
     pub allow_plaintext: bool,
@@ -105,7 +105,7 @@ pub enum Unsafe {
     WithoutIdentity(SocketAddr),
     /// Whoever is on the way could read tokens and answers.
     #[error(
-        "refusing to listen on `{0}`: without `[tls]` only loopback addresses are allowed; where something before this process \
+        "refusing to listen on `{0}`: without `[listener.tls]` only loopback addresses are allowed; where something before this process \
          encrypts, say `identity.allow_plaintext = true`"
     )]
     WithoutTls(SocketAddr),
@@ -145,7 +145,7 @@ impl IdentityConfig {
             }
         }
         if !self.workloads.is_empty() && !client_certificates {
-            let problem = "nobody is asked for a client certificate; needed is `tls.client_ca`".to_owned();
+            let problem = "nobody is asked for a client certificate; needed is `listener.tls.client_ca`".to_owned();
             return Err(Unsafe::Field { field: "workloads".to_owned(), problem });
         }
         Ok(())
@@ -277,7 +277,7 @@ mod tests {
             assert!(expected.iter().all(|word| refused.contains(word)), "{text}\n{refused}");
         }
         let refused = validated(WORKLOAD, false).unwrap_err();
-        assert!(refused.contains("tls.client_ca"), "{refused}");
+        assert!(refused.contains("listener.tls.client_ca"), "{refused}");
         assert_eq!(validated(&format!("{ISSUER}jwks_uri = \"http://127.0.0.1:9/keys\""), false), Ok(()));
     }
 
@@ -295,7 +295,7 @@ mod tests {
         let refused = permit(everybody, None, false).unwrap_err().to_string();
         assert!(refused.contains("`0.0.0.0:7400`") && refused.contains("[identity]"), "{refused}");
         let refused = permit(everybody, Some(&identity), false).unwrap_err().to_string();
-        assert!(refused.contains("[tls]") && refused.contains("identity.allow_plaintext"), "{refused}");
+        assert!(refused.contains("[listener.tls]") && refused.contains("identity.allow_plaintext"), "{refused}");
         assert_eq!(permit(everybody, Some(&identity), true), Ok(()));
         assert_eq!(permit(everybody, Some(&meshed), false), Ok(()));
     }

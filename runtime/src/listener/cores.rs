@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
-use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
-use tonic::service::Routes;
 
-use super::ListenerConfig;
+use super::connection::Rules;
 use super::incoming::Accepted;
+use super::{Calls, Draws, ListenerConfig};
 use crate::lifecycle::Shutdown;
 
 /// All threads.
@@ -48,23 +48,25 @@ impl Drop for Load {
 
 impl Cores {
     /// Starts `threads` threads, which serve until `shutdown`, or until this is dropped.
-    pub(super) fn start(
+    pub(super) fn start<S: Calls>(
         threads: NonZeroUsize,
-        routes: Routes,
+        service: &S,
         config: &ListenerConfig,
+        rules: &Arc<Rules>,
+        draws: &mut Draws,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
-        // What each thread would do by itself for every connection.
-        let routes = routes.prepare();
         let (mut cores, running) = (Vec::with_capacity(threads.get()), FuturesUnordered::new());
         for number in 0..threads.get() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.context("a runtime for connections")?;
             let (sockets, accepted) = mpsc::unbounded_channel();
             let (ended, end) = oneshot::channel();
-            let (routes, config, shutdown) = (routes.clone(), config.clone(), shutdown.clone());
+            let (service, config, shutdown) = (service.clone(), config.clone(), shutdown.clone());
+            let (rules, draws) = (Arc::clone(rules), Draws::from(draws.next()));
             let serve = move || {
-                let served = runtime.block_on(serve(accepted, routes, config, shutdown));
+                let sockets = by_threads(accepted);
+                let served = runtime.block_on(super::serve_sockets(sockets, service, &config, rules, draws, shutdown));
                 // Nobody waits any more when the process was told to stop at once.
                 drop(ended.send(served));
             };
@@ -103,12 +105,8 @@ impl Cores {
     }
 }
 
-async fn serve(
-    mut sockets: mpsc::UnboundedReceiver<(Accepted, Load)>,
-    routes: Routes,
-    config: ListenerConfig,
-    shutdown: Shutdown,
-) -> anyhow::Result<()> {
+/// The sockets that a thread is handed.
+fn by_threads(mut sockets: mpsc::UnboundedReceiver<(Accepted, Load)>) -> impl Stream<Item = (Accepted, Option<Load>)> {
     let sockets = futures::stream::poll_fn(move |context| sockets.poll_recv(context));
-    super::serve_sockets(sockets.map(|(socket, load)| (socket, Some(load))), routes, &config, shutdown).await
+    sockets.map(|(socket, load)| (socket, Some(load)))
 }

@@ -1,70 +1,124 @@
-//! Accepting connections: no more than allowed at a time, and none that stays silent from its beginning. A socket is accepted by
-//! one runtime and served, perhaps, by another. At the end, who does not answer when told to go is gone already.
+//! Accepting connections: no more than allowed at a time, of all peers and of one. A socket is accepted by one runtime and served,
+//! perhaps, by another.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::pending;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use metrics::counter;
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
-use super::cores::Load;
+use super::config::ListenerConfig;
+use super::peer::Origin;
+use super::unix::UnixSocket;
+use crate::metric_definitions::CONNECTIONS_REFUSED;
 
 /// Pause after a failed accept: the usual cause, no free file descriptors, does not go away by asking at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A peer answers the PING that comes with being told to go. From whom nothing was heard for so long after it, nothing will be:
-/// a host that vanished, a process that stands still.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
-
-/// Whether connections have been told to go. Set before they are.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Farewell(Arc<AtomicBool>);
-
-impl Farewell {
-    pub(super) fn say(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
 
 /// A socket that was accepted and belongs to no runtime yet.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    stream: std::net::TcpStream,
-    permit: OwnedSemaphorePermit,
+    pub(super) raw: Raw,
+    /// Held for as long as the connection lives.
+    pub(super) place: Place,
 }
 
-/// Accepted sockets, at most `connections_max` alive at a time.
-pub(super) fn accepted(listener: TcpListener, connections_max: usize) -> impl Stream<Item = Accepted> {
-    let permits = Arc::new(Semaphore::new(connections_max));
-    futures::stream::unfold((listener, permits), move |(listener, permits)| async move {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-        let stream = accept(&listener).await;
-        Some((Accepted { stream, permit }, (listener, permits)))
-    })
+#[derive(Debug)]
+pub(super) enum Raw {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
 }
 
-async fn accept(listener: &TcpListener) -> std::net::TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    warn!(%error, "cannot set TCP_NODELAY");
-                }
-                match stream.into_std() {
-                    Ok(stream) => return stream,
-                    // This connection's trouble alone: the next one need not wait.
-                    Err(error) => warn!(%error, "cannot hand on a connection"),
-                }
+/// A place among the allowed connections, of all and of one peer.
+#[derive(Debug)]
+pub(super) struct Place {
+    _among_all: OwnedSemaphorePermit,
+    _of_peer: Option<OfPeer>,
+}
+
+/// Where connections come in. Those over the Unix socket have places of their own, so that nobody from outside can take them.
+#[derive(Debug)]
+pub(super) struct Doors {
+    tcp: Option<TcpListener>,
+    unix: Option<UnixSocket>,
+    tcp_places: Arc<Semaphore>,
+    unix_places: Arc<Semaphore>,
+    peers: Arc<Peers>,
+    per_peer_max: usize,
+}
+
+impl Doors {
+    pub(super) fn new(tcp: Option<TcpListener>, unix: Option<UnixSocket>, config: &ListenerConfig) -> Self {
+        let places = || Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
+        let (tcp_places, unix_places) = (places(), places());
+        Self { tcp, unix, tcp_places, unix_places, peers: Arc::default(), per_peer_max: config.connections_per_peer_max }
+    }
+
+    /// The next connection. Nothing is lost when this is dropped.
+    pub(super) async fn next(&self) -> Accepted {
+        tokio::select! {
+            accepted = self.next_tcp() => accepted,
+            accepted = self.next_unix() => accepted,
+        }
+    }
+
+    async fn next_tcp(&self) -> Accepted {
+        let Some(listener) = &self.tcp else { return pending().await };
+        loop {
+            let among_all = place(&self.tcp_places).await;
+            let (stream, address) = accept(|| listener.accept()).await;
+            let Some(of_peer) = Peers::count_in(&self.peers, address, self.per_peer_max) else {
+                counter!(CONNECTIONS_REFUSED, "cause" => "peer").increment(1);
+                continue;
+            };
+            if let Err(error) = stream.set_nodelay(true) {
+                warn!(%error, "cannot set TCP_NODELAY");
             }
+            match stream.into_std() {
+                Ok(stream) => {
+                    let place = Place { _among_all: among_all, _of_peer: Some(of_peer) };
+                    return Accepted { raw: Raw::Tcp(stream), place };
+                }
+                // This connection's trouble alone: the next one need not wait.
+                Err(error) => warn!(%error, "cannot hand on a connection"),
+            }
+        }
+    }
+
+    async fn next_unix(&self) -> Accepted {
+        let Some(socket) = &self.unix else { return pending().await };
+        loop {
+            let among_all = place(&self.unix_places).await;
+            let (stream, _) = accept(|| socket.listener().accept()).await;
+            match stream.into_std() {
+                Ok(stream) => {
+                    return Accepted { raw: Raw::Unix(stream), place: Place { _among_all: among_all, _of_peer: None } };
+                }
+                Err(error) => warn!(%error, "cannot hand on a connection"),
+            }
+        }
+    }
+}
+
+async fn place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    match Arc::clone(places).acquire_owned().await {
+        Ok(place) => place,
+        // It is never closed.
+        Err(_) => pending().await,
+    }
+}
+
+async fn accept<T, A: Future<Output = io::Result<T>>>(listener: impl Fn() -> A) -> T {
+    loop {
+        match listener().await {
+            Ok(accepted) => return accepted,
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -73,100 +127,60 @@ async fn accept(listener: &TcpListener) -> std::net::TcpStream {
     }
 }
 
-/// A connection that holds its place among the allowed ones.
+/// How many connections each peer has.
+#[derive(Debug, Default)]
+struct Peers(Mutex<HashMap<Origin, usize>>);
+
+/// One of them.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
-    /// Runs until the first bytes have come.
-    first_bytes: Option<Pin<Box<Sleep>>>,
-    farewell: Farewell,
-    /// Runs from the farewell until something is heard.
-    silence: Silence,
-    _permit: OwnedSemaphorePermit,
-    _load: Option<Load>,
+struct OfPeer {
+    peers: Arc<Peers>,
+    origin: Origin,
 }
 
-/// What was heard of a peer since the farewell.
-#[derive(Debug)]
-enum Silence {
-    NotYetToldToGo,
-    Since(Pin<Box<Sleep>>),
-    Heard,
-}
-
-impl Connection {
-    /// Hands the socket to the runtime that calls this, where it is served. `load` counts it meanwhile.
-    pub(super) fn begin(accepted: Accepted, first_bytes: Duration, farewell: Farewell, load: Option<Load>) -> io::Result<Self> {
-        let stream = TcpStream::from_std(accepted.stream)?;
-        let first_bytes = Some(Box::pin(tokio::time::sleep(first_bytes)));
-        let silence = Silence::NotYetToldToGo;
-        Ok(Self { stream, first_bytes, farewell, silence, _permit: accepted.permit, _load: load })
-    }
-
-    /// Whether nothing was heard for too long since the farewell. Being told to go makes whoever serves the connection look.
-    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        if matches!(self.silence, Silence::NotYetToldToGo) && self.farewell.0.load(Ordering::Acquire) {
-            self.silence = Silence::Since(Box::pin(tokio::time::sleep(FAREWELL_MAX)));
+impl Peers {
+    /// Counts a connection, unless the peer has as many as it may.
+    fn count_in(peers: &Arc<Self>, address: SocketAddr, max: usize) -> Option<OfPeer> {
+        let origin = Origin::from(address.ip());
+        let mut counts = peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(origin).or_default();
+        if *count >= max {
+            return None;
         }
-        match &mut self.silence {
-            Silence::Since(timer) => timer.as_mut().poll(cx).is_ready(),
-            Silence::NotYetToldToGo | Silence::Heard => false,
-        }
+        *count += 1;
+        Some(OfPeer { peers: Arc::clone(peers), origin })
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if read.is_ready() {
-            self.first_bytes = None;
-            if matches!(self.silence, Silence::Since(_)) {
-                self.silence = Silence::Heard;
+impl Drop for OfPeer {
+    fn drop(&mut self) {
+        let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = counts.entry(self.origin) {
+            *count.get_mut() -= 1;
+            // Who has gone is forgotten: addresses are many.
+            if *count.get() == 0 {
+                count.remove();
             }
-        } else if self.is_gone(cx) {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "nothing was heard after the connection was told to go",
-            )));
-        } else if let Some(timer) = &mut self.first_bytes
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no bytes came after the connection")));
         }
-        read
     }
 }
 
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    #[test]
+    fn a_peer_has_its_share_and_gets_it_back() {
+        let peers = Arc::new(Peers::default());
+        let of = |text: &str| Peers::count_in(&peers, text.parse().unwrap(), 2);
+        let first = of("192.0.2.1:1000").unwrap();
+        let second = of("192.0.2.1:1001").unwrap();
+        assert!(of("192.0.2.1:1002").is_none());
+        let other = of("192.0.2.2:1000").unwrap();
+        drop(first);
+        let third = of("192.0.2.1:1003").unwrap();
+        assert!(of("[::ffff:192.0.2.1]:1004").is_none(), "the same address");
+        drop((second, third, other));
+        assert!(peers.0.lock().unwrap().is_empty(), "nobody is remembered");
     }
 }

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection, as far as the connection itself tells: an address, and what a verified certificate
 //! says. What that allows is decided elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// The other end of the connection that a request came over: an extension of every request. Cheap to clone.
@@ -20,4 +20,31 @@ pub struct PeerCertificate {
     pub spiffe_id: Option<String>,
     /// All URIs among its names.
     pub uri_names: Vec<String>,
+}
+
+/// What counts as one peer where connections are counted. One host has all addresses of an IPv6 network of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Origin(IpAddr);
+
+impl From<IpAddr> for Origin {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => Self(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+            IpAddr::V4(address) => Self(address.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_is_one_origin_however_it_writes_its_address() {
+        let of = |text: &str| Origin::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:0:0:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+    }
 }

@@ -1,0 +1,74 @@
+//! Bodies on their way out, without a connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use http_body::Body as _;
+
+use super::*;
+use crate::listener::traffic::Traffic;
+
+/// A body that says these, then waits for ever, or ends.
+#[derive(Debug)]
+struct Says {
+    frames: VecDeque<Bytes>,
+    waits: bool,
+}
+
+impl http_body::Body for Says {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.frames.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(Frame::data(frame)))),
+            None if self.waits => Poll::Pending,
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+fn answer(frames: &[Vec<u8>], waits: bool, traffic: &Arc<Traffic>) -> Answer {
+    let frames = frames.iter().cloned().map(Bytes::from).collect();
+    Answer::new(Body::new(Says { frames, waits }), Some(UnderWay::on(traffic)))
+}
+
+fn next(answer: &mut Answer) -> Poll<Option<Frame<Bytes>>> {
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    Pin::new(answer).poll_frame(&mut context).map(|next| next.map(Result::unwrap))
+}
+
+#[test]
+fn long_frames_leave_in_slices_and_nothing_is_lost() {
+    let traffic = Arc::new(Traffic::default());
+    let long: Vec<u8> = (0..100_000_u32).flat_map(u32::to_be_bytes).collect();
+    let frames = [b"short".to_vec(), long, b"end".to_vec()];
+    let mut answer = answer(&frames, false, &traffic);
+    assert!(traffic.seen().under_way);
+    let (mut said, mut slices) = (Vec::new(), 0);
+    while let Poll::Ready(Some(frame)) = next(&mut answer) {
+        let data = frame.into_data().unwrap();
+        assert!((1..=SLICE_LEN_MAX).contains(&data.len()));
+        said.extend_from_slice(&data);
+        slices += 1;
+    }
+    assert!(said == frames.concat(), "{} bytes", said.len());
+    assert_eq!(traffic.answered(), slices);
+    drop(answer);
+    assert!(!traffic.seen().under_way);
+}
+
+#[test]
+fn a_waiting_answer_is_ended_with_the_connection_and_one_that_speaks_is_not() {
+    let traffic = Arc::new(Traffic::default());
+    let mut answer = answer(&[b"first".to_vec(), b"second".to_vec()], true, &traffic);
+    assert!(next(&mut answer).is_ready());
+    traffic.end_streams.cancel();
+    let Poll::Ready(Some(second)) = next(&mut answer) else { panic!("what is there is said") };
+    assert!(second.is_data());
+    let Poll::Ready(Some(last)) = next(&mut answer) else { panic!("it has an end") };
+    let trailers = last.into_trailers().unwrap();
+    assert_eq!(trailers.get("grpc-status").unwrap(), "14");
+    assert!(matches!(next(&mut answer), Poll::Ready(None)));
+    assert!(answer.is_end_stream());
+}

@@ -1,0 +1,156 @@
+//! One call between HTTP and the services: who asks, the caller's deadline, and what a panic becomes. Costs nothing on the heap
+//! but the extensions of the request.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use metrics::counter;
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
+use tower::ServiceExt as _;
+use tower::util::Oneshot;
+use tracing::error;
+
+use super::Calls;
+use super::answer::Answer;
+use super::peer::Peer;
+use super::traffic::{Traffic, UnderWay};
+use crate::lifecycle::panic_text;
+use crate::metric_definitions::CALL_PANICS;
+
+/// Takes the calls of one connection.
+#[derive(Debug)]
+pub(super) struct Taker<S> {
+    pub(super) service: S,
+    pub(super) peer: Peer,
+    /// For `tonic::Request::remote_addr`.
+    pub(super) addresses: Option<TcpConnectInfo>,
+    pub(super) traffic: Arc<Traffic>,
+}
+
+impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
+    type Response = Response<Answer>;
+    type Error = Infallible;
+    type Future = Call<S>;
+
+    fn call(&self, request: Request<Incoming>) -> Call<S> {
+        let mut request = request.map(Body::new);
+        let time_max = time_max(request.headers());
+        let extensions = request.extensions_mut();
+        extensions.insert(self.peer.clone());
+        if let Some(addresses) = &self.addresses {
+            extensions.insert(addresses.clone());
+        }
+        Call {
+            inner: Some(self.service.clone().oneshot(request)),
+            time_max,
+            timer: None,
+            under_way: Some(UnderWay::on(&self.traffic)),
+        }
+    }
+}
+
+pin_project! {
+    /// A call that is under way, until its answer begins.
+    pub(super) struct Call<S: Calls> {
+        // `None` once it has panicked.
+        #[pin]
+        inner: Option<Oneshot<S, Request<Body>>>,
+        time_max: Option<Duration>,
+        // Begins to run when the call waits for something.
+        #[pin]
+        timer: Option<Sleep>,
+        under_way: Option<UnderWay>,
+    }
+}
+
+impl<S: Calls> Future for Call<S> {
+    type Output = Result<Response<Answer>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let polled = catch_unwind(AssertUnwindSafe(|| match this.inner.as_mut().as_pin_mut() {
+            Some(inner) => inner.poll(cx),
+            None => Poll::Pending,
+        }));
+        let response = match polled {
+            Ok(Poll::Ready(Ok(response))) => response,
+            Ok(Poll::Pending) => {
+                let Some(time_max) = *this.time_max else { return Poll::Pending };
+                if this.timer.is_none() {
+                    this.timer.set(Some(tokio::time::sleep(time_max)));
+                }
+                let passed = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
+                if !passed {
+                    return Poll::Pending;
+                }
+                Status::deadline_exceeded("the deadline of the call has passed").into_http()
+            }
+            Err(panic) => {
+                this.inner.set(None);
+                panicked(&*panic).into_http()
+            }
+        };
+        let under_way = this.under_way.take();
+        Poll::Ready(Ok(response.map(|body| Answer::new(body, under_way))))
+    }
+}
+
+/// Takes note of a panic, and says what the caller is told of it.
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Status {
+    counter!(CALL_PANICS).increment(1);
+    error!(panic = panic_text(panic), "a call panicked");
+    Status::internal("the call failed by a mistake of the server's, which is in its log")
+}
+
+/// What the caller says that it waits for, of the gRPC header `grpc-timeout`: at most eight digits and a unit. Anything else is as
+/// if it were not there.
+fn time_max(headers: &HeaderMap) -> Option<Duration> {
+    let (unit, digits) = headers.get("grpc-timeout")?.as_bytes().split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(count * 3_600),
+        b'M' => Duration::from_secs(count * 60),
+        b'S' => Duration::from_secs(count),
+        b'm' => Duration::from_millis(count),
+        b'u' => Duration::from_micros(count),
+        b'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_digits_and_a_unit() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            time_max(&headers)
+        };
+        assert_eq!(of("2H"), Some(Duration::from_hours(2)));
+        assert_eq!(of("3M"), Some(Duration::from_mins(3)));
+        assert_eq!(of("99999999S"), Some(Duration::from_secs(99_999_999)));
+        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(of("7u"), Some(Duration::from_micros(7)));
+        assert_eq!(of("0n"), Some(Duration::ZERO));
+        for wrong in ["", "S", "1", "1s", "-1S", "+1S", "1 S", "123456789S", "1.5S", "0x1S"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+        assert_eq!(time_max(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! The settings of gRPC listeners, each with its bounds and its reason. What they do is the business of the other files here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::tls::TlsConfig;
+
+/// How a gRPC listener behaves, and how long its connections live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerConfig {
+    /// Most connections at a time, of the address and of the Unix socket each; further ones wait in the kernel. 1 to 100,000;
+    /// default 10,000.
+    pub connections_max: usize,
+    /// Most connections at a time of one peer: an IPv4 address, or an IPv6 network of 64 bits, since one host has all of its
+    /// addresses. Further ones are closed at once. 1 to 100,000; default 1,000: a tenth of all, so that one peer cannot have
+    /// them all, and enough for a proxy that speaks for many.
+    pub connections_per_peer_max: usize,
+    /// Most streams (calls under way) of one connection; further ones are refused. 1 to 100,000; default 1,000.
+    pub streams_per_connection_max: u32,
+    /// Bytes of a whole connection that may be under way unread. 65,535 to 2^31-1; default 8 MiB.
+    pub connection_window_bytes: u32,
+    /// Bytes of one stream that may be under way unread. 65,535 to 2^31-1; default 4 MiB, so that a request of 2 MiB never waits.
+    pub stream_window_bytes: u32,
+    /// Bytes of answers of one stream that wait here for its reader. 16 KiB to 4 MiB; default 64 KiB: times the streams of a
+    /// connection it is what a peer that does not read can make us hold.
+    pub send_buffer_bytes: usize,
+    /// Bytes of the headers of one call, unpacked. 4 KiB to 1 MiB; default 16 KiB: what an Envoy holds comes in the message.
+    pub header_list_bytes_max: u32,
+    /// Calls of one connection that were cancelled before they were looked at; one more ends it. 1 to 10,000; default 20, as
+    /// the protocol's implementation has it.
+    pub pending_resets_max: usize,
+    /// Calls of one connection that broke the protocol, over its life; one more ends it. 1 to 100,000; default 128: well-behaved
+    /// clients have none.
+    pub error_resets_max: usize,
+    /// The TLS handshake has to be over after so long. 1 to 60 s; default 5 s.
+    pub handshake_timeout_s: u64,
+    /// The beginning of HTTP/2, to the head of the first SETTINGS, has to be there so long after the connection was accepted, or
+    /// after its handshake. 1 to 60 s; default 5 s.
+    pub first_bytes_timeout_s: u64,
+    /// A peer is asked after so long of silence whether it is still there. 5 to 3,600 s; default 30 s.
+    pub keepalive_interval_s: u64,
+    /// It has so long to answer. 1 to 600 s; default 10 s.
+    pub keepalive_timeout_s: u64,
+    /// A connection without calls is told to go after so long. 10 to 86,400 s; default 300 s.
+    pub idle_max_s: u64,
+    /// A connection is told to go at this age, give or take a tenth, so that clients spread over new processes and change to new
+    /// certificates. 10 to 2,592,000 s; default 3,600 s.
+    pub age_max_s: u64,
+    /// Calls and streams have so long to end after that. 1 to 3,600 s; default 60 s.
+    pub age_grace_s: u64,
+    /// A stream whose peer takes nothing for so long while something waits for it is ended, and so is a connection. 1 to 600 s;
+    /// default 10 s.
+    pub slow_reader_timeout_s: u64,
+    /// How long new calls are still taken after draining began, so that balancers notice. 0 to 20 s; default 0.
+    pub drain_delay_s: u64,
+    /// Certificate and key: without them what listens speaks plain text. The Unix socket always does.
+    pub tls: Option<TlsConfig>,
+    /// A Unix socket beside the address of the data plane, for sidecars.
+    pub unix_socket: Option<PathBuf>,
+    /// Who may connect to it: the mode of its file, in octal, `600` to `777`. Default `600`, the user of the process alone.
+    pub unix_socket_mode: String,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            connections_per_peer_max: 1_000,
+            streams_per_connection_max: 1_000,
+            connection_window_bytes: 8 << 20,
+            stream_window_bytes: 4 << 20,
+            send_buffer_bytes: 64 << 10,
+            header_list_bytes_max: 16 << 10,
+            pending_resets_max: 20,
+            error_resets_max: 128,
+            handshake_timeout_s: 5,
+            first_bytes_timeout_s: 5,
+            keepalive_interval_s: 30,
+            keepalive_timeout_s: 10,
+            idle_max_s: 300,
+            age_max_s: 3_600,
+            age_grace_s: 60,
+            slow_reader_timeout_s: 10,
+            drain_delay_s: 0,
+            tls: None,
+            unix_socket: None,
+            unix_socket_mode: "600".to_owned(),
+        }
+    }
+}
+
+impl ListenerConfig {
+    /// Checks every field against its bounds.
+    pub fn validate(&self) -> Result<(), Error> {
+        let number = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        let bounds = [
+            ("connections_max", number(self.connections_max), 1, 100_000),
+            ("connections_per_peer_max", number(self.connections_per_peer_max), 1, 100_000),
+            ("streams_per_connection_max", self.streams_per_connection_max.into(), 1, 100_000),
+            ("connection_window_bytes", self.connection_window_bytes.into(), 65_535, (1 << 31) - 1),
+            ("stream_window_bytes", self.stream_window_bytes.into(), 65_535, (1 << 31) - 1),
+            ("send_buffer_bytes", number(self.send_buffer_bytes), 16 << 10, 4 << 20),
+            ("header_list_bytes_max", self.header_list_bytes_max.into(), 4 << 10, 1 << 20),
+            ("pending_resets_max", number(self.pending_resets_max), 1, 10_000),
+            ("error_resets_max", number(self.error_resets_max), 1, 100_000),
+            ("handshake_timeout_s", self.handshake_timeout_s, 1, 60),
+            ("first_bytes_timeout_s", self.first_bytes_timeout_s, 1, 60),
+            ("keepalive_interval_s", self.keepalive_interval_s, 5, 3_600),
+            ("keepalive_timeout_s", self.keepalive_timeout_s, 1, 600),
+            ("idle_max_s", self.idle_max_s, 10, 86_400),
+            ("age_max_s", self.age_max_s, 10, 2_592_000),
+            ("age_grace_s", self.age_grace_s, 1, 3_600),
+            ("slow_reader_timeout_s", self.slow_reader_timeout_s, 1, 600),
+            ("drain_delay_s", self.drain_delay_s, 0, 20),
+        ];
+        for (field, given, min, max) in bounds {
+            if !(min..=max).contains(&given) {
+                return Err(Error::Setting { field, given, min, max });
+            }
+        }
+        self.unix_socket_mode()?;
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.validate().map_err(Error::Tls))
+    }
+
+    /// The mode of the Unix socket's file as a number. Its owner has to be able to connect.
+    pub fn unix_socket_mode(&self) -> Result<u32, Error> {
+        let mode = u32::from_str_radix(&self.unix_socket_mode, 8).ok().filter(|mode| (0o600..=0o777).contains(mode));
+        mode.ok_or_else(|| Error::Mode { given: self.unix_socket_mode.chars().take(20).collect() })
+    }
+
+    pub(super) fn slow_reader(&self) -> Duration {
+        Duration::from_secs(self.slow_reader_timeout_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_have_bounds() {
+        assert!(ListenerConfig::default().validate().is_ok());
+        let error = ListenerConfig { connections_max: 0, ..ListenerConfig::default() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "`connections_max` is `0`; allowed are 1 to 100000");
+        let error = ListenerConfig { age_max_s: 9, ..ListenerConfig::default() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "`age_max_s` is `9`; allowed are 10 to 2592000");
+    }
+
+    #[test]
+    fn the_mode_of_the_socket_is_octal() {
+        let of =
+            |mode: &str| ListenerConfig { unix_socket_mode: mode.to_owned(), ..ListenerConfig::default() }.unix_socket_mode();
+        assert_eq!(of("600").unwrap(), 0o600);
+        assert_eq!(of("0660").unwrap(), 0o660);
+        for wrong in ["", "rw", "0o600", "400", "1777", "-600", "888", "99999999999999999999999999"] {
+            let error = of(wrong).unwrap_err().to_string();
+            assert!(error.starts_with("`unix_socket_mode` is `") && error.contains("`600` to `777`"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One connection from its handshake to its end: performs what `course.rs` says. A connection is one task, and its calls are tasks
+//! that end before it does; whoever drops the connection drops its calls.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::{counter, gauge};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Connected as _, TcpConnectInfo};
+use tracing::debug;
+
+use super::Calls;
+use super::answer::Senders;
+use super::call::Taker;
+use super::config::ListenerConfig;
+use super::course::{Cause, Course, Step};
+use super::incoming::{Accepted, Raw};
+use super::peer::Peer;
+use super::traffic::Traffic;
+use super::transport::{Socket, Transport};
+use crate::metric_definitions::{CONNECTIONS, CONNECTIONS_ENDED};
+use crate::tls::Tls;
+
+/// What all connections of a listener have in common.
+#[derive(Debug)]
+pub(super) struct Rules {
+    config: ListenerConfig,
+    tls: Option<Tls>,
+    http: http2::Builder<Senders>,
+}
+
+impl Rules {
+    pub(super) fn new(config: &ListenerConfig, tls: Option<Tls>) -> Self {
+        let mut http = http2::Builder::new(Senders { slow_reader: config.slow_reader() });
+        http.timer(TokioTimer::new())
+            .initial_connection_window_size(config.connection_window_bytes)
+            .initial_stream_window_size(config.stream_window_bytes)
+            .max_concurrent_streams(config.streams_per_connection_max)
+            .max_send_buf_size(config.send_buffer_bytes)
+            .max_header_list_size(config.header_list_bytes_max)
+            .max_pending_accept_reset_streams(config.pending_resets_max)
+            .max_local_error_reset_streams(config.error_resets_max)
+            .keep_alive_interval(Duration::from_secs(config.keepalive_interval_s))
+            .keep_alive_timeout(Duration::from_secs(config.keepalive_timeout_s));
+        Self { config: config.clone(), tls, http }
+    }
+}
+
+/// A connection that is open, as the metric counts it.
+struct Open;
+
+impl Open {
+    fn count() -> Self {
+        gauge!(CONNECTIONS).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        gauge!(CONNECTIONS).decrement(1.0);
+    }
+}
+
+/// Serves a connection until its end. `draw` is a random number; `draining` says that it must go.
+pub(super) async fn serve<S: Calls>(accepted: Accepted, rules: Arc<Rules>, service: S, draw: u64, draining: CancellationToken) {
+    let Accepted { raw, place } = accepted;
+    let open = Open::count();
+    let ended = match shake_hands(raw, &rules, &draining).await {
+        Ok((socket, peer, addresses)) => {
+            let traffic = Arc::new(Traffic::default());
+            let taker = Taker { service, peer, addresses, traffic: Arc::clone(&traffic) };
+            let transport = Transport::new(socket, Arc::clone(&traffic), rules.config.slow_reader());
+            live(transport, taker, &rules, traffic, draw, draining).await
+        }
+        Err(cause) => cause,
+    };
+    counter!(CONNECTIONS_ENDED, "cause" => ended).increment(1);
+    drop((open, place));
+}
+
+/// Makes the socket the runtime's own, and TLS of TCP where that is wanted; the error is why there is no connection.
+async fn shake_hands(
+    raw: Raw,
+    rules: &Rules,
+    draining: &CancellationToken,
+) -> Result<(Socket, Peer, Option<TcpConnectInfo>), &'static str> {
+    let failed = |error: io::Error| {
+        debug!(%error, "a connection cannot be served");
+        "peer"
+    };
+    let stream = match raw {
+        Raw::Tcp(stream) => TcpStream::from_std(stream).map_err(failed)?,
+        Raw::Unix(stream) => {
+            let stream = UnixStream::from_std(stream).map_err(failed)?;
+            return Ok((Socket::Unix(stream), Peer::default(), None));
+        }
+    };
+    let addresses = stream.connect_info();
+    let peer = Peer { address: addresses.remote_addr, certificate: None };
+    let Some(tls) = &rules.tls else { return Ok((Socket::Tcp(stream), peer, Some(addresses))) };
+    let time_max = Duration::from_secs(rules.config.handshake_timeout_s);
+    let shaken = tokio::select! {
+        biased;
+        () = draining.cancelled() => return Err("drain"),
+        shaken = tokio::time::timeout(time_max, tls.accept(stream)) => shaken,
+    };
+    match shaken {
+        Ok(Ok((stream, certificate))) => {
+            Ok((Socket::Tls(Box::new(stream)), Peer { certificate: certificate.map(Arc::new), ..peer }, Some(addresses)))
+        }
+        Ok(Err(error)) => {
+            debug!(%error, peer = ?peer.address, "no TLS with a peer");
+            Err("handshake")
+        }
+        Err(_) => Err("handshake_timeout"),
+    }
+}
+
+/// From the first byte of HTTP/2 to the last: why it ended.
+async fn live<S: Calls>(
+    transport: Transport,
+    taker: Taker<S>,
+    rules: &Rules,
+    traffic: Arc<Traffic>,
+    draw: u64,
+    draining: CancellationToken,
+) -> &'static str {
+    let mut course = Course::begin(&rules.config, Instant::now(), draw);
+    let mut connection = pin!(rules.http.serve_connection(TokioIo::new(transport), taker));
+    let mut timer = pin!(tokio::time::sleep_until(Instant::now() + Duration::from_secs(rules.config.first_bytes_timeout_s)));
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                let ended_by_us = traffic.given_up().or(course.cause().map(name));
+                return match ended {
+                    Ok(()) => ended_by_us.unwrap_or("peer"),
+                    Err(error) => ended_by_us.unwrap_or_else(|| cause_of(&error)),
+                };
+            }
+            () = draining.cancelled(), if !is_draining => {
+                is_draining = true;
+                if !course.is_told() {
+                    course.tell_to_go(Cause::Drain, Instant::now(), traffic.seen());
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = timer.as_mut() => {}
+        }
+        loop {
+            match course.next(Instant::now(), traffic.seen()) {
+                Step::Wait(until) => {
+                    timer.as_mut().reset(until);
+                    break;
+                }
+                Step::TellToGo => connection.as_mut().graceful_shutdown(),
+                Step::EndStreams => traffic.end_streams.cancel(),
+                Step::Drop => return course.cause().map_or("peer", name),
+            }
+        }
+    }
+}
+
+fn name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Preface => "preface",
+        Cause::Idle => "idle",
+        Cause::Age => "age",
+        Cause::Drain => "drain",
+    }
+}
+
+/// Why HTTP/2 ended with an error that is not ours.
+fn cause_of(error: &hyper::Error) -> &'static str {
+    debug!(%error, "a connection ended with an error");
+    if error.is_timeout() {
+        return "keepalive";
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            return match error.reason() {
+                Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() => "excess",
+                Some(_) if error.is_library() => "protocol",
+                _ => "peer",
+            };
+        }
+        source = cause.source();
+    }
+    "peer"
+}

@@ -1,0 +1,178 @@
+//! How far a connection is in its life, and what its next step is: pure, with the time and what was seen of the connection as
+//! arguments. `connection.rs` performs the steps.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::ListenerConfig;
+
+/// A beginning of HTTP/2: the 24 bytes that announce it, and the head of the SETTINGS that has to follow (RFC 9113, 3.4).
+const PREFACE_LEN: u64 = 24 + 9;
+/// A peer answers the PING that comes with being told to go. From whom nothing was heard for so long after it, nothing will be:
+/// a host that vanished, a process that stands still.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// Streams that are ended at the end of the grace have so long to say so to their callers.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
+/// Looks at whether a connection is idle, over the time that it may be: idle is who had no call at so many in a row.
+const IDLE_LOOKS: u32 = 4;
+
+/// What can be seen of a connection from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Bytes that came, behind TLS.
+    pub(super) read: u64,
+    /// Calls that have begun.
+    pub(super) begun: u64,
+    /// Whether any is under way.
+    pub(super) under_way: bool,
+}
+
+/// Why a connection was told to go or dropped; what `tessera_connections_ended_total` calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The beginning of HTTP/2 did not come in time.
+    Preface,
+    /// It had no calls for too long.
+    Idle,
+    /// It had reached its age.
+    Age,
+    /// The process drains.
+    Drain,
+}
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing until then.
+    Wait(Instant),
+    /// Say GOAWAY; then ask again.
+    TellToGo,
+    /// End what streams there are, with a hint; then ask again.
+    EndStreams,
+    /// Close it.
+    Drop,
+}
+
+/// The life of one connection.
+#[derive(Debug)]
+pub(super) struct Course {
+    stage: Stage,
+    age_until: Instant,
+    grace: Duration,
+    idle_look: Duration,
+    cause: Option<Cause>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Has until then to begin.
+    Beginning { until: Instant },
+    /// Serves. Looked at next at `look`; `quiet` looks in a row have found no call, `begun` had begun by the last.
+    Serving { look: Instant, quiet: u32, begun: u64 },
+    /// Was told to go when so much had been heard; something has to be heard by then.
+    Told { heard: u64, until: Instant, grace_until: Option<Instant> },
+    /// Was heard since. May finish what it has begun, by then if there is an end to it.
+    Going { grace_until: Option<Instant> },
+    /// Has until then to take the last words.
+    Ended { until: Instant },
+}
+
+impl Course {
+    /// Begins at `now`. `draw` is a random number; it spreads the ages of connections that began together.
+    pub(super) fn begin(config: &ListenerConfig, now: Instant, draw: u64) -> Self {
+        Self {
+            stage: Stage::Beginning { until: now + Duration::from_secs(config.first_bytes_timeout_s) },
+            age_until: now + spread(Duration::from_secs(config.age_max_s), draw),
+            grace: Duration::from_secs(config.age_grace_s),
+            idle_look: Duration::from_secs(config.idle_max_s) / IDLE_LOOKS,
+            cause: None,
+        }
+    }
+
+    /// Why it ends, once that is known.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        self.cause
+    }
+
+    /// Whether it has been told to go.
+    pub(super) fn is_told(&self) -> bool {
+        matches!(self.stage, Stage::Told { .. } | Stage::Going { .. } | Stage::Ended { .. })
+    }
+
+    /// It is being told to go. Draining ends with the process, everything else with the grace.
+    pub(super) fn tell_to_go(&mut self, cause: Cause, now: Instant, seen: Seen) {
+        self.cause = Some(cause);
+        let grace_until = (cause != Cause::Drain).then(|| now + self.grace);
+        self.stage = Stage::Told { heard: seen.read, until: now + FAREWELL_MAX, grace_until };
+    }
+
+    /// What to do at `now`.
+    pub(super) fn next(&mut self, now: Instant, seen: Seen) -> Step {
+        match &mut self.stage {
+            Stage::Beginning { until } => {
+                if seen.read >= PREFACE_LEN {
+                    let look = now + self.idle_look;
+                    self.stage = Stage::Serving { look, quiet: 0, begun: seen.begun };
+                    return Step::Wait(look.min(self.age_until));
+                }
+                if now < *until {
+                    return Step::Wait(*until);
+                }
+                self.cause = Some(Cause::Preface);
+                Step::Drop
+            }
+            Stage::Serving { look, quiet, begun } => {
+                if now >= self.age_until {
+                    self.tell_to_go(Cause::Age, now, seen);
+                    return Step::TellToGo;
+                }
+                if now >= *look {
+                    let is_quiet = !seen.under_way && seen.begun == *begun;
+                    (*look, *quiet, *begun) = (now + self.idle_look, if is_quiet { *quiet + 1 } else { 0 }, seen.begun);
+                    if *quiet >= IDLE_LOOKS {
+                        self.tell_to_go(Cause::Idle, now, seen);
+                        return Step::TellToGo;
+                    }
+                }
+                Step::Wait((*look).min(self.age_until))
+            }
+            Stage::Told { heard, until, grace_until } => {
+                if now < *until {
+                    return Step::Wait(*until);
+                }
+                if seen.read == *heard {
+                    return Step::Drop;
+                }
+                let grace_until = *grace_until;
+                self.stage = Stage::Going { grace_until };
+                self.next(now, seen)
+            }
+            Stage::Going { grace_until: None } => Step::Wait(now + self.grace),
+            Stage::Going { grace_until: Some(until) } => {
+                if now < *until {
+                    return Step::Wait(*until);
+                }
+                self.stage = Stage::Ended { until: now + LAST_WORDS_MAX };
+                Step::EndStreams
+            }
+            Stage::Ended { until } => {
+                if now < *until {
+                    Step::Wait(*until)
+                } else {
+                    Step::Drop
+                }
+            }
+        }
+    }
+}
+
+/// The length, or up to a tenth more or less.
+fn spread(length: Duration, draw: u64) -> Duration {
+    // Per mille of a fifth, so that nothing overflows and nothing is a float.
+    let part = u32::try_from(draw % 1_001).unwrap_or_default();
+    length - length / 10 + length / 5 * part / 1_000
+}
+
+#[cfg(test)]
+mod tests;

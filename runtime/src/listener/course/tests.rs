@@ -1,0 +1,119 @@
+//! Lives of connections, step by step.
+
+use super::*;
+
+/// Bytes of a client that has begun well.
+const BEGUN: Seen = Seen { read: 60, begun: 0, under_way: false };
+
+fn config() -> ListenerConfig {
+    ListenerConfig { idle_max_s: 40, age_max_s: 1_000, age_grace_s: 30, first_bytes_timeout_s: 5, ..ListenerConfig::default() }
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Follows a connection until something is to be done, and says what and after how long.
+fn follow(course: &mut Course, from: Instant, seen: impl Fn(Duration) -> Seen) -> (Step, Duration) {
+    let mut now = from;
+    for _ in 0..1_000 {
+        match course.next(now, seen(now - from)) {
+            Step::Wait(until) => {
+                assert!(until > now, "it would be asked again at once");
+                now = until;
+            }
+            step => return (step, now - from),
+        }
+    }
+    panic!("nothing happens: {course:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_begin_is_dropped() {
+    for read in [0, 1, 23, 24, PREFACE_LEN - 1] {
+        let start = Instant::now();
+        let mut course = Course::begin(&config(), start, 0);
+        let (step, after) = follow(&mut course, start, |_| Seen { read, ..Seen::default() });
+        assert_eq!((step, after, course.cause()), (Step::Drop, seconds(5), Some(Cause::Preface)), "{read} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_the_beginning_is_for_all_of_it() {
+    let start = Instant::now();
+    let mut course = Course::begin(&config(), start, 0);
+    // A byte a second.
+    let (step, after) = follow(&mut course, start, |elapsed| Seen { read: elapsed.as_secs(), ..Seen::default() });
+    assert_eq!((step, after), (Step::Drop, seconds(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_calls_goes_and_who_has_some_stays() {
+    let start = Instant::now();
+    let mut idle = Course::begin(&config(), start, 500);
+    let (step, after) = follow(&mut idle, start, |_| BEGUN);
+    assert_eq!((step, idle.cause()), (Step::TellToGo, Some(Cause::Idle)));
+    // No sooner than allowed, and no later than the looks are apart.
+    assert!((seconds(40)..=seconds(50)).contains(&after), "{after:?}");
+
+    // One long stream; and a call now and then.
+    let watching = |_| Seen { begun: 1, under_way: true, ..BEGUN };
+    let calling = |elapsed: Duration| Seen { begun: elapsed.as_secs() / 30, ..BEGUN };
+    for seen in [&watching as &dyn Fn(Duration) -> Seen, &calling] {
+        let mut course = Course::begin(&config(), start, 500);
+        let (step, after) = follow(&mut course, start, seen);
+        assert_eq!((step, course.cause(), after), (Step::TellToGo, Some(Cause::Age), seconds(1_000)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_of_its_age_it_has_its_grace_then_streams_end_then_it_does() {
+    let start = Instant::now();
+    let mut course = Course::begin(&config(), start, 500);
+    // It goes on talking.
+    let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true };
+    let (step, told) = follow(&mut course, start, busy);
+    assert_eq!((step, told), (Step::TellToGo, seconds(1_000)));
+    assert!(course.is_told());
+    let later = |elapsed: Duration| busy(told + elapsed);
+    let (step, ended) = follow(&mut course, start + told, later);
+    assert_eq!((step, ended), (Step::EndStreams, seconds(30)));
+    let (step, dropped) = follow(&mut course, start + told + ended, later);
+    assert_eq!((step, dropped), (Step::Drop, LAST_WORDS_MAX));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_after_being_told_is_gone() {
+    for cause in [Cause::Drain, Cause::Age] {
+        let start = Instant::now();
+        let mut course = Course::begin(&config(), start, 0);
+        course.tell_to_go(cause, start, BEGUN);
+        let (step, after) = follow(&mut course, start, |_| BEGUN);
+        assert_eq!((step, after, course.cause()), (Step::Drop, FAREWELL_MAX, Some(cause)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_leaves_the_end_to_the_process() {
+    let start = Instant::now();
+    let mut course = Course::begin(&config(), start, 0);
+    course.tell_to_go(Cause::Drain, start, BEGUN);
+    let mut now = start;
+    while now < start + seconds(100_000) {
+        let heard = Seen { read: 61, ..BEGUN };
+        let Step::Wait(until) = course.next(now, heard) else { panic!("{course:?}") };
+        now = until;
+    }
+}
+
+#[test]
+fn ages_are_spread_by_a_tenth_and_no_more() {
+    let age = seconds(3_600);
+    assert_eq!(spread(age, 0), seconds(3_240));
+    assert_eq!(spread(age, 500), age);
+    assert_eq!(spread(age, 1_000), seconds(3_960));
+    assert_eq!(spread(age, 1_001), spread(age, 0));
+    let lengths: std::collections::BTreeSet<Duration> = (0..2_000).map(|draw| spread(age, draw)).collect();
+    assert!(lengths.iter().all(|length| (seconds(3_240)..=seconds(3_960)).contains(length)));
+    assert!(lengths.len() > 1_000, "{}", lengths.len());
+}

@@ -1,0 +1,376 @@
+//! What becomes of connections and calls, over real sockets: limits, ends, panics, deadlines, readers that do not read.
+
+use std::future::pending;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::stream;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use super::super::*;
+use crate::lifecycle::Tasks;
+
+/// Nothing here takes longer, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A service that does what it is asked for by name.
+#[derive(Debug)]
+struct Probe {
+    /// Told when a stream is dropped.
+    dropped: mpsc::UnboundedSender<&'static str>,
+}
+
+#[derive(Debug)]
+struct TellsWhenDropped(&'static str, mpsc::UnboundedSender<&'static str>);
+
+impl Drop for TellsWhenDropped {
+    fn drop(&mut self) {
+        // Nobody may listen any more.
+        let _ = self.1.send(self.0);
+    }
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Health for Probe {
+    async fn check(&self, request: tonic::Request<HealthCheckRequest>) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned().expect("whoever asks is known");
+        let remote = request.remote_addr();
+        match request.into_inner().service.as_str() {
+            "panic" => panic!("as asked for"),
+            "never" => pending().await,
+            "tcp" => assert!(peer.address.is_some() && peer.address == remote, "{peer:?} {remote:?}"),
+            "unix" => assert_eq!((peer, remote), (Peer::default(), None)),
+            _ => {}
+        }
+        Ok(tonic::Response::new(HealthCheckResponse { status: 1 }))
+    }
+
+    type WatchStream = Answers;
+
+    async fn watch(&self, request: tonic::Request<HealthCheckRequest>) -> Result<tonic::Response<Answers>, Status> {
+        let one = || Ok(HealthCheckResponse { status: 1 });
+        let tells = |name| TellsWhenDropped(name, self.dropped.clone());
+        let answers: Answers = match request.into_inner().service.as_str() {
+            "endless" => {
+                let tells = tells("endless");
+                Box::pin(stream::repeat_with(move || {
+                    let _ = &tells;
+                    one()
+                }))
+            }
+            "panic" => Box::pin(stream::poll_fn(|_| panic!("as asked for"))),
+            _ => {
+                let tells = tells("silent");
+                Box::pin(stream::iter([one()]).chain(stream::poll_fn(move |_| {
+                    let _ = &tells;
+                    Poll::Pending
+                })))
+            }
+        };
+        Ok(tonic::Response::new(answers))
+    }
+}
+
+use std::task::Poll;
+
+struct Served {
+    tasks: Tasks,
+    address: SocketAddr,
+    dropped: mpsc::UnboundedReceiver<&'static str>,
+    metrics: PrometheusHandle,
+    _recorder: metrics::LocalRecorderGuard<'static>,
+}
+
+/// Serves a probe on this thread, where its metrics are.
+async fn served(config: ListenerConfig) -> Served {
+    let tasks = Tasks::new();
+    let tcp = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    // Lives as long as the test's process: a guard borrows it.
+    let recorder: &'static PrometheusRecorder = Box::leak(Box::new(PrometheusBuilder::new().build_recorder()));
+    let (dropped_sender, dropped) = mpsc::unbounded_channel();
+    let unix = config.unix_socket.as_deref().map(|path| bind_unix(path, 0o600).unwrap());
+    let routes = Routes::new(HealthServer::new(Probe { dropped: dropped_sender })).prepare();
+    let shutdown = tasks.shutdown();
+    let guard = metrics::set_default_local_recorder(recorder);
+    let sockets = Sockets::from(tcp).with_unix(unix).with_seed(1);
+    tasks.spawn("listener", async move { serve(sockets, routes, &config, shutdown).await });
+    Served { tasks, address, dropped, metrics: recorder.handle(), _recorder: guard }
+}
+
+impl Served {
+    async fn client(&self) -> HealthClient<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        HealthClient::new(endpoint.connect().await.unwrap())
+    }
+
+    fn count(&self, series: &str) -> u64 {
+        let page = self.metrics.render();
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).map(str::parse);
+        value.transpose().unwrap().unwrap_or_default()
+    }
+
+    /// Waits until as many connections have ended so.
+    async fn ended(&self, cause: &str, count: u64) {
+        let series = format!("tessera_connections_ended_total{{cause=\"{cause}\"}}");
+        within(async {
+            while self.count(&series) < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(self.count(&series), count, "{}", self.metrics.render());
+    }
+
+    /// A client's HTTP/2 connection, with what drives it.
+    async fn http(&self, builder: &h2::client::Builder) -> h2::client::SendRequest<Bytes> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (sender, connection) = builder.handshake(stream).await.unwrap();
+        drop(self.tasks.run("test.client", connection));
+        sender
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+fn asking(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+/// A request for the stream `endless`, in frames.
+fn endless() -> (Request<()>, Bytes) {
+    let request = Request::post("http://localhost/grpc.health.v1.Health/Watch");
+    let request = request.header("content-type", "application/grpc").header("te", "trailers");
+    (request.body(()).unwrap(), Bytes::from_static(b"\0\0\0\0\x09\x0a\x07endless"))
+}
+
+#[tokio::test]
+async fn a_panic_is_internal_is_counted_and_hurts_nobody_else() {
+    let served = served(ListenerConfig::default()).await;
+    let client = served.client().await;
+    let mut silent = client.clone().watch(asking("silent")).await.unwrap().into_inner();
+    assert!(silent.message().await.unwrap().is_some());
+    for round in 1..=2 {
+        let status = client.clone().check(asking("panic")).await.unwrap_err();
+        assert_eq!((status.code(), status.message().contains("mistake of the server's")), (Code::Internal, true), "{status:?}");
+        let mut answers = client.clone().watch(asking("panic")).await.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap_err().code(), Code::Internal);
+        assert_eq!(served.count("tessera_call_panics_total"), 2 * round);
+        assert_eq!(client.clone().check(asking("")).await.unwrap().into_inner().status, 1);
+    }
+    assert_eq!(served.count("tessera_connections"), 1, "all on one connection");
+}
+
+#[tokio::test]
+async fn whoever_asks_is_known_over_tcp_and_over_the_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.sock");
+    let served = served(ListenerConfig { unix_socket: Some(path.clone()), ..ListenerConfig::default() }).await;
+    served.client().await.check(asking("tcp")).await.unwrap();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
+    HealthClient::new(channel).check(asking("unix")).await.unwrap();
+    served.tasks.shutdown().drain();
+    within(async {
+        while std::fs::read_dir(folder.path()).unwrap().next().is_some() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_that_waits_ends_at_its_callers_deadline() {
+    let served = served(ListenerConfig::default()).await;
+    // Tonic's client would end it by itself.
+    let mut http = served.http(&h2::client::Builder::new()).await.ready().await.unwrap();
+    let request = Request::post("http://localhost/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
+    let request = request.header("te", "trailers").header("grpc-timeout", "200m").body(()).unwrap();
+    let (answer, mut sender) = http.send_request(request, false).unwrap();
+    sender.send_data(Bytes::from_static(b"\0\0\0\0\x07\x0a\x05never"), true).unwrap();
+    let answer = within(answer).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "the deadline of the call has passed"));
+}
+
+#[tokio::test]
+async fn a_peer_has_no_more_connections_than_it_may() {
+    let served = served(ListenerConfig { connections_per_peer_max: 2, ..ListenerConfig::default() }).await;
+    let first = served.client().await;
+    let _second = served.client().await;
+    let mut third = TcpStream::connect(served.address).await.unwrap();
+    let closed = within(third.read(&mut [0; 1])).await;
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    assert_eq!(served.count("tessera_connections_refused_total{cause=\"peer\"}"), 1);
+    drop(first);
+    served.ended("peer", 1).await;
+    served.client().await.check(asking("tcp")).await.unwrap();
+}
+
+#[tokio::test]
+async fn half_a_beginning_is_no_beginning() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let served = served(ListenerConfig { first_bytes_timeout_s: 1, ..ListenerConfig::default() }).await;
+    let mut streams = Vec::new();
+    for len in [0, 1, 23, 24, 32] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(&preface[..len]).await.unwrap();
+        streams.push(stream);
+    }
+    let mut whole = TcpStream::connect(served.address).await.unwrap();
+    whole.write_all(preface).await.unwrap();
+    for stream in &mut streams {
+        // It may have said its own SETTINGS before.
+        let mut said = Vec::new();
+        drop(within(stream.read_to_end(&mut said)).await);
+    }
+    served.ended("preface", 5).await;
+    assert_eq!(served.count("tessera_connections"), 1, "the one that began well");
+    let mut other = TcpStream::connect(served.address).await.unwrap();
+    other.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    served.ended("protocol", 1).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_told_to_go_and_one_with_a_stream_is_not() {
+    let served = served(ListenerConfig { idle_max_s: 1, ..ListenerConfig::default() }).await;
+    let mut busy = served.client().await;
+    let mut silent = busy.watch(asking("silent")).await.unwrap().into_inner();
+    assert!(silent.message().await.unwrap().is_some());
+    let mut idle = served.client().await;
+    idle.check(asking("")).await.unwrap();
+    served.ended("idle", 1).await;
+    busy.check(asking("")).await.unwrap();
+    // A channel connects again by itself, once it has noticed.
+    within(async { while idle.check(asking("")).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn at_its_age_a_connection_goes_and_its_streams_are_told_why() {
+    let mut served = served(ListenerConfig { age_max_s: 1, age_grace_s: 1, ..ListenerConfig::default() }).await;
+    let mut client = served.client().await;
+    let mut silent = client.watch(asking("silent")).await.unwrap().into_inner();
+    assert!(silent.message().await.unwrap().is_some());
+    let status = within(silent.message()).await.unwrap_err();
+    assert_eq!((status.code(), status.message().contains("has reached its age")), (Code::Unavailable, true), "{status:?}");
+    assert_eq!(within(served.dropped.recv()).await, Some("silent"));
+    served.ended("age", 1).await;
+    within(async { while client.check(asking("")).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_is_reset_and_its_neighbours_are_not() {
+    let mut served = served(ListenerConfig { slow_reader_timeout_s: 1, ..ListenerConfig::default() }).await;
+    for window in [0, 1, 20_000, 65_535, 1 << 20] {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window).initial_connection_window_size(8 << 20);
+        let mut http = served.http(&builder).await.ready().await.unwrap();
+        let (request, message) = endless();
+        let (answer, mut sender) = http.send_request(request, false).unwrap();
+        sender.send_data(message, true).unwrap();
+        let body = within(answer).await.unwrap().into_body();
+        // Nothing is read: no credit is given.
+        assert_eq!(within(served.dropped.recv()).await, Some("endless"), "window {window}");
+        let mut body = body;
+        let reset = within(async {
+            loop {
+                match body.data().await {
+                    Some(Ok(_)) => {}
+                    other => break other,
+                }
+            }
+        })
+        .await;
+        let reason = reset.and_then(|data| data.unwrap_err().reason());
+        assert_eq!(reason, Some(h2::Reason::CANCEL), "window {window}");
+        // The connection goes on.
+        let (request, _) = endless();
+        assert!(http.ready().await.unwrap().send_request(request, false).is_ok());
+    }
+    assert_eq!(served.count("tessera_slow_readers_total"), 5);
+}
+
+#[tokio::test]
+async fn a_reader_that_reads_has_all_the_time() {
+    let mut served = served(ListenerConfig { slow_reader_timeout_s: 1, ..ListenerConfig::default() }).await;
+    let mut http = served.http(&h2::client::Builder::new()).await.ready().await.unwrap();
+    let (request, message) = endless();
+    let (answer, mut sender) = http.send_request(request, false).unwrap();
+    sender.send_data(message, true).unwrap();
+    let mut body = within(answer).await.unwrap().into_body();
+    let begun = tokio::time::Instant::now();
+    // Reads for three times as long as a reader may stand still.
+    while begun.elapsed() < Duration::from_secs(3) {
+        let data = within(body.data()).await.unwrap().unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    assert!(served.dropped.try_recv().is_err());
+    assert_eq!(served.count("tessera_slow_readers_total"), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_nothing_is_closed_whatever_credit_it_gives() {
+    let mut served = served(ListenerConfig { slow_reader_timeout_s: 1, ..ListenerConfig::default() }).await;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size((1 << 31) - 1).initial_connection_window_size((1 << 31) - 1);
+    let stream = TcpStream::connect(served.address).await.unwrap();
+    let (sender, mut connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+    let (request, message) = endless();
+    // It is driven until the answer begins, and then stands still, as a process does that was stopped.
+    let (stop, stopped) = oneshot::channel::<()>();
+    let driver = async move {
+        tokio::select! {
+            _ = &mut connection => {}
+            _ = stopped => {}
+        }
+        connection
+    };
+    let asks = async move {
+        let mut sender = sender.ready().await.unwrap();
+        let (answer, mut body) = sender.send_request(request, false).unwrap();
+        body.send_data(message, true).unwrap();
+        let answer = answer.await.unwrap();
+        drop(stop);
+        (sender, answer)
+    };
+    let (_connection, _answer) = within(async { tokio::join!(driver, asks) }).await;
+    assert_eq!(within(served.dropped.recv()).await, Some("endless"));
+    served.ended("slow_reader", 1).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_ends_its_connection_alone() {
+    let served = served(ListenerConfig::default()).await;
+    let mut good = served.client().await;
+    let stream = TcpStream::connect(served.address).await.unwrap();
+    let (mut reads, mut writes) = stream.into_split();
+    let flood = async {
+        writes.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+        let pings = b"\0\0\x08\x06\0\0\0\0\0flooding".repeat(100);
+        loop {
+            writes.write_all(&pings).await?;
+        }
+    };
+    let mut pongs = vec![0; 1 << 16];
+    let takes = async { while !matches!(reads.read(&mut pongs).await, Ok(0) | Err(_)) {} };
+    let flood: Result<(), std::io::Error> = within(async { tokio::join!(flood, takes).0 }).await;
+    assert!(flood.is_err());
+    served.ended("chatter", 1).await;
+    good.check(asking("tcp")).await.unwrap();
+}

@@ -1,0 +1,221 @@
+//! What one connection has seen, counted by whoever sees it and read by whoever decides about its life; and whether what a peer
+//! says is worth its while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::course::Seen;
+
+/// Frames beyond those that calls account for that a connection may send at any time, and how many more each second. Clients
+/// send some to measure their round trip, which on one machine is thousands a second; but only while answers come.
+const IDLE_FRAMES_MAX: u64 = 10_000;
+const IDLE_FRAMES_PER_SECOND: u64 = 10;
+/// Frames that one frame of a call or an answer accounts for: credit for it, of stream and connection, and a measurement.
+const FRAMES_PER_FRAME: u64 = 3;
+
+/// What one connection has seen.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    /// Bytes that came, behind TLS.
+    read: AtomicU64,
+    begun: AtomicU64,
+    under_way: AtomicUsize,
+    /// Frames of answers.
+    answered: AtomicU64,
+    /// Its peer took nothing of what was written for too long.
+    blocked: AtomicBool,
+    /// Its peer says too much that is nothing.
+    chatters: AtomicBool,
+    /// Streams are to end, with a hint.
+    pub(super) end_streams: CancellationToken,
+}
+
+impl Traffic {
+    pub(super) fn seen(&self) -> Seen {
+        Seen {
+            read: self.read.load(Ordering::Relaxed),
+            begun: self.begun.load(Ordering::Relaxed),
+            under_way: self.under_way.load(Ordering::Relaxed) > 0,
+        }
+    }
+
+    pub(super) fn heard(&self, len: usize) {
+        self.read.fetch_add(u64::try_from(len).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn answers_with_a_frame(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_blocked(&self) {
+        self.blocked.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn chatters(&self) {
+        self.chatters.store(true, Ordering::Relaxed);
+    }
+
+    /// Why reading or writing was given up, if it was by us.
+    pub(super) fn given_up(&self) -> Option<&'static str> {
+        let of = |flag: &AtomicBool, cause| flag.load(Ordering::Relaxed).then_some(cause);
+        of(&self.blocked, "slow_reader").or_else(|| of(&self.chatters, "chatter"))
+    }
+}
+
+/// A call that is under way on a connection, from its headers to the end of its answer.
+#[derive(Debug)]
+pub(super) struct UnderWay(pub(super) Arc<Traffic>);
+
+impl UnderWay {
+    pub(super) fn on(traffic: &Arc<Traffic>) -> Self {
+        traffic.begun.fetch_add(1, Ordering::Relaxed);
+        traffic.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(traffic))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Follows the frames that a peer sends, by their heads alone, and tells calls from chatter: PING, SETTINGS, PRIORITY and credit
+/// cost us an answer or a look each and are bounded by nothing in the protocol.
+#[derive(Debug)]
+pub(super) struct Frames {
+    begun: Instant,
+    /// Bytes to the next head.
+    skip: usize,
+    /// The part of a head that has come.
+    head: [u8; 9],
+    head_len: usize,
+    of_calls: u64,
+    chatter: u64,
+}
+
+impl Frames {
+    /// Of a connection that begins now, with the 24 bytes that announce HTTP/2.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { begun: now, skip: 24, head: [0; 9], head_len: 0, of_calls: 0, chatter: 0 }
+    }
+
+    /// Takes note of what came.
+    pub(super) fn take_in(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.skip -= skipped;
+                bytes = bytes.get(skipped..).unwrap_or_default();
+            } else if self.head_len == 0
+                && let Some((head, rest)) = bytes.split_first_chunk()
+            {
+                self.note(*head);
+                bytes = rest;
+            } else if let (Some(place), Some((byte, rest))) = (self.head.get_mut(self.head_len), bytes.split_first()) {
+                *place = *byte;
+                self.head_len += 1;
+                bytes = rest;
+                if self.head_len == self.head.len() {
+                    self.head_len = 0;
+                    self.note(self.head);
+                }
+            }
+        }
+    }
+
+    /// A frame begins; RFC 9113, 4.1 and 6.
+    fn note(&mut self, [len_high, len_middle, len_low, kind, flags, ..]: [u8; 9]) {
+        self.skip = usize::try_from(u32::from_be_bytes([0, len_high, len_middle, len_low])).unwrap_or(usize::MAX);
+        match (kind, flags & 1) {
+            // DATA, HEADERS, CONTINUATION.
+            (0 | 1 | 9, _) => self.of_calls += 1,
+            // Answers to our own SETTINGS and PING.
+            (4 | 6, 1) => {}
+            _ => self.chatter += 1,
+        }
+    }
+
+    /// Whether more came than calls, and `answered` frames of answers to them, account for.
+    pub(super) fn are_too_many(&self, answered: impl FnOnce() -> u64) -> bool {
+        if self.chatter <= IDLE_FRAMES_MAX {
+            return false;
+        }
+        let elapsed: Duration = self.begun.elapsed();
+        let accounted = self.of_calls.saturating_add(answered()).saturating_mul(FRAMES_PER_FRAME);
+        self.chatter > accounted + IDLE_FRAMES_MAX + elapsed.as_secs().saturating_mul(IDLE_FRAMES_PER_SECOND)
+    }
+}
+
+impl Traffic {
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    fn frame(kind: u8, flags: u8, len: u8) -> Vec<u8> {
+        let mut frame = vec![0, 0, len, kind, flags, 0, 0, 0, 1];
+        frame.extend(std::iter::repeat_n(kind, len.into()));
+        frame
+    }
+
+    fn after(parts: &[Vec<u8>]) -> Frames {
+        let mut frames = Frames::new(Instant::now());
+        frames.take_in(PREFACE);
+        for part in parts {
+            frames.take_in(part);
+        }
+        frames
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_are_counted_however_they_are_cut() {
+        let parts =
+            [frame(4, 0, 6), frame(4, 1, 0), frame(1, 4, 40), frame(0, 1, 200), frame(6, 0, 8), frame(6, 1, 8), frame(8, 0, 4)];
+        let whole = [PREFACE, &parts.concat()].concat();
+        let expected = after(&parts);
+        assert_eq!((expected.of_calls, expected.chatter), (2, 3));
+        for piece in 1..whole.len() {
+            let mut frames = Frames::new(Instant::now());
+            whole.chunks(piece).for_each(|bytes| frames.take_in(bytes));
+            assert_eq!((frames.of_calls, frames.chatter), (2, 3), "in pieces of {piece}");
+            assert_eq!((frames.skip, frames.head_len), (0, 0), "in pieces of {piece}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn chatter_is_too_much_when_nothing_accounts_for_it() {
+        for kind in [2, 4, 6, 8, 200] {
+            let mut frames = after(&[]);
+            let ping = frame(kind, 0, 8);
+            for _ in 0..IDLE_FRAMES_MAX {
+                frames.take_in(&ping);
+            }
+            assert!(!frames.are_too_many(|| 0), "{kind}");
+            frames.take_in(&ping);
+            assert!(frames.are_too_many(|| 0), "{kind}");
+            assert!(!frames.are_too_many(|| 1), "{kind}: answers account for some");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_a_second_is_no_chatter_for_ever() {
+        let mut frames = after(&[]);
+        let ping = frame(6, 0, 8);
+        for _ in 0..100_000 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            frames.take_in(&ping);
+        }
+        assert!(!frames.are_too_many(|| 0));
+    }
+}
