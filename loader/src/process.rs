@@ -104,7 +104,7 @@ async fn serve(
         ids: Arc::new(SystemIds),
     };
     let loader = build(config, dependencies, &tasks)?;
-    let bound = arguments.process.bind("control", arguments.control_listen).await?;
+    let bound = arguments.process.bind("control", arguments.control_listen, &listener).await?;
     let routes = loader.routes();
     let pages = shown(&metrics, loader.start(&tasks));
     Ok(bound.serve(tasks, routes, listener, None, pages, metrics).await)

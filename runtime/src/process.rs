@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser};
@@ -14,9 +15,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 
+use crate::clock::SystemClock;
 use crate::http::{self, Pages};
 use crate::lifecycle::{Signals, Tasks};
-use crate::listener::{self, ListenerConfig};
+use crate::listener::{self, ListenerConfig, Sockets};
 use crate::settings::{self, Sources};
 use crate::telemetry::{LogFormat, Metrics, init_logs};
 
@@ -82,7 +84,7 @@ impl ProcessArguments {
     }
 
     /// Takes the addresses of the plane (`data`, `control`) and of the pages, and prints them if asked to.
-    pub async fn bind(&self, plane: &'static str, address: SocketAddr) -> anyhow::Result<Bound> {
+    pub async fn bind(&self, plane: &'static str, address: SocketAddr, config: &ListenerConfig) -> anyhow::Result<Bound> {
         let signals = Signals::of_process().context("listen to signals")?;
         let calls = listener::bind(address).await.with_context(|| format!("--{plane}-listen"))?;
         let pages = listener::bind_anywhere(self.http_listen).await.context("--http-listen")?;
@@ -90,6 +92,7 @@ impl ProcessArguments {
             let (calls, http) = (calls.local_addr()?.to_string(), pages.local_addr()?.to_string());
             println!("{}", serde_json::json!({ plane: calls, "http": http }));
         }
+        let calls = Sockets::open(calls, config, Arc::new(SystemClock)).context("settings of the listener")?;
         Ok(Bound { signals, calls, pages })
     }
 }
@@ -98,7 +101,7 @@ impl ProcessArguments {
 #[derive(Debug)]
 pub struct Bound {
     signals: Signals,
-    calls: TcpListener,
+    calls: Sockets,
     pages: TcpListener,
 }
 
@@ -116,6 +119,9 @@ impl Bound {
     ) -> ExitCode {
         let Self { signals, calls, pages: page_listener } = self;
         let (routes, shutdown) = (routes.prepare(), tasks.shutdown());
+        if let Some(tls) = calls.tls() {
+            tasks.spawn_behind("tls.certificates", tls.keep_fresh());
+        }
         tasks.spawn("calls.listener", async move {
             match threads {
                 Some(threads) => listener::serve_on_threads(calls, routes, &config, threads, shutdown).await,

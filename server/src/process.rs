@@ -119,7 +119,7 @@ async fn serve(
     if let Some(folder) = snapshots {
         server = server.with_snapshots(Arc::new(folder));
     }
-    let bound = arguments.process.bind("data", arguments.data_listen).await?;
+    let bound = arguments.process.bind("data", arguments.data_listen, &listener).await?;
     let routes = server.routes();
     let pages = shown(&metrics, server.start(&tasks));
     Ok(bound.serve(tasks, routes, listener, Some(threads), pages, metrics).await)

@@ -22,7 +22,7 @@ use tessera_backends::{Backends, Opening, Purpose};
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::http::{self, Pages};
 use tessera_runtime::lifecycle::{Signals, Tasks};
-use tessera_runtime::listener::{self, ListenerConfig};
+use tessera_runtime::listener::{self, ListenerConfig, Sockets};
 use tessera_runtime::settings::{self, Sources};
 use tessera_runtime::telemetry::{LogFormat, Metrics, init_logs};
 use tokio::net::TcpListener;
@@ -107,6 +107,10 @@ impl Settings {
         }
         let settings: Self = settings::load(sources(flags)).context("settings")?;
         settings.listener.validate().context("settings of the listeners")?;
+        if settings.listener.tls.is_some() {
+            // Its commands to itself go over its own listeners.
+            anyhow::bail!("listener.tls is set; `tessera dev` speaks plain text: `tessera-loader` and `tessera-server` speak TLS");
+        }
         settings.backends.validate().map_err(anyhow::Error::msg).context("settings of the backends")?;
         Ok(settings)
     }
@@ -121,7 +125,7 @@ impl Settings {
 
 /// The three listeners and where they are.
 struct Listeners {
-    data: TcpListener,
+    data: Sockets,
     control: TcpListener,
     http: TcpListener,
     addresses: Addresses,
@@ -173,7 +177,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     )?;
     drop(ports);
 
-    let listeners = listen(&arguments).await?;
+    let listeners = listen(&arguments, &settings.listener).await?;
     let addresses = listeners.addresses.clone();
     let (data_routes, control_routes) = (server.routes().prepare(), loader.routes().prepare());
     let (server, loader) = (server.start(&tasks), loader.start(&tasks));
@@ -209,7 +213,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     Ok(ending.into())
 }
 
-async fn listen(arguments: &DevArguments) -> anyhow::Result<Listeners> {
+async fn listen(arguments: &DevArguments, config: &ListenerConfig) -> anyhow::Result<Listeners> {
     let data = listener::bind(arguments.data_listen).await.context("--data-listen")?;
     let control = listener::bind(arguments.control_listen).await.context("--control-listen")?;
     let http = listener::bind_anywhere(arguments.http_listen).await.context("--http-listen")?;
@@ -218,6 +222,7 @@ async fn listen(arguments: &DevArguments) -> anyhow::Result<Listeners> {
         control: control.local_addr()?.to_string(),
         http: http.local_addr()?.to_string(),
     };
+    let data = Sockets::open(data, config, Arc::new(SystemClock)).context("settings of the listeners")?;
     Ok(Listeners { data, control, http, addresses })
 }
 
