@@ -71,7 +71,8 @@ impl Exposure {
         Sockets::from(address).with_tls(self.tls.clone())
     }
 
-    /// As [`Self::sockets`], with the Unix socket besides, if there is one: for the data plane.
+    /// As [`Self::sockets`], with the Unix socket besides, if there is one: for one plane of the process, the data plane if it
+    /// has both.
     pub fn sockets_with_unix(&self, address: TcpListener) -> anyhow::Result<Sockets> {
         let mode = self.listener.unix_socket_mode()?;
         let unix = self.listener.unix_socket.as_deref().map(|path| listener::bind_unix(path, mode)).transpose()?;

@@ -116,8 +116,7 @@ impl Bound {
     ) -> anyhow::Result<ExitCode> {
         let Self { signals, calls, pages: page_listener } = self;
         let (config, shutdown) = (exposure.listener().clone(), tasks.shutdown());
-        // Checks alone are served on threads of their own, and to sidecars.
-        let sockets = if threads.is_some() { exposure.sockets_with_unix(calls)? } else { exposure.sockets(calls) };
+        let sockets = exposure.sockets_with_unix(calls)?;
         exposure.start(&tasks);
         tasks.spawn("calls.listener", async move {
             match threads {

@@ -58,8 +58,9 @@ pub struct ListenerConfig {
     /// How long new calls are still taken after draining began, so that balancers notice. 0 to 20 s; default 0.
     pub drain_delay_s: u64,
     /// Certificate and key: without them what listens speaks plain text. The Unix socket always does.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
-    /// A Unix socket beside the address of the data plane, for sidecars.
+    /// A Unix socket beside the address, for sidecars; of `tessera dev`, beside that of the data plane.
     pub unix_socket: Option<PathBuf>,
     /// Who may connect to it: the mode of its file, in octal, `600` to `777`. Default `600`, the user of the process alone.
     pub unix_socket_mode: String,

@@ -1,0 +1,86 @@
+//! Files that cannot be served with: each is refused with a message that names it, and changes nothing of what is served.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+#[track_caller]
+fn refused(folder: &Folder, words: &[&str]) {
+    let error = folder.load().unwrap_err().to_string();
+    assert!(words.iter().all(|word| error.contains(word)), "{error}\nwanted: {words:?}");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_file() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let good = authority.of_server();
+    let folder = || Folder::with(&good, Some(&authority));
+    assert!(folder().load().is_ok());
+
+    for (name, field) in [("tls.crt", "certificate"), ("tls.key", "key"), ("ca.crt", "client_ca")] {
+        let missing = folder();
+        std::fs::remove_file(missing.path().join(name)).unwrap();
+        refused(&missing, &[field, name, "No such file"]);
+        for text in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let broken = folder();
+            broken.write(name, text);
+            refused(&broken, &[field, name]);
+        }
+        let huge = folder();
+        huge.write(name, &"x".repeat(5 << 20));
+        refused(&huge, &[field, name, "allowed are at most"]);
+    }
+    // The key where the certificate should be, and the other way round.
+    let swapped = folder();
+    swapped.write("tls.crt", &good.key);
+    refused(&swapped, &["certificate", "tls.crt", "no certificate in it"]);
+    let swapped = folder();
+    swapped.write("tls.key", &good.certificate);
+    refused(&swapped, &["key", "tls.key", "allowed is PEM without a password"]);
+
+    let mismatch = folder();
+    mismatch.write("tls.key", &other.of_server().key);
+    refused(&mismatch, &["does not belong to the certificate", "tls.key", "tls.crt"]);
+    refused(&Folder::with(&authority.ended(), None), &["certificate", "tls.crt", "has ended at 2021-01-01T00:00:00Z"]);
+
+    let mut nobody = Folder::with(&good, None);
+    nobody.config.client_certificates = Some(ClientCertificates::Optional);
+    refused(&nobody, &["`client_certificates`", "`client_ca`"]);
+}
+
+#[test]
+fn a_pair_that_is_refused_leaves_the_one_before() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let folder = Folder::with(&authority.of_server(), None);
+    let tls = folder.load().unwrap();
+    let served = tls.0.current.load_full();
+    let mut seen = tls.0.first;
+    let torn = other.of_server();
+    let pairs = [("", ""), (&torn.certificate, "rubbish"), (&torn.certificate, &authority.of_server().key)];
+    for (certificate, key) in pairs.map(|(certificate, key)| (certificate.to_owned(), key.to_owned())) {
+        folder.write("tls.crt", &certificate);
+        folder.write("tls.key", &key);
+        let now = tls.look(seen);
+        assert_ne!(now, seen);
+        // Once: the same again says nothing new.
+        assert_eq!(tls.look(now), now);
+        assert!(Arc::ptr_eq(&served, &tls.0.current.load_full()));
+        seen = now;
+    }
+    std::fs::remove_file(folder.path().join("tls.crt")).unwrap();
+    let gone = tls.look(seen);
+    assert_ne!(gone, seen);
+    assert!(Arc::ptr_eq(&served, &tls.0.current.load_full()));
+    folder.write("tls.crt", &torn.certificate);
+    folder.write("tls.key", &torn.key);
+    tls.look(gone);
+    assert!(!Arc::ptr_eq(&served, &tls.0.current.load_full()), "a good one is taken");
+}
+
+#[test]
+fn a_key_that_all_may_read_is_used_all_the_same() {
+    let authority = Authority::new();
+    let folder = Folder::with(&authority.of_server(), None);
+    std::fs::set_permissions(&folder.config.key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(folder.load().is_ok());
+}
