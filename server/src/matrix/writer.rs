@@ -179,7 +179,7 @@ impl Writer {
 
     /// Installs, parks or refuses a change that passed the gate, and then whatever waited for it.
     fn take(&mut self, change: &Change, early: Early, source: Source) -> Applied {
-        let applied = self.take_one(change, early, source, NO_LAG);
+        let applied = self.take_one(change, early, source);
         if applied != Applied::Installed {
             return applied;
         }
@@ -190,7 +190,7 @@ impl Writer {
             }
             for waiter in self.parking.arrived(&stream, seq) {
                 let early = Early { checksum: waiter.checksum, tenant: None };
-                if self.take_one(&waiter.change, early, source, waiter.newest_until) == Applied::Installed {
+                if self.take_one(&waiter.change, early, source) == Applied::Installed {
                     arrived.push((waiter.change.stream, waiter.change.seq));
                 }
             }
@@ -198,8 +198,7 @@ impl Writer {
         Applied::Installed
     }
 
-    /// `newest_until` is up to when what answers is known to be the newest, if this change has waited until now.
-    fn take_one(&mut self, change: &Change, early: Early, source: Source, newest_until: Option<Timestamp>) -> Applied {
+    fn take_one(&mut self, change: &Change, early: Early, source: Source) -> Applied {
         let checksum = early.checksum;
         let taken = match &change.stream {
             StreamId::Tenant(id) => self.take_tenant(id, change, early),
@@ -215,10 +214,7 @@ impl Writer {
                 self.metrics.applied(source, kind);
                 Applied::Installed
             }
-            Err(Refused::Missing(stream, seq)) => {
-                let newest_until = self.lag_of(&change.stream).min(newest_until);
-                self.park(change, checksum, (stream, seq), newest_until)
-            }
+            Err(Refused::Missing(stream, seq)) => self.park(change, checksum, (stream, seq), self.lag_of(&change.stream)),
             // Nothing of it is late: whoever wrote it is at fault, and no answer to others is older for that.
             Err(Refused::Unresolved(stream, seq)) => self.park(change, checksum, (stream, seq), NO_LAG),
             Err(Refused::ReaderTooOld(problem)) => {

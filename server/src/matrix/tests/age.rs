@@ -91,10 +91,10 @@ fn what_waits_for_a_state_that_cannot_be_used_makes_no_other_answer_look_old() {
     assert_eq!(apply(&mut writer, &broken), Applied::Bad);
     assert_eq!((writer.parked(), writer.whole_until(at(20))), (1, at(20)));
 
-    // It counts again for a state that has not come, and not for one that has.
+    // It counts for a state that has not come: what was told stays as it is.
     let third = universe.publish("gold", &[("reports", &["view"])], &[]);
     apply(&mut writer, &universe.tenant_event("acme", Event::PlanChanged(pinned("gold", 3))));
-    assert_eq!(writer.whole_until(at(30)), at(10));
+    assert_eq!(writer.whole_until(at(30)), at(20));
     apply(&mut writer, &third);
     assert_eq!((writer.parked(), writer.whole_until(at(30))), (0, at(30)));
 }

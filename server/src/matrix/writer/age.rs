@@ -3,7 +3,7 @@
 //! Of a stream that nothing of is parked, the newest state that has come answers. So once everything has come that was committed
 //! before some instant, the matrix is whole up to then, but for parked states: while one waits, an older one answers, and others
 //! between the two are not even kept. That stream is known to be whole only up to when the matrix was when the wait began, and so
-//! is the matrix. A wait that a newer state goes on with began when the first of them came.
+//! is the matrix.
 //!
 //! Three waits count for nothing. Where no state answers, no answer is old. What waits for a state that cannot be used will wait
 //! until a person acts; the last good state answers as it does of a state that cannot be used itself, which is counted and named.
@@ -39,11 +39,8 @@ impl Writer {
 
     /// Up to when what answers of a stream is the newest, now that a newer state of it is parked.
     pub(super) fn lag_of(&self, stream: &StreamId) -> Option<Timestamp> {
-        match (self.parking.get(stream), self.applied(stream)) {
-            (Some(parked), Some(_)) => parked.newest_until.min(self.newest_until),
-            (None, Some(_)) => self.newest_until,
-            (_, None) => NO_LAG,
-        }
+        // If it goes on with a wait that counts, what was told last did not pass the beginning of that.
+        if self.applied(stream).is_some() { self.newest_until } else { NO_LAG }
     }
 
     /// Whether that state of a stream came and cannot be used, or waits for such a one.
