@@ -39,6 +39,7 @@ pub enum Guard {
     ParkingLatestAndScheduled,
     ParkedNewestWins,
     ParkedDoesNotCount,
+    ParkedHoldsHeartbeat,
     HeartbeatOfTheseShards,
     CatalogBeforeRows,
     RowBeforeCatalog,

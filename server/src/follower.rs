@@ -286,6 +286,8 @@ impl Follower {
             }
         }
         session.writer.finish();
+        // Something may have been waited for until now.
+        self.tell_age(generation);
         for stream in missing {
             self.due_later(generation, stream);
         }

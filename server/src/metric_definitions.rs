@@ -50,7 +50,8 @@ pub const SCAN_ROWS: &str = "tessera_scan_rows_total";
 pub const SCAN_LAP: &str = "tessera_scan_lap_seconds";
 /// Reads of store and feed that failed.
 pub const READ_ERRORS: &str = "tessera_read_errors_total";
-/// Now minus the newest heartbeat applied on the worst partition.
+/// Now minus up to when everything committed is in the answers: the newest heartbeat on the worst partition, or less while
+/// something newer than what answers is parked.
 pub const STALENESS: &str = "tessera_staleness_seconds";
 /// Streams that the matrix holds, by kind.
 pub const MATRIX_STREAMS: &str = "tessera_matrix_streams";
@@ -108,7 +109,12 @@ pub const ALL: [(&str, bool, &str, &str); 34] = [
     (SCAN_ROWS, true, "", "rows that scans have read"),
     (SCAN_LAP, false, "", "how long the last lap of the scan took, in seconds"),
     (READ_ERRORS, true, "source", "reads that failed and are tried again"),
-    (STALENESS, false, "", "now minus the newest heartbeat applied on the worst partition, in seconds; NaN when none ever came"),
+    (
+        STALENESS,
+        false,
+        "",
+        "now minus up to when everything committed is in the answers, in seconds; NaN when nothing is known of that",
+    ),
     (MATRIX_STREAMS, false, "kind", "streams that the matrix holds"),
     (MATRIX_EPOCH, false, "", "the epoch that is served"),
     (FEED_POSITION, false, "partition", "where each partition of the feed is read on from"),

@@ -53,8 +53,16 @@ pub(crate) struct Standing {
     pub(crate) at: Timestamp,
     /// Where each partition is read on from.
     pub(crate) positions: Vec<Position>,
-    /// The newest heartbeat of each partition.
+    /// The newest heartbeat of each partition, but none later than up to when the rows were the newest: a newer state may have
+    /// been parked.
     pub(crate) heartbeats: Vec<Option<Timestamp>>,
+}
+
+impl Standing {
+    /// Up to when the rows are the newest; `None`: nothing is known.
+    pub(crate) fn whole_until(&self) -> Option<Timestamp> {
+        self.heartbeats.iter().copied().min().flatten()
+    }
 }
 
 /// Why a file is not used. The words end a sentence that begins with the name of the file.

@@ -207,8 +207,7 @@ fn check_answer(
     Ok(())
 }
 
-/// (i) Whatever was committed longer ago than an answer may be old is in it, unless a newer state of the tenant has come and waits
-/// for what it names. A feed that loses changes makes heartbeats lie.
+/// (i) Whatever was committed longer ago than an answer may be old is in it. A feed that loses changes makes heartbeats lie.
 fn is_as_new_as_it_says(
     cluster: &Cluster,
     tenant: &TenantId,
@@ -229,30 +228,11 @@ fn is_as_new_as_it_says(
             StreamId::Tenant(_) => false,
             _ => has.is_some_and(|has| has < committed),
         };
-        if lacks && !may_be_parked(cluster, &stream, has.unwrap_or(0), seqs)? {
+        if lacks {
             return Err(format!("i: {stream}@{committed} was committed more than {lag:?} before, answered from {has:?}"));
         }
     }
     Ok(())
-}
-
-/// Whether a state after `has` rests on more than the answer does, so that it may have come, by whichever way, and be parked.
-fn may_be_parked(cluster: &Cluster, stream: &StreamId, has: Seq, seqs: &Seqs) -> Result<bool, String> {
-    // What the answer does not name may be there or not.
-    let lacks = |(stream, seq): (StreamId, Seq)| seqs.get(&(stream.kind() as u8, stream.hash())).is_none_or(|has| *has < seq);
-    for seq in cluster.store.states(stream).into_keys().filter(|seq| *seq > has) {
-        let references = match stream.kind() {
-            StreamKind::Catalog => None,
-            StreamKind::Plan | StreamKind::AddOn => stored::<PlanState>(cluster, stream, seq)?.0.map(|plan| plan.references),
-            StreamKind::Tenant => stored::<TenantState>(cluster, stream, seq)?.0.map(|tenant| tenant.references),
-        };
-        let Some(References { catalog, plans, .. }) = references else { continue };
-        let plans = plans.into_iter().map(|(id, seq)| (StreamId::Plan(id), seq));
-        if std::iter::once((StreamId::Catalog, catalog)).chain(plans).any(lacks) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// (g) Whoever answers from a life of the store has all that this life began with.

@@ -41,6 +41,7 @@ const SEEN: &[(Guard, Mode, u64)] = &[
     (Guard::Parking, Mode::Scan, 1),
     (Guard::ParkingLatestAndScheduled, Mode::Scan, 1),
     (Guard::ParkedDoesNotCount, Mode::Scan, 1),
+    (Guard::ParkedHoldsHeartbeat, Mode::NoScan, 117),
     (Guard::CatalogBeforeRows, Mode::Scan, 1),
     (Guard::RowBeforeCatalog, Mode::Scan, 1),
     (Guard::AtLeastWaits, Mode::Scan, 1),

@@ -389,8 +389,8 @@ impl Follower {
         if let Some(session) = &self.live {
             self.shared.set_unproven(false);
             self.shared.serve(session.writer.matrix());
-            self.shared.set_heartbeat(session.worst_heartbeat());
         }
+        self.tell_age(generation);
         self.next_lap(generation);
         self.snapshots_may_begin(from_snapshot);
     }

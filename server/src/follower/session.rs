@@ -74,9 +74,10 @@ impl Session {
         self.writer.matrix().epoch()
     }
 
-    /// The newest heartbeat of the worst partition.
-    pub(super) fn worst_heartbeat(&self) -> Option<Timestamp> {
-        self.heartbeats.iter().copied().min().flatten()
+    /// Up to when the matrix is whole, once it is hydrated: the newest heartbeat of the worst partition, unless something newer
+    /// than what answers has been parked since before.
+    pub(super) fn whole_until(&mut self) -> Option<Timestamp> {
+        self.writer.whole_until(self.heartbeats.iter().copied().min().flatten())
     }
 
     /// Whether every partition was read up to `ends`. A partition that is not in `ends` counts as reached.

@@ -164,6 +164,8 @@ impl Session {
     }
 
     fn standing(&self, at: Timestamp) -> Standing {
-        Standing { at, positions: self.positions.clone(), heartbeats: self.heartbeats.clone() }
+        let lag = self.writer.lag();
+        let heartbeats = self.heartbeats.iter().map(|heartbeat| lag.min(*heartbeat)).collect();
+        Standing { at, positions: self.positions.clone(), heartbeats }
     }
 }

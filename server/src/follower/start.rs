@@ -73,8 +73,8 @@ impl Follower {
             info!(file = loaded.name, bytes = loaded.bytes, epoch, parked, age, seconds = took, "a snapshot is loaded");
             self.newest_snapshot = Some(loaded.standing.at);
             let generation = self.next_generation();
+            self.start.as_of = loaded.standing.whole_until();
             let session = Session::of_snapshot(generation, *loaded);
-            self.start.as_of = session.worst_heartbeat();
             let progress = session.progress();
             self.live = Some(session);
             let left = self.config.snapshot_wait().saturating_sub(self.start.at.elapsed());

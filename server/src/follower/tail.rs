@@ -117,11 +117,15 @@ impl Follower {
         if let Some(newest) = usize::try_from(partition).ok().and_then(|index| session.heartbeats.get_mut(index)) {
             *newest = (*newest).max(Some(heartbeat.at));
         }
-        let hydrating = session.hydration.is_some();
-        let worst = session.worst_heartbeat();
-        let live = self.live.as_ref().is_some_and(|live| live.generation == generation);
-        if live && !hydrating {
-            self.shared.set_heartbeat(worst);
+        self.tell_age(generation);
+    }
+
+    /// Tells readers up to when the matrix is whole. While it is hydrated, that is what it was before: what heartbeats promise may
+    /// lie in the gap that is being closed.
+    pub(super) fn tell_age(&mut self, generation: Generation) {
+        let live = self.live.as_mut().filter(|live| live.generation == generation && live.hydration.is_none());
+        if let Some(session) = live {
+            self.shared.set_heartbeat(session.whole_until());
         }
     }
 }

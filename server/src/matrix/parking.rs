@@ -1,17 +1,25 @@
 //! Changes that wait for streams they name. The newest seq of a stream wins; whoever waits is found by what it waits for, so that
-//! the arrival of a plan never looks at rows that wait for another.
+//! the arrival of a plan never looks at rows that wait for another, and by how long it has waited, so that the longest wait for
+//! each stream is known without looking at all of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tessera_core::stream::{Seq, StreamId};
+use tessera_core::time::Timestamp;
 use tessera_ports::Change;
+
+/// Of a change that makes no answer older than is told: up to the end of time. `None` is less than any time: nothing is known.
+pub(super) const NO_LAG: Option<Timestamp> = Some(Timestamp::MAX);
+
+/// Whoever waits for the same, the one with the greatest lag first.
+type Waiters = BTreeSet<(Option<Timestamp>, StreamId)>;
 
 /// All parked changes of a matrix.
 #[derive(Debug, Default)]
 pub(super) struct Parking {
     parked: HashMap<StreamId, Parked>,
     /// By what is missing and the seq it must reach. Ordered, so that a simulated run repeats itself.
-    waiting: BTreeMap<StreamId, BTreeMap<Seq, BTreeSet<StreamId>>>,
+    waiting: BTreeMap<StreamId, BTreeMap<Seq, Waiters>>,
 }
 
 /// A change that waits.
@@ -20,7 +28,9 @@ pub(super) struct Parked {
     pub(super) change: Change,
     pub(super) checksum: u64,
     /// For which stream, at which seq at least.
-    missing: (StreamId, Seq),
+    pub(super) missing: (StreamId, Seq),
+    /// Up to when the state that answers meanwhile is known to have been the newest.
+    pub(super) newest_until: Option<Timestamp>,
 }
 
 impl Parking {
@@ -32,13 +42,13 @@ impl Parking {
         self.parked.get(stream)
     }
 
-    /// Parks `change` until `missing` has that seq, in place of whatever of its stream was parked.
-    pub(super) fn park(&mut self, change: Change, checksum: u64, missing: (StreamId, Seq)) {
-        self.remove(&change.stream);
-        let (stream, seq) = &missing;
-        let waiting = self.waiting.entry(stream.clone()).or_default();
-        waiting.entry(*seq).or_default().insert(change.stream.clone());
-        self.parked.insert(change.stream.clone(), Parked { change, checksum, missing });
+    /// Parks a change until what it misses has that seq, in place of whatever of its stream was parked.
+    pub(super) fn park(&mut self, parked: Parked) {
+        self.remove(&parked.change.stream);
+        let (missing, seq) = &parked.missing;
+        let waiting = self.waiting.entry(missing.clone()).or_default();
+        waiting.entry(*seq).or_default().insert((parked.newest_until, parked.change.stream.clone()));
+        self.parked.insert(parked.change.stream.clone(), parked);
     }
 
     pub(super) fn remove(&mut self, stream: &StreamId) -> Option<Parked> {
@@ -46,7 +56,7 @@ impl Parking {
         let (missing, seq) = &parked.missing;
         if let Some(by_seq) = self.waiting.get_mut(missing) {
             if let Some(streams) = by_seq.get_mut(seq) {
-                streams.remove(stream);
+                streams.remove(&(parked.newest_until, stream.clone()));
                 if streams.is_empty() {
                     by_seq.remove(seq);
                 }
@@ -66,7 +76,7 @@ impl Parking {
         if by_seq.is_empty() {
             self.waiting.remove(stream);
         }
-        arrived.into_values().flatten().filter_map(|waiter| self.parked.remove(&waiter)).collect()
+        arrived.into_values().flatten().filter_map(|(_, waiter)| self.parked.remove(&waiter)).collect()
     }
 
     pub(super) fn is_waited_for(&self, stream: &StreamId) -> bool {
@@ -76,6 +86,13 @@ impl Parking {
     /// Every parked change.
     pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
         self.parked.values().map(|parked| &parked.change)
+    }
+
+    /// What is missing and the seq it must reach, and up to when all is the newest that waits for it and answers meanwhile.
+    pub(super) fn lags(&self) -> impl Iterator<Item = (&StreamId, Seq, Option<Timestamp>)> {
+        let by_seq =
+            self.waiting.iter().flat_map(|(missing, by_seq)| by_seq.iter().map(move |(seq, waiters)| (missing, *seq, waiters)));
+        by_seq.filter_map(|(missing, seq, waiters)| waiters.first().map(|(newest_until, _)| (missing, seq, *newest_until)))
     }
 
     /// What is missing.
@@ -91,19 +108,25 @@ mod tests {
 
     use super::*;
 
-    fn tenant(id: &str, seq: Seq) -> Change {
-        let stream = StreamId::Tenant(TenantId::parse(id).unwrap());
-        Change { epoch: 1, stream, seq, state: Bytes::new() }
+    fn tenant(id: &str) -> StreamId {
+        StreamId::Tenant(TenantId::parse(id).unwrap())
+    }
+
+    fn parked(id: &str, seq: Seq, missing: (StreamId, Seq), newest_until: Option<Timestamp>) -> Parked {
+        let change = Change { epoch: 1, stream: tenant(id), seq, state: Bytes::new() };
+        Parked { change, checksum: 0, missing, newest_until }
+    }
+
+    fn plan(id: &str) -> StreamId {
+        StreamId::Plan(PlanId::parse(id).unwrap())
     }
 
     #[test]
     fn what_arrives_frees_only_what_it_was_enough_for() {
         let mut parking = Parking::default();
-        let plan = |id| StreamId::Plan(PlanId::parse(id).unwrap());
-        parking.park(tenant("a", 1), 0, (plan("gold"), 2));
-        parking.park(tenant("b", 1), 0, (plan("gold"), 3));
-        parking.park(tenant("c", 1), 0, (plan("free"), 1));
-        parking.park(tenant("a", 2), 0, (plan("gold"), 4));
+        for (id, seq, missing) in [("a", 1, ("gold", 2)), ("b", 1, ("gold", 3)), ("c", 1, ("free", 1)), ("a", 2, ("gold", 4))] {
+            parking.park(parked(id, seq, (plan(missing.0), missing.1), NO_LAG));
+        }
         assert_eq!((parking.len(), parking.missing().count()), (3, 2));
 
         let arrived = parking.arrived(&plan("gold"), 3);
@@ -112,7 +135,30 @@ mod tests {
         assert_eq!(parking.arrived(&plan("gold"), 4).first().map(|parked| parked.change.seq), Some(2));
         assert!(!parking.is_waited_for(&plan("gold")));
 
-        assert!(parking.remove(&tenant("c", 1).stream).is_some());
+        assert!(parking.remove(&tenant("c")).is_some());
         assert_eq!((parking.len(), parking.missing().count()), (0, 0));
+    }
+
+    #[test]
+    fn the_greatest_lag_of_each_that_is_missing_is_told_as_long_as_it_lasts() {
+        let at = |second| Some(Timestamp::from_seconds(second).unwrap());
+        let mut parking = Parking::default();
+        let gold = (plan("gold"), 2);
+        parking.park(parked("a", 1, gold.clone(), at(7)));
+        parking.park(parked("b", 1, gold.clone(), at(5)));
+        parking.park(parked("c", 1, gold, NO_LAG));
+        parking.park(parked("d", 1, (plan("free"), 1), None));
+        let lags = |parking: &Parking| {
+            let lags = parking.lags();
+            lags.map(|(missing, seq, until)| (missing.key().to_owned(), seq, until)).collect::<Vec<_>>()
+        };
+        assert_eq!(lags(&parking), [("free".to_owned(), 1, None), ("gold".to_owned(), 2, at(5))]);
+        parking.park(parked("b", 2, (plan("gold"), 3), at(6)));
+        parking.remove(&tenant("d"));
+        assert_eq!(lags(&parking), [("gold".to_owned(), 2, at(7)), ("gold".to_owned(), 3, at(6))]);
+        parking.arrived(&plan("gold"), 2);
+        assert_eq!(lags(&parking), [("gold".to_owned(), 3, at(6))]);
+        parking.arrived(&plan("gold"), 3);
+        assert_eq!(lags(&parking), []);
     }
 }

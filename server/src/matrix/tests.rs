@@ -1,5 +1,7 @@
 //! What is applied, parked and refused.
 
+mod age;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

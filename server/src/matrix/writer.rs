@@ -5,6 +5,7 @@
 //! answering in both cases. Tables are changed in private and installed before the first row that may need them, at the latest
 //! by [`Writer::finish`].
 
+mod age;
 mod image;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use tessera_core::ids::{AddOnId, TenantId};
 use tessera_core::plan::PlanState;
 use tessera_core::stream::{Seq, StreamId, StreamKind};
 use tessera_core::tenant::{Tenant, TenantState};
+use tessera_core::time::Timestamp;
 use tessera_core::value::VersionChoice;
 use tessera_ports::Change;
 use tessera_ports::hooks::{self, Guard};
@@ -28,7 +30,7 @@ use tracing::{error, warn};
 
 use super::early::{Early, tenant_state};
 use super::key::TenantKey;
-use super::parking::Parking;
+use super::parking::{NO_LAG, Parked, Parking};
 use super::{Entry, EntryState, HeldBack, Installed, Matrix};
 use crate::metric_definitions::{Metrics, Source, approximate};
 
@@ -62,6 +64,8 @@ pub(crate) struct Writer {
     parking: Parking,
     /// Changes that cannot be used: seq and checksum, so that each is told once.
     bad: HashMap<StreamId, (Seq, u64)>,
+    /// Up to when everything that answers was last known to be the newest.
+    newest_until: Option<Timestamp>,
     digest: StateDigest,
     metrics: Metrics,
 }
@@ -69,7 +73,10 @@ pub(crate) struct Writer {
 /// Why a change is not installed.
 #[derive(Debug)]
 enum Refused {
+    /// What it was decided against has not come.
     Missing(StreamId, Seq),
+    /// All that has come, and yet a name in it means nothing; another state of that stream may bring the name.
+    Unresolved(StreamId, Seq),
     ReaderTooOld(String),
     Unusable(String),
 }
@@ -84,6 +91,7 @@ impl Writer {
             fresh: Vec::new(),
             parking: Parking::default(),
             bad: HashMap::new(),
+            newest_until: None,
             digest: StateDigest::default(),
             metrics,
         }
@@ -206,12 +214,9 @@ impl Writer {
                 self.metrics.applied(source, kind);
                 Applied::Installed
             }
-            Err(Refused::Missing(stream, seq)) => {
-                self.hold_back(&change.stream, HeldBack::Parked(change.seq));
-                self.parking.park(change.clone(), checksum, (stream.clone(), seq));
-                self.metrics.parked(kind);
-                Applied::Parked(stream)
-            }
+            Err(Refused::Missing(stream, seq)) => self.park(change, checksum, (stream, seq), self.lag_of(&change.stream)),
+            // Nothing of it is late: whoever wrote it is at fault, and no answer to others is older for that.
+            Err(Refused::Unresolved(stream, seq)) => self.park(change, checksum, (stream, seq), NO_LAG),
             Err(Refused::ReaderTooOld(problem)) => {
                 self.metrics.bad_reader_too_old.increment(1);
                 self.refuse(change, checksum, &problem)
@@ -221,6 +226,14 @@ impl Writer {
                 self.refuse(change, checksum, &problem)
             }
         }
+    }
+
+    fn park(&mut self, change: &Change, checksum: u64, missing: (StreamId, Seq), newest_until: Option<Timestamp>) -> Applied {
+        self.hold_back(&change.stream, HeldBack::Parked(change.seq));
+        self.metrics.parked(change.stream.kind());
+        let applied = Applied::Parked(missing.0.clone());
+        self.parking.park(Parked { change: change.clone(), checksum, missing, newest_until });
+        applied
     }
 
     fn refuse(&mut self, change: &Change, checksum: u64, problem: &str) -> Applied {
@@ -298,7 +311,7 @@ impl Writer {
             Unresolved::Version(offer, _) => StreamId::from(offer.clone()),
         };
         let seq = self.in_tables.get(&stream).map_or(0, |(seq, _)| *seq).saturating_add(1);
-        Refused::Missing(stream, seq)
+        Refused::Unresolved(stream, seq)
     }
 
     fn hold_back(&self, stream: &StreamId, why: HeldBack) {

@@ -107,7 +107,7 @@ fn one(folder: &dyn SnapshotFolder, generation: u64, shared: &Shared, age_max: D
         return Err(Refusal::Malformed("its rows are not those that were written".to_owned()));
     }
     let (parked, bad) = (opened.changes(Kind::Parked, identity.epoch)?, opened.bad()?);
-    writer.take_waiting(&parked, &bad);
+    writer.take_waiting(opened.standing.whole_until(), &parked, &bad);
     Ok((writer, opened))
 }
 

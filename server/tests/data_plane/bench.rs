@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use tessera_core::stream::StreamId;
+use tessera_core::time::Timestamp;
 use tessera_ports::change_feed::{Change, ChangePublisher as _, Heartbeat};
 use tessera_ports::clock::ManualClock;
 use tessera_ports::memory::{MemoryFeed, MemoryStore};
@@ -101,7 +102,11 @@ impl Bench {
 
     /// A heartbeat to every partition, from a publisher that knows the feed with so many.
     pub(crate) async fn beat_for(&self, partitions: u32) {
-        let at = self.clock.now();
+        self.beat_at(self.clock.now(), partitions).await;
+    }
+
+    /// A heartbeat to every partition from a publisher that knows the feed with so many and began to sweep then.
+    pub(crate) async fn beat_at(&self, at: Timestamp, partitions: u32) {
         let heartbeat = Heartbeat { epoch: self.universe.epoch, store: "first".to_owned(), at, partitions };
         self.feed.beat(&[0, 1, 2, 3], &heartbeat).await.unwrap();
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tessera_core::stream::StreamKind;
 use tessera_core::tenant::{Event, ScheduledChange};
+use tessera_ports::Clock as _;
 use tessera_ports::change_feed::{ChangePublisher as _, FeedMessage, Heartbeat};
 use tessera_ports::hooks::{self, Guard};
 use tessera_ports::memory::{FeedChances, MemoryFeed, MemoryStore, Operation, StoreChances};
@@ -127,6 +128,35 @@ async fn if_a_parked_seq_counted_an_answer_would_be_older_than_demanded() {
         bench.commit(&moved).await;
         pass(Duration::from_millis(500)).await;
         bench.ask(check_at_least("acme", revision(&moved))).await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_past_a_parked_state_would_make_an_answer_older_than_it_says() {
+    matters(Guard::ParkedHoldsHeartbeat, async || {
+        let mut bench = with_acme().await;
+        bench.beat().await;
+        pass(Duration::from_millis(500)).await;
+        bench.store.faults().fail_next(Operation::Read, 1_000);
+        let second = Duration::from_secs(1);
+        bench.clock.advance(second);
+        let committed = bench.clock.now();
+        let lost = bench.universe.tenant_event("acme", Event::Activated);
+        bench.lose(&lost);
+        bench.clock.advance(second);
+        let swept = bench.clock.now();
+        bench.clock.advance(second);
+        // What is published in its place is newer, and was decided on what is not there yet.
+        bench.universe.publish("gold", &[("reports", &["export"])], &[]);
+        let moved = bench.universe.tenant_event("acme", Event::PlanChanged(pinned("gold", 2)));
+        bench.commit(&moved).await;
+        bench.beat_at(swept, 2).await;
+        pass(Duration::from_millis(500)).await;
+        let answer = bench.ask(check("acme", "reports", "view")).await.unwrap();
+        assert_eq!((answer.reason(), answer.plan_version), (v1::Reason::GrantedByPlan, 1), "the last good row answers");
+        let said = Duration::from_millis(answer.staleness_ms.unwrap().try_into().unwrap());
+        said >= bench.clock.now().saturating_since(committed)
     })
     .await;
 }

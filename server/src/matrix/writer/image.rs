@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tessera_core::digest::StateDigest;
 use tessera_core::evaluator::Tables;
 use tessera_core::stream::{Seq, StreamId};
+use tessera_core::time::Timestamp;
 use tessera_ports::Change;
 
 use super::super::HeldBack;
@@ -60,9 +61,11 @@ impl Writer {
         self.digest.absorb(digest);
     }
 
-    /// Takes in what was parked, and remembers which tenants have a state that could not be used, so that they are not told to be
-    /// unknown. Such a state is looked at again when it comes again: this software may be able to read it.
-    pub(crate) fn take_waiting(&mut self, parked: &[Change], bad: &[(StreamId, Seq)]) {
+    /// Takes in what was parked beside rows that are the newest up to `newest_until`, and remembers which tenants have a state that
+    /// could not be used, so that they are not told to be unknown. Such a state is looked at again when it comes again: this
+    /// software may be able to read it.
+    pub(crate) fn take_waiting(&mut self, newest_until: Option<Timestamp>, parked: &[Change], bad: &[(StreamId, Seq)]) {
+        self.newest_until = newest_until;
         for change in parked {
             self.apply(change, Early::only_checksum(change), Source::Snapshot);
         }

@@ -66,6 +66,36 @@ async fn a_parked_change_that_is_left_out_never_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_that_was_parked_makes_a_snapshot_as_old_as_its_wait() {
+    matters(Guard::ParkedHoldsHeartbeat, async || {
+        let mut keeper = Keeper::usual(0).await;
+        let second = Duration::from_secs(1);
+        keeper.bench.beat().await;
+        pass(second).await;
+        // The plan that it was decided on is nowhere to be had.
+        keeper.bench.universe.publish("gold", &[("reports", &["export"])], &[]);
+        let moved = keeper.bench.universe.tenant_event("acme", Event::PlanChanged(latest("gold")));
+        keeper.bench.commit(&moved).await;
+        pass(second).await;
+        keeper.bench.clock.advance(second);
+        keeper.bench.beat().await;
+        keeper.written().await;
+        keeper.outage();
+        let keeper = keeper.crash();
+        keeper.bench.handle.loaded().await;
+        let says = async || keeper.bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms;
+        let of_the_file = says().await == Some(1_000);
+        // It still waits when the server has caught up.
+        keeper.outage_is_over();
+        keeper.bench.clock.advance(second);
+        keeper.bench.beat().await;
+        pass(Duration::from_mins(1)).await;
+        of_the_file && says().await == Some(2_000)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn tables_noted_before_the_rows_are_older_than_rows_need() {
     matters(Guard::SnapshotTablesLast, async || {
         let mut keeper = Keeper::usual(40).await;
