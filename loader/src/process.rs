@@ -17,7 +17,8 @@ use tessera_runtime::http::Pages;
 use tessera_runtime::lifecycle::Tasks;
 use tessera_runtime::listener::{self, ListenerConfig};
 use tessera_runtime::process::{self, ProcessArguments};
-use tessera_runtime::telemetry::Metrics;
+use tessera_runtime::telemetry::traces::Traces;
+use tessera_runtime::telemetry::{self, Metrics};
 
 use crate::{Config, Dependencies, Handle, build};
 
@@ -40,6 +41,8 @@ struct Settings<B> {
     loader: Config,
     #[serde(default)]
     listener: ListenerConfig,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: B,
 }
 
@@ -79,8 +82,10 @@ pub fn run<B: DeserializeOwned>(
         settings.listener.validate().context("settings of the listener")?;
         let metrics = arguments.process.observe()?;
         arguments.process.block_on(async {
+            let tasks = Tasks::new();
+            let traces = Traces::start(&settings.telemetry, "tessera-loader", &tasks)?;
             let opened = open(settings.backends, Arc::new(SystemIds)).await.context("open the backends")?;
-            serve(arguments, settings.loader, settings.listener, opened, metrics).await
+            serve(arguments, settings.loader, settings.listener, opened, metrics, (tasks, traces)).await
         })
     })
 }
@@ -91,8 +96,8 @@ async fn serve(
     listener: ListenerConfig,
     opened: Opened,
     metrics: Metrics,
+    (tasks, traces): (Tasks, Traces),
 ) -> anyhow::Result<ExitCode> {
-    let tasks = Tasks::new();
     tasks.die_when("loader.backends", opened.fatal);
     let dependencies = Dependencies {
         store: opened.store,
@@ -105,7 +110,8 @@ async fn serve(
     };
     let loader = build(config, dependencies, &tasks)?;
     let bound = arguments.process.bind("control", arguments.control_listen).await?;
-    let routes = loader.routes();
+    let routes = traces.over(loader.routes());
+    drop(traces);
     let pages = shown(&metrics, loader.start(&tasks));
     Ok(bound.serve(tasks, routes, listener, None, pages, metrics).await)
 }

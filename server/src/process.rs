@@ -18,7 +18,8 @@ use tessera_runtime::http::Pages;
 use tessera_runtime::lifecycle::Tasks;
 use tessera_runtime::listener::{self, ListenerConfig};
 use tessera_runtime::process::{self, ProcessArguments};
-use tessera_runtime::telemetry::Metrics;
+use tessera_runtime::telemetry::traces::Traces;
+use tessera_runtime::telemetry::{self, Metrics};
 
 use crate::snapshot::folder::Directory;
 use crate::{Config, Dependencies, Handle, build, snapshot};
@@ -42,6 +43,8 @@ struct Settings<B> {
     server: Config,
     #[serde(default)]
     listener: ListenerConfig,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: B,
 }
 
@@ -97,8 +100,10 @@ pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, b
         let snapshots = settings.server.snapshot_folder(data_dir(&settings.backends).as_deref());
         let can_wait = snapshots.as_ref().is_some_and(|folder| snapshot::load::is_there(folder, &settings.server, &SystemClock));
         arguments.process.block_on(async {
+            let tasks = Tasks::new();
+            let traces = Traces::start(&settings.telemetry, "tessera-server", &tasks)?;
             let opened = open(settings.backends, Arc::new(SystemIds), can_wait).await.context("open the backends")?;
-            serve(arguments, settings.server, settings.listener, opened, snapshots, metrics).await
+            serve(arguments, settings.server, settings.listener, opened, snapshots, metrics, (tasks, traces)).await
         })
     })
 }
@@ -110,8 +115,8 @@ async fn serve(
     opened: Opened,
     snapshots: Option<Directory>,
     metrics: Metrics,
+    (tasks, traces): (Tasks, Traces),
 ) -> anyhow::Result<ExitCode> {
-    let tasks = Tasks::new();
     let Opened { store, feed, fatal } = opened;
     tasks.die_when("server.backends", fatal);
     let threads = config.serving_threads();
@@ -120,7 +125,8 @@ async fn serve(
         server = server.with_snapshots(Arc::new(folder));
     }
     let bound = arguments.process.bind("data", arguments.data_listen).await?;
-    let routes = server.routes();
+    let routes = traces.over(server.routes());
+    drop(traces);
     let pages = shown(&metrics, server.start(&tasks));
     Ok(bound.serve(tasks, routes, listener, Some(threads), pages, metrics).await)
 }

@@ -24,7 +24,8 @@ use tessera_runtime::http::{self, Pages};
 use tessera_runtime::lifecycle::{Signals, Tasks};
 use tessera_runtime::listener::{self, ListenerConfig};
 use tessera_runtime::settings::{self, Sources};
-use tessera_runtime::telemetry::{LogFormat, Metrics, init_logs};
+use tessera_runtime::telemetry::traces::Traces;
+use tessera_runtime::telemetry::{self, LogFormat, Metrics, init_logs};
 use tokio::net::TcpListener;
 
 use super::apply;
@@ -60,7 +61,7 @@ pub struct DevArguments {
     /// Print the chosen addresses as one line of JSON as soon as they are taken
     #[arg(long)]
     print_addresses: bool,
-    /// Settings in TOML, with the sections [server], [loader], [listener] and [backends]
+    /// Settings in TOML, with the sections [server], [loader], [listener], [telemetry] and [backends]
     #[arg(long, value_name = "FILE", env = "TESSERA_SETTINGS", hide_env_values = true)]
     settings: Option<PathBuf>,
     /// What to log, in the syntax of `RUST_LOG`
@@ -81,6 +82,8 @@ struct Settings {
     loader: tessera_loader::config::Config,
     #[serde(default)]
     listener: ListenerConfig,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: tessera_backends::Config,
 }
 
@@ -142,6 +145,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let signals = Signals::of_process().context("listen to signals")?;
 
     let tasks = Tasks::new();
+    let traces = Traces::start(&settings.telemetry, "tessera-dev", &tasks)?;
     let opening = Opening { purpose: Purpose::Loading, ids: Arc::new(SystemIds), clock: Arc::new(SystemClock) };
     let Backends { ports, fatal } = tessera_backends::open(&settings.backends, &opening).await?;
     tasks.die_when("dev.store", fatal);
@@ -175,7 +179,8 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
 
     let listeners = listen(&arguments).await?;
     let addresses = listeners.addresses.clone();
-    let (data_routes, control_routes) = (server.routes(), loader.routes());
+    let (data_routes, control_routes) = (traces.over(server.routes()), traces.over(loader.routes()));
+    drop(traces);
     let (server, loader) = (server.start(&tasks), loader.start(&tasks));
     let (config, shutdown) = (settings.listener.clone(), tasks.shutdown());
     tasks.spawn("data.listener", async move {

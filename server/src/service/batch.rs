@@ -142,6 +142,7 @@ impl Parts {
 
     /// Appends one `CheckResult` per check as field `tag`.
     fn answer_checks(&self, out: &mut Vec<u8>, tag: u32, frame: &Frame<'_>, moment: &Moment, met: Option<&Met>) {
+        let log = self.shared.decision_log.of(frame.counters.mode, false);
         let mut held = Held::new(Arc::clone(&self.shared.matrix()));
         let mut tally = CheckTally::default();
         let (mut revision, mut errors) = (Vec::new(), 0);
@@ -170,7 +171,7 @@ impl Parts {
                         let decided = convert::query_by_names(&message.asked).and_then(|query| {
                             let wants = Wants { explanation: message.explain, ..frame.wants };
                             let (tenant, unchecked) = (message.asked.tenant_id, Some(&message.asked));
-                            let check = Check { tenant, query, wants, unchecked };
+                            let check = Check { tenant, query, wants, unchecked, log };
                             let found = std::mem::replace(found, Found::Unknown);
                             held.decide(found, &check, moment, &mut revision, |answer| encode::result_answer(out, tag, answer))
                         });

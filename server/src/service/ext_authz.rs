@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tessera_proto::convert::decision as convert;
 use tessera_proto::status::Failure;
+use tessera_runtime::telemetry::traces;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::{NamedService, UnaryService};
@@ -18,7 +19,7 @@ use super::server::{Call, Counted, unary};
 use crate::decide::{Check, Moment, Wants, decide};
 use crate::ext_authz::answer::{self, About};
 use crate::ext_authz::rules::{Denial, NoQuestion, Rules};
-use crate::metric_definitions::{CheckCounters, Metrics};
+use crate::metric_definitions::{CheckCounters, Metrics, Mode};
 use crate::wire::codec::Encoded;
 
 /// First size of an answer, in bytes: most fit.
@@ -93,8 +94,12 @@ impl Entitlements {
     fn authorized(&self, rules: &Rules, message: &Encoded) -> Result<Encoded, Failure> {
         let shared = &self.0.shared;
         let mut out = Vec::with_capacity(ANSWER_BYTES);
+        let log = shared.decision_log.of(Mode::ExtAuthz, rules.dry_run());
         let refuse = |mut out: Vec<u8>, denial: Denial| {
             Metrics::ext_authz_refused(denial.name());
+            if let Some(log) = &log {
+                log.refused(shared.evaluation.now(), denial.name());
+            }
             answer::refused(&mut out, denial, rules.dry_run());
             Ok(out.into())
         };
@@ -108,7 +113,8 @@ impl Entitlements {
         // What is wrong with a name was written by a client.
         let Ok(query) = convert::query(&asked) else { return refuse(out, Denial::NameInvalid) };
         let wants = Wants { revision: true, ..Wants::default() };
-        let check = Check { tenant: asked.tenant_id, query, wants, unchecked: None };
+        let check = Check { tenant: asked.tenant_id, query, wants, unchecked: None, log };
+        traces::note_tenant(asked.tenant_id);
         let about = About { tenant: asked.tenant_id, service: asked.service, feature: asked.feature };
         let moment = Moment::of(shared);
         let mut revision = Vec::with_capacity(64);
