@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tessera_runtime::listener::ListenerConfig;
 use tessera_runtime::settings::{self, Sources};
+use tessera_runtime::telemetry;
 
 type Backends = tessera_backends::Config;
 type Loader = tessera_loader::config::Config;
@@ -22,6 +23,8 @@ struct OfServer {
     server: Server,
     #[serde(default)]
     listener: ListenerConfig,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: Backends,
 }
 
@@ -33,6 +36,8 @@ struct OfLoader {
     loader: Loader,
     #[serde(default)]
     listener: ListenerConfig,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: Backends,
 }
 
@@ -46,6 +51,8 @@ struct OfDev {
     loader: Loader,
     #[serde(default)]
     listener: ListenerConfig,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: Backends,
 }
 
@@ -84,37 +91,42 @@ fn load<T: DeserializeOwned>(text: &str, environment: &[(String, String)]) -> T 
 /// Reads a sample as whoever it is for, refuses what that would refuse, and says what all settings are then.
 #[track_caller]
 fn as_read(name: &str, text: &str) -> Value {
-    let judge = |server: Option<&Server>, loader: Option<&Loader>, listener: &ListenerConfig, backends: &Backends| {
+    let judge = |server: Option<&Server>,
+                 loader: Option<&Loader>,
+                 listener: &ListenerConfig,
+                 telemetry: &telemetry::Config,
+                 backends: &Backends| {
         assert_eq!(server.map(Server::validate), server.map(|_| Ok(())), "{name}");
         let ext_authz = server.and_then(|server| server.ext_authz.as_ref());
         assert_eq!(ext_authz.map(Envoy::validate), ext_authz.map(|_| Ok(())), "{name}");
         assert_eq!(loader.map(Loader::validate), loader.map(|_| Vec::new()), "{name}");
         listener.validate().expect(name);
+        telemetry.traces.iter().for_each(|traces| traces.validate().expect(name));
         assert_eq!(backends.validate(), Ok(()), "{name}");
     };
     let value = match name {
         "server.toml" => {
             let read: OfServer = load(text, &[]);
-            judge(Some(&read.server), None, &read.listener, &read.backends);
+            judge(Some(&read.server), None, &read.listener, &read.telemetry, &read.backends);
             assert!(read.backends.is_shared(), "{name}");
             serde_json::to_value(read)
         }
         "loader.toml" => {
             let read: OfLoader = load(text, &[]);
-            judge(None, Some(&read.loader), &read.listener, &read.backends);
+            judge(None, Some(&read.loader), &read.listener, &read.telemetry, &read.backends);
             assert!(read.backends.is_shared(), "{name}");
             serde_json::to_value(read)
         }
         "dev.toml" => {
             let read: OfDev = load(text, &[]);
-            judge(Some(&read.server), Some(&read.loader), &read.listener, &read.backends);
+            judge(Some(&read.server), Some(&read.loader), &read.listener, &read.telemetry, &read.backends);
             assert!(read.backends.data_dir().is_some(), "{name}");
             serde_json::to_value(read)
         }
         // Of every process of the compose file.
         "compose.toml" => {
             let read: OfLoader = load(text, &[]);
-            judge(None, Some(&read.loader), &read.listener, &read.backends);
+            judge(None, Some(&read.loader), &read.listener, &read.telemetry, &read.backends);
             assert!(read.backends.is_shared(), "{name}");
             serde_json::to_value(load::<OfServer>(text, &[]))
         }
@@ -223,4 +235,13 @@ fn the_environment_of_the_compose_file_is_made_of_settings() {
         folders += usize::from(read.server.snapshot_folder(read.backends.data_dir()).is_some());
     }
     assert_eq!(folders, 3, "not every server has a folder for its snapshots");
+}
+
+#[test]
+fn settings_for_kubernetes_are_read_by_their_processes() {
+    let folder = folder().join("../kubernetes/settings");
+    for name in ["server.toml", "loader.toml"] {
+        let text = std::fs::read_to_string(folder.join(name)).expect(name);
+        as_read(name, &text);
+    }
 }

@@ -15,10 +15,21 @@ pub struct Page {
     pub body: String,
 }
 
-/// `GET path`. HTTP/1.0, so that the body ends with the connection.
+/// `GET path`.
 pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Page> {
+    ask(address, "GET", path, "").await
+}
+
+/// `PUT path` with a body.
+pub async fn put(address: SocketAddr, path: &str, body: &str) -> anyhow::Result<Page> {
+    ask(address, "PUT", path, body).await
+}
+
+/// HTTP/1.0, so that the body ends with the connection.
+async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<Page> {
     let mut connection = TcpStream::connect(address).await.context("connect")?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let length = body.len();
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}");
     connection.write_all(request.as_bytes()).await.context("send the request")?;
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).await.context("read the answer")?;

@@ -28,6 +28,7 @@ use tessera_core::stream::{Epoch, Seq, StreamId};
 use tessera_ports::event_store::CommandDigest;
 use tessera_ports::{Clock, HintStore};
 use tessera_runtime::lifecycle::Tasks;
+use tessera_runtime::telemetry::traces;
 use tokio::time::Instant;
 
 use self::queue::Queues;
@@ -129,6 +130,9 @@ impl<A: Handled> Handler<A> {
     /// Has the command done, and waits for it until shortly before its deadline. Dropping the future leaves the command to
     /// its task.
     pub async fn handle(&self, request: Request<A::Command>) -> Result<Done<A>, Refusal> {
+        if let StreamId::Tenant(id) = &request.stream {
+            traces::note_tenant(id.as_str());
+        }
         let started = Instant::now();
         let (pending, waiting) = pending::new(request, &self.desk.config);
         let result = match self.queues.push(&self.desk, pending) {

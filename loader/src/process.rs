@@ -19,7 +19,8 @@ use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::lifecycle::Tasks;
 use tessera_runtime::listener::ListenerConfig;
 use tessera_runtime::process::{self, ProcessArguments};
-use tessera_runtime::telemetry::Metrics;
+use tessera_runtime::telemetry::traces::Traces;
+use tessera_runtime::telemetry::{self, Metrics};
 
 use crate::{Config, Dependencies, Handle, access, build};
 
@@ -43,6 +44,8 @@ struct Settings<B> {
     #[serde(default)]
     listener: ListenerConfig,
     identity: Option<IdentityConfig>,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: B,
 }
 
@@ -83,8 +86,10 @@ pub fn run<B: DeserializeOwned>(
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let exposure = Exposure::open(settings.listener, settings.identity, &addresses, &clock)?;
         arguments.process.block_on(async {
+            let tasks = Tasks::new();
+            let traces = Traces::start(&settings.telemetry, "tessera-loader", &tasks)?;
             let opened = open(settings.backends, Arc::new(SystemIds)).await.context("open the backends")?;
-            serve(arguments, settings.loader, &exposure, opened, metrics).await
+            serve(arguments, settings.loader, &exposure, opened, metrics, (tasks, traces)).await
         })
     })
 }
@@ -95,8 +100,8 @@ async fn serve(
     exposure: &Exposure,
     opened: Opened,
     metrics: Metrics,
+    (tasks, traces): (Tasks, Traces),
 ) -> anyhow::Result<ExitCode> {
-    let tasks = Tasks::new();
     tasks.die_when("loader.backends", opened.fatal);
     let dependencies = Dependencies {
         store: opened.store,
@@ -109,7 +114,8 @@ async fn serve(
     };
     let loader = build(config, dependencies, &tasks)?;
     let bound = arguments.process.bind("control", arguments.control_listen).await?;
-    let service = exposure.guard(loader.routes().prepare(), access::rules);
+    let service = exposure.guard(traces.over(loader.routes()).prepare(), access::rules);
+    drop(traces);
     let pages = shown(&metrics, loader.start(&tasks));
     bound.serve(tasks, service, exposure, None, pages, metrics).await
 }

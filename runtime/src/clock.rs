@@ -23,8 +23,17 @@ pub struct SystemIds;
 
 impl SystemIds {
     #[expect(clippy::disallowed_methods, reason = "the one real source of ids; everybody else takes it as an argument")]
+    fn made() -> Uuid {
+        Uuid::now_v7()
+    }
+
     fn uuid() -> String {
-        Uuid::now_v7().to_string()
+        Self::made().to_string()
+    }
+
+    /// As bytes; the last seven are random.
+    pub(crate) fn bytes() -> [u8; 16] {
+        Self::made().into_bytes()
     }
 }
 

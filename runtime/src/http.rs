@@ -1,7 +1,11 @@
-//! The pages for machines that watch: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/digest`, `/digest/store`. They name no
-//! tenant and no plan, so they may listen beyond loopback. They stay up while the process drains, and say so.
+//! The pages for machines that watch: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/digest`, `/digest/store`, `/version`,
+//! `/log-filter`. They name no tenant and no plan, so they may listen beyond loopback. They stay up while the process drains, and
+//! say so. One thing can be changed here, and only from the machine itself: what is logged (`http/log_filter.rs`).
+
+mod log_filter;
 
 use std::iter::once;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,6 +17,7 @@ use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 
 use crate::lifecycle::Shutdown;
+use crate::metric_definitions::{COMMIT, VERSION};
 
 /// A digest, made when it is asked for.
 pub type Digest = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<serde_json::Value>> + Send + Sync>;
@@ -53,7 +58,10 @@ pub async fn serve(listener: TcpListener, pages: Pages, shutdown: Shutdown) -> a
         .route("/startupz", get(startupz))
         .route("/digest", get(async |State(shown): State<Shown>| digest(shown.pages.digest).await))
         .route("/digest/store", get(async |State(shown): State<Shown>| digest(shown.pages.store_digest).await))
+        .route("/version", get(version))
+        .route("/log-filter", get(log_filter::show).put(log_filter::change))
         .with_state(Shown { pages, shutdown });
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).with_graceful_shutdown(hard.cancelled_owned()).await?;
     Ok(())
 }
@@ -85,6 +93,11 @@ async fn readyz(State(shown): State<Shown>) -> Response {
 async fn startupz(State(shown): State<Shown>) -> Response {
     let missing = if (shown.pages.started)() { Vec::new() } else { (shown.pages.ready)().err().unwrap_or_default() };
     if missing.is_empty() && !(shown.pages.started)() { answer(&["starting".to_owned()]) } else { answer(&missing) }
+}
+
+async fn version() -> Response {
+    let text = serde_json::json!({ "version": VERSION, "commit": COMMIT });
+    ([(header::CONTENT_TYPE, "application/json")], format!("{text}\n")).into_response()
 }
 
 async fn digest(digest: Option<Digest>) -> Response {

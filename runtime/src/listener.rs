@@ -36,7 +36,6 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
-use tessera_ports::Clock;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -124,19 +123,6 @@ impl From<TcpListener> for Sockets {
 }
 
 impl Sockets {
-    /// The address with what the settings put round and beside it: TLS, a Unix socket.
-    pub fn open(listener: TcpListener, config: &ListenerConfig, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let tls = config.tls.as_ref().map(|tls| Tls::load(tls, clock)).transpose().map_err(Error::Tls)?;
-        let mode = config.unix_socket_mode()?;
-        let unix = config.unix_socket.as_deref().map(|path| bind_unix(path, mode)).transpose()?;
-        Ok(Self::from(listener).with_tls(tls).with_unix(unix))
-    }
-
-    /// TLS of the address, if it has any: somebody has to keep it fresh.
-    pub fn tls(&self) -> Option<&Tls> {
-        self.tls.as_ref()
-    }
-
     /// With TLS on the address. The Unix socket speaks plain text: its file says who may connect.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {

@@ -1,7 +1,9 @@
 //! The metrics that every process has, whichever plane it is, and how they are read. docs/METRICS.md lists them, and a test
 //! compares.
 
-use metrics::{Unit, describe_counter, describe_gauge, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
+
+use crate::telemetry;
 
 /// Memory of the process that is in RAM.
 pub const RESIDENT_MEMORY: &str = "tessera_resident_memory_bytes";
@@ -20,6 +22,23 @@ pub const TLS_EXPIRY: &str = "tessera_tls_certificate_expiry_seconds";
 /// New certificates that were found.
 pub const TLS_RELOADS: &str = "tessera_tls_reloads_total";
 
+/// Always 1; its labels say what runs.
+pub const BUILD_INFO: &str = "tessera_build_info";
+/// Lines of the log, by level.
+pub const LOG_LINES: &str = "tessera_log_lines_total";
+/// Spans that were sampled, and sent or lost.
+pub const TRACE_SPANS_SENT: &str = "tessera_trace_spans_sent_total";
+/// Spans that were sampled and lost, by cause.
+pub const TRACE_SPANS_DROPPED: &str = "tessera_trace_spans_dropped_total";
+
+/// Which version this is: that of the crates.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What was built, where whoever built it said so in the environment.
+pub const COMMIT: &str = match option_env!("TESSERA_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -28,7 +47,23 @@ enum Kind {
 }
 
 /// Every metric: its kind and unit, its labels, and what it means.
-const ALL: [(&str, Kind, Unit, &[&str], &str); 8] = [
+const ALL: [(&str, Kind, Unit, &[&str], &str); 12] = [
+    (
+        BUILD_INFO,
+        Kind::Gauge,
+        Unit::Count,
+        &["version", "commit"],
+        "always 1: what runs; the commit is `unknown` where the build was not told",
+    ),
+    (LOG_LINES, Kind::Counter, Unit::Count, &["level"], "lines logged at `error` and `warn`"),
+    (TRACE_SPANS_SENT, Kind::Counter, Unit::Count, &[], "spans that the collector has taken"),
+    (
+        TRACE_SPANS_DROPPED,
+        Kind::Counter,
+        Unit::Count,
+        &["cause"],
+        "spans that were sampled and lost: `queue` full, or `export` failed",
+    ),
     (RESIDENT_MEMORY, Kind::Gauge, Unit::Bytes, &[], "memory of the process that is in RAM, in bytes; Linux only"),
     (CONNECTIONS, Kind::Gauge, Unit::Count, &[], "connections of the gRPC listeners that are open now"),
     (CONNECTIONS_REFUSED, Kind::Counter, Unit::Count, &["cause"], "connections closed as soon as they were accepted"),
@@ -47,10 +82,14 @@ pub(crate) fn describe() {
             Kind::Gauge => describe_gauge!(name, unit, meaning),
         }
     }
+    gauge!(BUILD_INFO, "version" => VERSION, "commit" => COMMIT).set(1.0);
 }
 
 /// Reads them anew. Where the system does not tell, they stay away.
 pub(crate) fn observe() {
+    let (errors, warnings) = telemetry::lines();
+    counter!(LOG_LINES, "level" => "error").absolute(errors);
+    counter!(LOG_LINES, "level" => "warn").absolute(warnings);
     if let Some(bytes) = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| resident(&status)) {
         gauge!(RESIDENT_MEMORY).set(bytes);
     }

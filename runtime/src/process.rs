@@ -23,7 +23,7 @@ use crate::telemetry::{LogFormat, Metrics, init_logs};
 /// What every process can be told on its command line.
 #[derive(Debug, Args)]
 pub struct ProcessArguments {
-    /// Settings in TOML; the sections are listener, identity, backends and the plane's own
+    /// Settings in TOML; the sections are listener, identity, telemetry, backends and the plane's own
     #[arg(long, value_name = "FILE", env = "TESSERA_SETTINGS", hide_env_values = true)]
     settings: Option<PathBuf>,
     /// Where metrics, health and digest pages are

@@ -1,21 +1,21 @@
-//! Logs and metrics of a process.
+//! What a process tells of itself: logs (`telemetry/logs.rs`), metrics, and traces ([`traces`]).
 //!
-//! Logs go to stderr, as text for people or JSON for machines. Metrics are recorded through the `metrics` facade and
-//! rendered on demand for `/metrics`, with the histograms of the hot path (`telemetry/latency.rs`) on the same page.
+//! Metrics are recorded through the `metrics` facade and rendered on demand for `/metrics`, with the histograms of the hot path
+//! (`telemetry/latency.rs`) on the same page.
 
 mod latency;
+mod logs;
+pub mod traces;
 
 use std::future::Future;
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub use latency::Latency;
+pub(crate) use logs::lines;
+pub use logs::{FILTER_LEN_MAX, LogFilter, LogFormat, init_logs};
 
 use crate::metric_definitions;
 
@@ -25,27 +25,12 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 const SECONDS_BUCKETS: [f64; 16] =
     [0.000_01, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One line for people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl std::str::FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            other => Err(format!("`{other}` is not a log format; allowed are text and json")),
-        }
-    }
+/// What can be set of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Spans of calls, sent to a collector. Default: none.
+    pub traces: Option<traces::Settings>,
 }
 
 /// Why telemetry cannot be had.
@@ -59,23 +44,19 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A setting is not what it may be.
+    #[error("`{field}` is `{given}`; allowed {allowed}")]
+    Setting {
+        /// Which.
+        field: &'static str,
+        /// What was given.
+        given: String,
+        /// What may be.
+        allowed: &'static str,
+    },
     /// Something else is installed in this process already.
     #[error("{0} are set up already in this process")]
     Twice(&'static str),
-}
-
-/// Sends logs to stderr. `filter` is in the syntax of `RUST_LOG`.
-pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), Error> {
-    let filter =
-        EnvFilter::try_new(filter).map_err(|error| Error::Filter { given: filter.to_owned(), reason: error.to_string() })?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let initialized = match format {
-        LogFormat::Text => registry.with(layer.with_ansi(ansi)).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-    };
-    initialized.map_err(|_| Error::Twice("logs"))
 }
 
 /// The metrics of this process. Cheap to clone.
@@ -132,16 +113,11 @@ mod tests {
         metrics::counter!("tessera_test_things_total").increment(3);
         let page = installed.render();
         assert!(page.contains("tessera_test_things_total 3"), "{page}");
+        assert!(page.contains(&format!("tessera_build_info{{version=\"{}\"", env!("CARGO_PKG_VERSION"))), "{page}");
+        assert!(page.contains("\ntessera_log_lines_total{level=\"error\"} "), "{page}");
         if cfg!(target_os = "linux") {
             assert!(page.contains("\ntessera_resident_memory_bytes "), "{page}");
         }
         assert!(matches!(Metrics::install(), Err(Error::Twice("metrics"))));
-    }
-
-    #[test]
-    fn a_bad_filter_is_named() {
-        let error = init_logs(LogFormat::Text, "tessera=loud").unwrap_err().to_string();
-        assert!(error.contains("`tessera=loud`") && error.contains("allowed are"), "{error}");
-        assert_eq!("yaml".parse::<LogFormat>().unwrap_err(), "`yaml` is not a log format; allowed are text and json");
     }
 }

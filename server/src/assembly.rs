@@ -17,6 +17,7 @@ use tonic_health::server::HealthReporter;
 use crate::config::{Config, OutOfBounds};
 use crate::consistency::Consistency;
 use crate::decide::{Check, Moment, Wants, decide};
+use crate::decision_log::{self, DecisionLog};
 use crate::ext_authz;
 use crate::follower::Follower;
 use crate::service::Entitlements;
@@ -48,6 +49,9 @@ pub enum BuildError {
     /// Requests that an Envoy holds cannot be made checks.
     #[error("settings of the server: {0}")]
     ExtAuthz(#[from] ext_authz::settings::Refused),
+    /// Decisions cannot be logged.
+    #[error("settings of the server: {0}")]
+    DecisionLog(#[from] decision_log::Refused),
     /// The descriptors that reflection serves cannot be read.
     #[error("descriptors for reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -78,7 +82,8 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let (config, shutdown) = (Arc::new(config), tasks.shutdown());
     let Dependencies { store, feed, clock } = dependencies;
     let (wishes, granting) = mpsc::channel(WISHES_MAX);
-    let shared = Arc::new(Shared::new(clock, wishes));
+    let decision_log = DecisionLog::start(&config, clock.now(), tasks)?;
+    let shared = Arc::new(Shared::new(clock, wishes, decision_log));
     let consistency = Consistency::new(Arc::clone(&shared), Arc::clone(&store), Arc::clone(&config));
     let service = Entitlements::new(Arc::clone(&shared), consistency, Arc::clone(&config), shutdown.clone());
     let handle = Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), shared: Arc::clone(&shared), shutdown };
@@ -191,7 +196,7 @@ impl Handle {
         if !self.shared.is_ready() {
             return Err(Failure::not_ready());
         }
-        let check = Check { tenant: tenant_id, query, wants: Wants::default(), unchecked: None, hidden: false };
+        let check = Check { tenant: tenant_id, query, wants: Wants::default(), unchecked: None, hidden: false, log: None };
         let decided = decide(&self.shared.matrix(), &check, &Moment::of(&self.shared), &mut Vec::new(), |_| ());
         decided.map(|(reason, ())| reason)
     }

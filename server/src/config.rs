@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ext_authz;
 use crate::snapshot::folder::Directory;
+use crate::{decision_log, ext_authz};
 
 /// How the data plane behaves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub struct Config {
     pub watch_heartbeat_ms: u64,
     /// How requests that an Envoy holds become checks (`envoy.service.auth.v3`). Default: they do not, and nothing of it is served.
     pub ext_authz: Option<ext_authz::settings::Settings>,
+    /// Where decisions are logged, and which. Default: nowhere.
+    pub decision_log: Option<decision_log::Settings>,
 }
 
 impl Default for Config {
@@ -102,6 +104,7 @@ impl Default for Config {
             watch_documents_per_second_max: 1_000,
             watch_heartbeat_ms: 5_000,
             ext_authz: None,
+            decision_log: None,
         }
     }
 }
@@ -144,7 +147,8 @@ impl Config {
             ("watch_documents_per_second_max", self.watch_documents_per_second_max, 1, 1_000_000),
             ("watch_heartbeat_ms", self.watch_heartbeat_ms, 10, 600_000),
         ];
-        for (field, given, min, max) in bounds {
+        let of_log = self.decision_log.iter().flat_map(decision_log::Settings::bounds);
+        for (field, given, min, max) in bounds.into_iter().chain(of_log) {
             if !(min..=max).contains(&given) {
                 return Err(OutOfBounds { field, given, min, max });
             }

@@ -12,6 +12,7 @@ use tessera_ports::hooks::{self, Guard};
 use tessera_proto::convert::decision::{self as convert, Asked};
 use tessera_proto::status::Failure;
 
+use crate::decision_log::Logged;
 use crate::matrix::{Found, Installed, Matrix};
 use crate::shared::Shared;
 use crate::wire::encode::{Answer, AsOf, LimitAnswer};
@@ -35,6 +36,8 @@ pub(crate) struct Check<'a> {
     pub(crate) unchecked: Option<&'a Asked<'a>>,
     /// Whether the tenant is none of the caller's: the answer is that of a tenant that never was.
     pub(crate) hidden: bool,
+    /// How the decision is logged, if it is.
+    pub(crate) log: Option<Logged<'a>>,
 }
 
 impl Check<'_> {
@@ -187,6 +190,13 @@ fn decide_with<T>(
         detail: detail.as_ref().map(convert::to_detail),
         explanation: check.wants.explanation.then(|| verdict.explanation()),
     };
+    if let Some(log) = &check.log
+        && log.samples(verdict.reason().entitles())
+    {
+        let mut revision = Vec::new();
+        write_revision(&mut revision, epoch, tables, row, check.tenant, moment.now);
+        log.decided(moment.now, check, &answer, &revision);
+    }
     Ok((verdict.reason(), encode(&answer)))
 }
 

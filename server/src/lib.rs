@@ -17,6 +17,7 @@ mod assembly;
 pub mod config;
 mod consistency;
 mod decide;
+pub mod decision_log;
 mod evaluation_time;
 pub mod ext_authz;
 mod follower;

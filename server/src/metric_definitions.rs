@@ -19,6 +19,10 @@ pub const CHECK_REQUESTS: &str = "tessera_check_requests_total";
 pub const CHECK_DURATION: &str = "tessera_check_duration_seconds";
 /// Requests that an Envoy holds and that ask nothing, by why.
 pub const EXT_AUTHZ_REFUSED: &str = "tessera_ext_authz_refused_total";
+/// Lines of the decision log.
+pub const DECISION_LOG_LINES: &str = "tessera_decision_log_lines_total";
+/// Decisions that were sampled and are not in it, by cause.
+pub const DECISION_LOG_DROPPED: &str = "tessera_decision_log_dropped_total";
 /// What the histogram of that time means.
 const CHECK_DURATION_MEANING: &str =
     "time from a message with checks, read, to its answer, encoded; waits for a revision are in it";
@@ -85,7 +89,7 @@ pub const WATCH_SUBSCRIPTIONS: &str = "tessera_watch_subscriptions";
 pub const WATCH_DOCUMENTS: &str = "tessera_watch_documents_total";
 
 /// Name, whether it is a counter, labels with their values, meaning: what docs/METRICS.md shows.
-pub const ALL: [(&str, bool, &str, &str); 34] = [
+pub const ALL: [(&str, bool, &str, &str); 36] = [
     (CHECKS, true, "mode, reason, entitled", "decisions"),
     (CHECK_ERRORS, true, "mode, cause", "checks without a decision"),
     (
@@ -95,6 +99,13 @@ pub const ALL: [(&str, bool, &str, &str); 34] = [
         "requests held by an Envoy about which nothing could be asked: denied, or allowed in a dry run",
     ),
     (CHECK_REQUESTS, true, "mode", "requests and frames that carried checks"),
+    (DECISION_LOG_LINES, true, "", "lines written to the decision log"),
+    (
+        DECISION_LOG_DROPPED,
+        true,
+        "cause",
+        "sampled decisions that are not in the decision log: `queue` full, `write` failed, or beyond the `rate` of the process's log",
+    ),
     (LISTS, true, "", "documents made for ListEntitlements"),
     (CHANGES_APPLIED, true, "kind, source", "changes applied"),
     (CHANGES_BEHIND, true, "source", "changes that were not newer than what was applied"),
@@ -265,7 +276,7 @@ fn bounded_cause(cause: &str) -> &'static str {
 }
 
 /// The reason as it stands in the API, without its prefix.
-fn reason_name(reason: Reason) -> &'static str {
+pub(crate) fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::TenantUnknown => "TENANT_UNKNOWN",
         Reason::ServiceUnknown => "SERVICE_UNKNOWN",

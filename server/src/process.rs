@@ -20,7 +20,8 @@ use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::lifecycle::Tasks;
 use tessera_runtime::listener::ListenerConfig;
 use tessera_runtime::process::{self, ProcessArguments};
-use tessera_runtime::telemetry::Metrics;
+use tessera_runtime::telemetry::traces::Traces;
+use tessera_runtime::telemetry::{self, Metrics};
 
 use crate::snapshot::folder::Directory;
 use crate::{Config, Dependencies, Handle, access, build, snapshot};
@@ -45,6 +46,8 @@ struct Settings<B> {
     #[serde(default)]
     listener: ListenerConfig,
     identity: Option<IdentityConfig>,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: B,
 }
 
@@ -101,8 +104,10 @@ pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, b
         let snapshots = settings.server.snapshot_folder(data_dir(&settings.backends).as_deref());
         let can_wait = snapshots.as_ref().is_some_and(|folder| snapshot::load::is_there(folder, &settings.server, &SystemClock));
         arguments.process.block_on(async {
+            let tasks = Tasks::new();
+            let traces = Traces::start(&settings.telemetry, "tessera-server", &tasks)?;
             let opened = open(settings.backends, Arc::new(SystemIds), can_wait).await.context("open the backends")?;
-            serve(arguments, settings.server, &exposure, opened, snapshots, metrics).await
+            serve(arguments, settings.server, &exposure, opened, snapshots, metrics, (tasks, traces)).await
         })
     })
 }
@@ -114,8 +119,8 @@ async fn serve(
     opened: Opened,
     snapshots: Option<Directory>,
     metrics: Metrics,
+    (tasks, traces): (Tasks, Traces),
 ) -> anyhow::Result<ExitCode> {
-    let tasks = Tasks::new();
     let Opened { store, feed, fatal } = opened;
     tasks.die_when("server.backends", fatal);
     let threads = config.serving_threads();
@@ -124,7 +129,8 @@ async fn serve(
         server = server.with_snapshots(Arc::new(folder));
     }
     let bound = arguments.process.bind("data", arguments.data_listen).await?;
-    let service = exposure.guard(server.routes().prepare(), access::rules);
+    let service = exposure.guard(traces.over(server.routes()).prepare(), access::rules);
+    drop(traces);
     let pages = shown(&metrics, server.start(&tasks));
     bound.serve(tasks, service, exposure, Some(threads), pages, metrics).await
 }

@@ -10,6 +10,7 @@ use tessera_ports::Clock;
 use tessera_ports::event_store::StoreIdentity;
 use tokio::sync::{mpsc, watch};
 
+use crate::decision_log::DecisionLog;
 use crate::evaluation_time::EvaluationClock;
 use crate::hub::Hub;
 use crate::matrix::Matrix;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) evaluation: EvaluationClock,
     pub(crate) metrics: Metrics,
+    pub(crate) decision_log: DecisionLog,
     pub(crate) hub: Arc<Hub>,
     /// Replaced whole, and only by a matrix of a newer epoch.
     matrix: ArcSwap<Matrix>,
@@ -33,12 +35,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Arc<dyn Clock>, wishes: mpsc::Sender<StreamId>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, wishes: mpsc::Sender<StreamId>, decision_log: DecisionLog) -> Self {
         let hub = Arc::new(Hub::default());
         Self {
             evaluation: EvaluationClock::new(Arc::clone(&clock)),
             clock,
             metrics: Metrics::new(),
+            decision_log,
             matrix: ArcSwap::from_pointee(Matrix::new(0, "", 0, Arc::clone(&hub))),
             hub,
             ready: watch::Sender::new(false),

@@ -27,7 +27,8 @@ use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::lifecycle::{Signals, Tasks};
 use tessera_runtime::listener::{self, ListenerConfig};
 use tessera_runtime::settings::{self, Sources};
-use tessera_runtime::telemetry::{LogFormat, Metrics, init_logs};
+use tessera_runtime::telemetry::traces::Traces;
+use tessera_runtime::telemetry::{self, LogFormat, Metrics, init_logs};
 use tokio::net::TcpListener;
 
 use super::apply;
@@ -61,7 +62,7 @@ pub struct DevArguments {
     /// Print the chosen addresses as one line of JSON as soon as they are taken
     #[arg(long)]
     print_addresses: bool,
-    /// Settings in TOML, with the sections [server], [loader], [listener], [identity] and [backends]
+    /// Settings in TOML, with the sections [server], [loader], [listener], [identity], [telemetry] and [backends]
     #[arg(long, value_name = "FILE", env = "TESSERA_SETTINGS", hide_env_values = true)]
     settings: Option<PathBuf>,
     /// What to log, in the syntax of `RUST_LOG`
@@ -83,6 +84,8 @@ struct Settings {
     #[serde(default)]
     listener: ListenerConfig,
     identity: Option<IdentityConfig>,
+    #[serde(default)]
+    telemetry: telemetry::Config,
     backends: tessera_backends::Config,
 }
 
@@ -144,6 +147,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let signals = Signals::of_process().context("listen to signals")?;
 
     let tasks = Tasks::new();
+    let traces = Traces::start(&settings.telemetry, "tessera-dev", &tasks)?;
     let opening = Opening { purpose: Purpose::Loading, ids: Arc::new(SystemIds), clock: Arc::new(SystemClock) };
     let Backends { ports, fatal } = tessera_backends::open(&settings.backends, &opening).await?;
     tasks.die_when("dev.store", fatal);
@@ -176,8 +180,9 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
 
     let listeners = listen(&arguments).await?;
     let addresses = listeners.addresses.clone();
-    let (data_routes, control_routes) = (server.routes(), loader.routes());
-    let planes = inside::planes(addresses.clone(), (data_routes.clone(), control_routes.clone()), &tasks);
+    let planes = inside::planes(addresses.clone(), (server.routes(), loader.routes()), &tasks);
+    let (data_routes, control_routes) = (traces.over(server.routes()), traces.over(loader.routes()));
+    drop(traces);
     let (server, loader) = (server.start(&tasks), loader.start(&tasks));
     exposure.start(&tasks);
     let (sockets, config, shutdown) =

@@ -44,7 +44,7 @@ async fn what_is_no_page_and_what_is_no_get_is_refused_and_the_pages_stay() {
         assert!(answer.starts_with("HTTP/1.1 404"), "{path:.20}: {answer:.60}");
     }
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "NONSENSE"] {
-        for path in ["/metrics", "/livez", "/readyz", "/startupz", "/digest", "/digest/store"] {
+        for path in ["/metrics", "/livez", "/readyz", "/startupz", "/digest", "/digest/store", "/version"] {
             let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
             let answer = said(address, &request).await;
             assert!(answer.starts_with("HTTP/1.1 405"), "{method} {path}: {answer:.60}");
@@ -95,4 +95,47 @@ async fn readiness_names_what_is_missing_and_then_draining() {
     shutdown.drain();
     let answer = page(address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("draining\n"), "{answer}");
+}
+
+/// The log filter is the process's, so that this is the one test that sets it.
+#[tokio::test]
+async fn the_log_filter_is_shown_changed_and_refused_by_name() {
+    let tasks = Tasks::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn_behind("pages", serve(listener, plain_pages(), tasks.shutdown()));
+    assert!(page(address, "/version").await.contains(&format!("\"version\":\"{VERSION}\"")));
+    assert!(page(address, "/log-filter").await.starts_with("HTTP/1.1 404"), "nothing is logged yet");
+
+    crate::telemetry::init_logs(crate::telemetry::LogFormat::Text, "warn,tessera=info").unwrap();
+    assert!(page(address, "/log-filter").await.ends_with("\r\n\r\nwarn,tessera=info\n"));
+    let put = |headers: &str, body: &str| {
+        let (headers, length) = (headers.to_owned(), body.len());
+        let request = format!(
+            "PUT /log-filter HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        );
+        async move { said(address, &request).await }
+    };
+    let answer = put("", "warn,tessera_runtime=debug\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nwarn,tessera_runtime=debug\n"), "{answer}");
+    assert!(tracing::enabled!(target: "tessera_runtime::x", tracing::Level::DEBUG), "it is in force");
+    assert!(!tracing::enabled!(target: "elsewhere", tracing::Level::INFO));
+
+    for (headers, body, status, named) in [
+        ("", "tessera=loud", "400", "`tessera=loud`"),
+        ("", "inof", "400", "`inof`"),
+        ("", "", "400", "``"),
+        ("", &*"x".repeat(2_000), "413", "at most 1024 bytes"),
+        ("X-Forwarded-For: 203.0.113.7\r\n", "info", "403", "`x-forwarded-for`"),
+        ("Origin: http://example.com\r\n", "info", "403", "`origin`"),
+    ] {
+        let answer = put(headers, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(named), "{headers}{body:.20}: {answer}");
+    }
+    let answer = said(address, "POST /log-filter HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    assert!(
+        page(address, "/log-filter").await.ends_with("\r\n\r\nwarn,tessera_runtime=debug\n"),
+        "what was refused changed nothing"
+    );
 }

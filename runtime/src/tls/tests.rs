@@ -227,7 +227,9 @@ async fn a_client_that_cannot_prove_itself_is_not_let_in() {
     let mut folder = Folder::with(&servers.of_server(), Some(&clients));
     let (stranger, ended) = (strangers.of_client(&["spiffe://example.org/web"]), clients.ended());
     let good = clients.of_client(&["spiffe://example.org/web"]);
-    for (demand, without) in [(None, false), (Some(ClientCertificates::Required), false), (Some(ClientCertificates::Optional), true)] {
+    for (demand, without) in
+        [(None, false), (Some(ClientCertificates::Required), false), (Some(ClientCertificates::Optional), true)]
+    {
         folder.config.client_certificates = demand;
         let address = listen(&tasks, &folder.load().unwrap()).await;
         for version in BOTH {

@@ -149,6 +149,7 @@ impl Parts {
         (moment, caller): (&Moment, &Caller),
         met: Option<&Met>,
     ) {
+        let log = self.shared.decision_log.of(frame.counters.mode, false);
         let mut held = Held::new(Arc::clone(&self.shared.matrix()));
         let mut tally = CheckTally::default();
         let (mut revision, mut errors) = (Vec::new(), 0);
@@ -177,7 +178,7 @@ impl Parts {
                         let decided = convert::query_by_names(&message.asked).and_then(|query| {
                             let wants = Wants { explanation: message.explain, ..frame.wants };
                             let (tenant, unchecked) = (message.asked.tenant_id, Some(&message.asked));
-                            let check = Check { tenant, query, wants, unchecked, hidden: !caller.sees(tenant) };
+                            let check = Check { tenant, query, wants, unchecked, hidden: !caller.sees(tenant), log };
                             let found = std::mem::replace(found, Found::Unknown);
                             held.decide(found, &check, moment, &mut revision, |answer| encode::result_answer(out, tag, answer))
                         });

@@ -3,11 +3,13 @@
 use tessera_ports::hooks::{self, Guard};
 use tessera_proto::convert::decision as convert;
 use tessera_proto::status::Failure;
+use tessera_runtime::telemetry::traces;
 
 use super::Entitlements;
 use crate::consistency::{Caller, Demand};
 use crate::decide::{Check, Held, Moment, Wants, decide};
 use crate::matrix::Matrix;
+use crate::metric_definitions::Mode;
 use crate::wire::codec::Encoded;
 use crate::wire::{decode, encode};
 
@@ -29,7 +31,9 @@ impl Entitlements {
         let query = convert::query(&message.asked)?;
         let tenant = message.asked.tenant_id;
         let wants = Wants { revision: true, detail: true, explanation: message.explain };
-        let check = Check { tenant, query, wants, unchecked: None, hidden: !caller.sees(tenant) };
+        let log = parts.shared.decision_log.of(Mode::Unary, false);
+        let check = Check { tenant, query, wants, unchecked: None, hidden: !caller.sees(tenant), log };
+        traces::note_tenant(tenant);
         let demand = Demand::of(message.consistency.as_deref(), tenant)?;
         if demand.is_none() {
             return self.answer(&parts.shared.matrix(), &check);

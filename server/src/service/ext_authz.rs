@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tessera_proto::convert::decision as convert;
 use tessera_proto::status::Failure;
+use tessera_runtime::telemetry::traces;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::{NamedService, UnaryService};
@@ -19,7 +20,7 @@ use crate::consistency::Caller;
 use crate::decide::{Check, Moment, Wants, decide};
 use crate::ext_authz::answer::{self, About};
 use crate::ext_authz::rules::{Denial, NoQuestion, Rules};
-use crate::metric_definitions::{CheckCounters, Metrics};
+use crate::metric_definitions::{CheckCounters, Metrics, Mode};
 use crate::wire::codec::Encoded;
 
 /// The full name of the service.
@@ -99,8 +100,12 @@ impl Entitlements {
     fn authorized(&self, rules: &Rules, message: &Encoded, caller: &Caller) -> Result<Encoded, Failure> {
         let shared = &self.0.shared;
         let mut out = Vec::with_capacity(ANSWER_BYTES);
+        let log = shared.decision_log.of(Mode::ExtAuthz, rules.dry_run());
         let refuse = |mut out: Vec<u8>, denial: Denial| {
             Metrics::ext_authz_refused(denial.name());
+            if let Some(log) = &log {
+                log.refused(shared.evaluation.now(), denial.name());
+            }
             answer::refused(&mut out, denial, rules.dry_run());
             Ok(out.into())
         };
@@ -115,7 +120,8 @@ impl Entitlements {
         let Ok(query) = convert::query(&asked) else { return refuse(out, Denial::NameInvalid) };
         let wants = Wants { revision: true, ..Wants::default() };
         let hidden = !caller.sees(asked.tenant_id);
-        let check = Check { tenant: asked.tenant_id, query, wants, unchecked: None, hidden };
+        let check = Check { tenant: asked.tenant_id, query, wants, unchecked: None, hidden, log };
+        traces::note_tenant(asked.tenant_id);
         let about = About { tenant: asked.tenant_id, service: asked.service, feature: asked.feature };
         let moment = Moment::of(shared);
         let mut revision = Vec::with_capacity(64);

@@ -30,6 +30,7 @@ impl Entitlements {
         let parts = &*self.0;
         let tenant = message.tenant_id.as_str();
         check_tenant("tenant_id", tenant)?;
+        tessera_runtime::telemetry::traces::note_tenant(tenant);
         let demand = Demand::of(message.consistency.as_ref(), tenant)?;
         let matrix = parts.consistency.meet(tenant, &demand, &caller, parts.consistency.wait_until(&caller)).await?;
         let row = known_row(&matrix, tenant, &caller)?;

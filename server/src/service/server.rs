@@ -24,6 +24,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::request_id::HEADER;
 use super::{ANSWER_LEN_MAX, Entitlements, REQUEST_LEN_MAX};
 use crate::consistency::Caller;
+use crate::decision_log::CALL;
 use crate::metric_definitions::{CheckCounters, Metrics};
 use crate::wire::codec::{Encoded, EncodedCodec, Incoming};
 
@@ -103,8 +104,9 @@ where
         Ok(deadline) => deadline,
         Err(failure) => return refused::<S>(&service, failure, request_id),
     };
+    let named_in_log = service.0.shared.decision_log.is_on().then(|| request_id.clone());
     let call = method(Call { service, deadline, request_id: request_id.clone() });
-    async move {
+    let answering = async move {
         let mut grpc = Grpc::new(EncodedCodec::<R>::default());
         grpc = grpc.apply_max_message_size_config(Some(REQUEST_LEN_MAX), Some(ANSWER_LEN_MAX));
         let mut response = grpc.unary(call, request).await;
@@ -112,8 +114,11 @@ where
             response = input_error(status).into_http();
         }
         Ok(named(response, request_id))
+    };
+    match named_in_log {
+        Some(id) => CALL.scope(id, answering).boxed(),
+        None => answering.boxed(),
     }
-    .boxed()
 }
 
 fn streaming<S, R>(service: Entitlements, request: http::Request<Body>, method: impl FnOnce(Call) -> S) -> Answering

@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 fn shared() -> Shared {
     let (wishes, _) = tokio::sync::mpsc::channel(1);
-    Shared::new(Arc::new(ManualClock::new(start())), wishes)
+    Shared::new(Arc::new(ManualClock::new(start())), wishes, crate::decision_log::DecisionLog::default())
 }
 
 /// A matrix with a bit of everything, and the ids of its tenants.

@@ -1,5 +1,5 @@
 //! docs/METRICS.md against the metrics of the code: every name is listed, every listed one exists, all begin alike. Dashboards
-//! ask for nothing that is not listed.
+//! and alert rules ask for nothing that is not listed, and runbooks name nothing else.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,9 @@ use super::findings::{Finding, SourceFile, wanted};
 const METRICS: &str = "docs/METRICS.md";
 const DEFINITIONS: &str = "metric_definitions.rs";
 const PREFIX: &str = "tessera_";
-const DASHBOARDS: &str = "deploy/grafana/dashboards/";
+/// Where queries are.
+const QUERIES: [&str; 3] = ["deploy/grafana/dashboards/", "deploy/prometheus/rules/", "deploy/prometheus/tests/"];
+const RUNBOOKS: &str = "docs/runbooks/";
 /// What Prometheus makes of a histogram.
 const PARTS: [&str; 3] = ["_bucket", "_count", "_sum"];
 
@@ -19,7 +21,8 @@ pub(crate) fn check(files: &[SourceFile]) -> Vec<Finding> {
         Err(finding) => return vec![finding],
     };
     let mut listed = rows(&document.text);
-    let mut findings = dashboards(files, &document.text);
+    let mut findings = queries(files, &document.text);
+    findings.extend(runbooks(files, &document.text));
     for file in files.iter().filter(|file| file.file_name() == DEFINITIONS) {
         for name in names(&file.text) {
             if !name.starts_with(PREFIX) {
@@ -41,15 +44,15 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
     constants.filter_map(|line| line.split('"').nth(1))
 }
 
-/// Whatever dashboards name that the page does not list.
-fn dashboards(files: &[SourceFile], page: &str) -> Vec<Finding> {
+/// Whatever dashboards and rules name that the page does not list.
+fn queries(files: &[SourceFile], page: &str) -> Vec<Finding> {
     let (all, histograms) = (rows(page), histograms(page));
     let is_listed = |name: &str| {
         let of_histogram = PARTS.iter().find_map(|part| name.strip_suffix(part)).is_some_and(|name| histograms.contains(name));
         of_histogram || (all.contains(name) && !histograms.contains(name))
     };
     let mut findings = Vec::new();
-    for file in files.iter().filter(|file| file.path.starts_with(DASHBOARDS)) {
+    for file in files.iter().filter(|file| QUERIES.iter().any(|folder| file.path.starts_with(folder))) {
         let asked: Vec<(usize, &str)> =
             file.text.lines().enumerate().flat_map(|(index, line)| words(line).map(move |word| (index + 1, word))).collect();
         if asked.is_empty() {
@@ -57,6 +60,19 @@ fn dashboards(files: &[SourceFile], page: &str) -> Vec<Finding> {
         }
         let unlisted = asked.into_iter().filter(|(_, name)| !is_listed(name));
         findings.extend(unlisted.map(|(line, name)| file.finding_at(line, format!("{METRICS} does not list `{name}`"))));
+    }
+    findings
+}
+
+/// Whatever runbooks name that is not how a listed metric begins: they look for several at a time.
+fn runbooks(files: &[SourceFile], page: &str) -> Vec<Finding> {
+    let all = rows(page);
+    let begins_one = |word: &str| all.iter().any(|name| name.starts_with(word));
+    let mut findings = Vec::new();
+    for file in files.iter().filter(|file| file.path.starts_with(RUNBOOKS)) {
+        let named = file.text.lines().enumerate().flat_map(|(index, line)| words(line).map(move |word| (index + 1, word)));
+        let unlisted = named.filter(|(_, word)| !begins_one(word));
+        findings.extend(unlisted.map(|(line, word)| file.finding_at(line, format!("{METRICS} lists nothing like `{word}`"))));
     }
     findings
 }
@@ -93,10 +109,13 @@ mod tests {
         let files = [SourceFile::for_test(METRICS, "| `tessera_checks_total` | x |\n")];
         assert_found(&check(&files), &["defines `tessera_checks_total`"]);
     }
+
     #[test]
-    fn dashboards_ask_for_what_there_is() {
+    fn dashboards_and_rules_ask_for_what_there_is() {
         let page = "| `tessera_checks_total` | counter |\n| `tessera_check_duration_seconds` | histogram |\n";
-        let found = |dashboard: &str| dashboards(&[SourceFile::for_test("deploy/grafana/dashboards/a.json", dashboard)], page);
+        let found = |dashboard: &str| queries(&[SourceFile::for_test("deploy/grafana/dashboards/a.json", dashboard)], page);
+        let rules = [SourceFile::for_test("deploy/prometheus/rules/a.yml", "expr: tessera_gone_total > 0")];
+        assert_found(&queries(&rules, page), &["a.yml:1: docs/METRICS.md does not list `tessera_gone_total`"]);
         assert_found(&found(r#""expr": "rate(tessera_checks_total[1m]) / rate(tessera_check_duration_seconds_count[1m])""#), &[]);
         assert_found(
             &found("{\n\"expr\": \"tessera_gone_total{}\""),
@@ -105,5 +124,16 @@ mod tests {
         assert_found(&found("tessera_checks_total_bucket"), &["does not list `tessera_checks_total_bucket`"]);
         assert_found(&found("tessera_check_duration_seconds"), &["does not list `tessera_check_duration_seconds`"]);
         assert_found(&found("{}"), &["asks for no metric"]);
+    }
+
+    #[test]
+    fn runbooks_name_what_there_is_or_how_it_begins() {
+        let page = "| `tessera_heartbeats_total` | counter |\n| `tessera_heartbeats_missed_total` | counter |\n";
+        let found = |text: &str| runbooks(&[SourceFile::for_test("docs/runbooks/A.md", text)], page);
+        assert_found(&found("grep 'tessera_heartbeats\\|tessera_heartbeats_total'"), &[]);
+        assert_found(
+            &found("x\ngrep tessera_heartbeat_total"),
+            &["A.md:2: docs/METRICS.md lists nothing like `tessera_heartbeat_total`"],
+        );
     }
 }
