@@ -1,5 +1,6 @@
-//! Building a client: endpoints and settings, checked before anything is connected.
+//! Building a client: endpoints, credentials and settings, checked before anything is connected.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tessera_proto::v1;
 use tokio::time::timeout;
 
 use crate::client::{Inner, Tessera};
+use crate::credentials::Credentials;
 use crate::endpoint::Address;
 use crate::error::Error;
 use crate::failure::Failure;
@@ -17,6 +19,7 @@ use crate::pool::Pool;
 use crate::random::Random;
 use crate::retry::RetryPolicy;
 use crate::settings::{Keepalive, Settings};
+use crate::wire;
 
 /// Most endpoints of a client: each has a connection.
 const ENDPOINTS_MAX: usize = 1_000;
@@ -26,18 +29,24 @@ const ENDPOINTS_MAX: usize = 1_000;
 #[must_use]
 pub struct Builder {
     endpoints: Vec<String>,
+    credentials: Credentials,
     settings: Settings,
     metrics: Arc<dyn Metrics>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { endpoints: Vec::new(), settings: Settings::default(), metrics: Arc::new(NoMetrics) }
+        Self {
+            endpoints: Vec::new(),
+            credentials: Credentials::default(),
+            settings: Settings::default(),
+            metrics: Arc::new(NoMetrics),
+        }
     }
 }
 
 impl Builder {
-    /// One more server to ask, as `http://host:port`. There must be at least one.
+    /// One more server to ask, as `https://host:port` or, without TLS, `http://host:port`. There must be at least one.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoints.push(endpoint.into());
         self
@@ -46,6 +55,47 @@ impl Builder {
     /// More servers to ask. Requests spread over all that are healthy.
     pub fn endpoints<E: Into<String>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// A token (an API token or a JSON Web Token) that every call shows. White space round it means nothing; of this and
+    /// [`Builder::token_file`] counts what was said last. To an `http://` endpoint it goes in the open.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tessera_client::Tessera;
+    ///
+    /// let tessera = Tessera::builder()
+    ///     .endpoint("https://tessera.internal:7400")
+    ///     .certificate_authority(std::fs::read("/etc/tessera/ca.pem")?)
+    ///     .token(std::env::var("TESSERA_TOKEN")?)
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.credentials.token(token.into());
+        self
+    }
+
+    /// A file with such a token, for tokens that are rotated or mounted. It is read when the client is built, every 5 s from then
+    /// on, and at once when a server answers UNAUTHENTICATED: what was refused so is sent once more if the file has another
+    /// token by then. While the file is of no use, the token before is shown.
+    pub fn token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.credentials.token_file(path.into());
+        self
+    }
+
+    /// Certificates (PEM, any number) of the authorities that `https://` servers are known by, instead of those of the system.
+    pub fn certificate_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.credentials.authority(pem.into());
+        self
+    }
+
+    /// A certificate that is shown to `https://` servers (PEM, with what leads to its root behind it), and its key (PEM).
+    pub fn client_certificate(mut self, certificate_pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        self.credentials.client(certificate_pem.into(), key_pem.into());
         self
     }
 
@@ -89,10 +139,12 @@ impl Builder {
     /// A client that connects when it is first used.
     ///
     /// # Errors
-    /// [`Error::Endpoint`] and [`Error::Setting`] name what is wrong; [`Error::NoRuntime`] outside of a tokio runtime.
+    /// [`Error::Endpoint`], [`Error::Credentials`] and [`Error::Setting`] name what is wrong; [`Error::NoRuntime`] outside of a
+    /// tokio runtime.
     pub fn connect_lazy(self) -> Result<Tessera, Error> {
         self.settings.validate()?;
-        let none = Error::Endpoint { endpoint: String::new(), problem: "there is none", allowed: "needed is `http://host:port`" };
+        let none =
+            Error::Endpoint { endpoint: String::new(), problem: "there is none", allowed: "needed is `https://host:port`" };
         if self.endpoints.is_empty() {
             return Err(none);
         }
@@ -107,17 +159,23 @@ impl Builder {
                 addresses.push(address);
             }
         }
+        let mut ways = Vec::new();
+        for address in &addresses {
+            ways.push((address.to_string(), wire::endpoint(address, &self.settings, &self.credentials)?));
+        }
+        let bearer = self.credentials.bearer()?;
         tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let random = Arc::new(Random::of_this_process());
-        let pool = Pool::new(addresses, self.settings, Arc::clone(&random), Arc::clone(&self.metrics));
+        let pool = Pool::new(ways, bearer, Arc::clone(&random), Arc::clone(&self.metrics));
         Ok(Tessera::of(Inner::new(pool, self.settings, random, self.metrics)))
     }
 
     /// A client of which at least one endpoint has answered; the others connect when they are first used.
     ///
     /// # Errors
-    /// As [`Builder::connect_lazy`]; [`Error::Connect`] says of every endpoint why it cannot be asked, or that it did not
-    /// answer within the connect timeout.
+    /// As [`Builder::connect_lazy`]; [`Error::Unauthenticated`] and [`Error::NotAllowed`] where no endpoint lets this client
+    /// in; [`Error::Connect`] says of every endpoint why it cannot be asked, or that it did not answer within the connect
+    /// timeout.
     pub async fn connect(self) -> Result<Tessera, Error> {
         let allowed = self.settings.connect_timeout;
         let client = self.connect_lazy()?;
@@ -128,7 +186,7 @@ impl Builder {
     #[cfg(feature = "fake")]
     pub(crate) fn in_process(self, wire: crate::wire::Wire) -> Tessera {
         let random = Arc::new(Random::of_this_process());
-        let pool = Pool::in_process(wire, self.settings, Arc::clone(&random), Arc::clone(&self.metrics));
+        let pool = Pool::in_process(wire, Arc::clone(&random), Arc::clone(&self.metrics));
         Tessera::of(Inner::new(pool, self.settings, random, self.metrics))
     }
 }
@@ -150,18 +208,27 @@ impl Inner {
             .map(|(index, shown)| async move {
                 match timeout(allowed, self.ask_nothing(index)).await {
                     Ok(Ok(())) => Ok(()),
-                    Ok(Err(failure)) => Err(format!("`{shown}`: {failure}")),
-                    Err(_) => Err(format!("`{shown}`: no answer within {allowed:?}")),
+                    Ok(Err(failure)) if failure.is_refusal() => Err(Missed::Refused(failure.at(shown, "", 1))),
+                    Ok(Err(failure)) => Err(Missed::Failed(format!("`{shown}`: {failure}"))),
+                    Err(_) => Err(Missed::Failed(format!("`{shown}`: no answer within {allowed:?}"))),
                 }
             })
             .collect();
-        let mut failed = Vec::new();
+        let (mut failed, mut refused) = (Vec::new(), None);
         while let Some(attempt) = attempts.next().await {
             match attempt {
                 Ok(()) => return Ok(()),
-                Err(why) => failed.push(why),
+                Err(Missed::Refused(failure)) => refused = Some(failure),
+                Err(Missed::Failed(why)) => failed.push(why),
             }
         }
-        Err(Error::Connect { attempts: failed })
+        // Trouble may pass, this does not.
+        Err(refused.map_or(Error::Connect { attempts: failed }, Error::from))
     }
+}
+
+/// Why an endpoint is not the first one that answers.
+enum Missed {
+    Refused(Failure),
+    Failed(String),
 }

@@ -33,6 +33,10 @@ struct Call<'a> {
     request_id: String,
     attempts: u32,
     asked: Vec<usize>,
+    /// The token that the last attempt showed.
+    token: u64,
+    /// A token that servers did not know was replaced by another.
+    renewed: bool,
 }
 
 /// Asks until there is an answer, an error that another attempt would not mend, or no time.
@@ -47,7 +51,8 @@ pub(crate) async fn unary<Q: Clone, A>(
     let begun = Instant::now();
     let request_id = inner.random.request_id();
     let span = tracing::debug_span!("tessera.call", %method, request_id, attempts = tracing::field::Empty);
-    let mut call = Call { inner, method, deadline, until: begun + deadline, request_id, attempts: 0, asked: Vec::new() };
+    let (until, token) = (begun + deadline, inner.token_number());
+    let mut call = Call { inner, method, deadline, until, request_id, attempts: 0, asked: Vec::new(), token, renewed: false };
     inner.budget().pay_in();
     let result = call.run(message, send).instrument(span.clone()).await;
     span.record("attempts", call.attempts);
@@ -65,6 +70,11 @@ impl Call<'_> {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => {
                     tracing::debug!(%failure, "an attempt failed");
+                    // Once only, and beside all other attempts: servers have not looked at the question.
+                    if !self.renewed && self.inner.has_newer_token(&failure, self.token, self.until).await {
+                        self.renewed = true;
+                        continue;
+                    }
                     self.asked.push(index);
                     self.wait_for_next(failure).await?;
                 }
@@ -77,6 +87,7 @@ impl Call<'_> {
         let until = self.attempt_until(begun, &permit);
         let time = until.saturating_duration_since(begun);
         self.attempts += 1;
+        self.token = self.inner.token_number();
         let mut request = Request::new(message);
         request.set_timeout(time);
         name(&mut request, &self.request_id);

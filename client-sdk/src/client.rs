@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::builder::Builder;
+use crate::credentials::bearer::{Bearer, Follower};
+use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::random::Random;
@@ -36,6 +38,8 @@ pub(crate) struct Inner {
     pub(crate) random: Arc<Random>,
     pub(crate) metrics: Arc<dyn Metrics>,
     budget: Mutex<Budget>,
+    /// Ends with this.
+    _follower: Option<Follower>,
 }
 
 impl Tessera {
@@ -54,9 +58,25 @@ impl Tessera {
 }
 
 impl Inner {
+    /// Must be called inside a runtime where the pool's token is in a file.
     pub(crate) fn new(pool: Pool, settings: Settings, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
         let budget = Mutex::new(Budget::new(&settings.retry, Instant::now()));
-        Self { pool: Arc::new(pool), settings, random, metrics, budget }
+        let follower = pool.bearer().map(Bearer::follow);
+        Self { pool: Arc::new(pool), settings, random, metrics, budget, _follower: follower }
+    }
+
+    /// Which token is shown to servers now; they are counted.
+    pub(crate) fn token_number(&self) -> u64 {
+        self.pool.bearer().map_or(0, Bearer::number)
+    }
+
+    /// Whether what failed, having shown the token `shown`, may be answered when it is sent again because there is another token
+    /// by now. Reads its file where there is one, until `until` at most.
+    pub(crate) async fn has_newer_token(&self, failure: &Failure, shown: u64, until: Instant) -> bool {
+        match self.pool.bearer() {
+            Some(bearer) if failure.is_unauthenticated() => timeout_at(until, bearer.has_newer(shown)).await.unwrap_or(false),
+            _ => false,
+        }
     }
 
     /// What is left for retries, of calls and streams alike.

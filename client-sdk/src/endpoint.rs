@@ -7,11 +7,11 @@ use tonic::codegen::http::Uri;
 use crate::error::Error;
 
 /// What is allowed, for messages.
-const ALLOWED: &str = "allowed is `http://host:port`";
+const ALLOWED: &str = "allowed are `https://host:port` and, without TLS, `http://host:port`";
 /// Longest piece of a wrong address that a message repeats, in characters.
 const SHOWN_LEN_MAX: usize = 80;
 
-/// `http://host:port`.
+/// `https://host:port` or `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address(Uri);
 
@@ -20,8 +20,7 @@ impl Address {
         let wrong = |problem: &'static str| Error::Endpoint { endpoint: shown(text), problem, allowed: ALLOWED };
         let uri: Uri = text.parse().map_err(|_| wrong("it is not an address"))?;
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(wrong("TLS is not spoken yet")),
+            Some("http" | "https") => {}
             Some(_) => return Err(wrong("its scheme is not known")),
             None => return Err(wrong("it has no scheme")),
         }
@@ -44,12 +43,23 @@ impl Address {
     pub(crate) fn uri(&self) -> &Uri {
         &self.0
     }
+
+    /// Whether TLS is spoken there.
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.scheme_str() == Some("https")
+    }
+
+    /// Whether what is sent there stays on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let host = self.0.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = self.0.authority().map_or("", |authority| authority.as_str());
-        write!(f, "http://{authority}")
+        write!(f, "{}://{authority}", self.0.scheme_str().unwrap_or_default())
     }
 }
 
@@ -68,9 +78,19 @@ mod tests {
 
     #[test]
     fn addresses_of_servers_are_taken() {
-        for good in ["http://127.0.0.1:7400", "http://[::1]:7400", "http://tessera.internal:80/"] {
+        for good in ["http://127.0.0.1:7400", "http://[::1]:7400", "https://tessera.internal:443/"] {
             let address = Address::parse(good).unwrap();
             assert_eq!(address.to_string(), good.trim_end_matches('/'));
+        }
+    }
+
+    #[test]
+    fn what_stays_on_this_machine_is_told_from_what_does_not() {
+        for near in ["http://127.0.0.1:1", "http://127.8.0.1:1", "http://[::1]:1", "https://localhost:1"] {
+            assert!(Address::parse(near).unwrap().is_loopback(), "{near}");
+        }
+        for far in ["http://192.0.2.1:1", "http://[2001:db8::1]:1", "http://localhost.example:1"] {
+            assert!(!Address::parse(far).unwrap().is_loopback(), "{far}");
         }
     }
 
@@ -81,7 +101,7 @@ mod tests {
             ("127.0.0.1:7400", "it has no scheme"),
             ("localhost", "it has no scheme"),
             ("/run/tessera.sock", "it has no scheme"),
-            ("https://127.0.0.1:7400", "TLS is not spoken yet"),
+            ("https://127.0.0.1", "it has no port"),
             ("grpc://127.0.0.1:7400", "its scheme is not known"),
             ("http://127.0.0.1", "it has no port"),
             ("http://127.0.0.1:0", "it has no port"),

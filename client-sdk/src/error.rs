@@ -21,6 +21,14 @@ pub enum Error {
         /// What would be right.
         allowed: &'static str,
     },
+    /// A token or a certificate of the builder is not usable. Nothing secret is repeated.
+    #[error("`{setting}`: {problem}")]
+    Credentials {
+        /// Which method of the builder gave it.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A setting is out of its bounds.
     #[error("`{setting}` is `{given}`; {allowed}")]
     Setting {
@@ -46,8 +54,13 @@ pub enum Error {
     /// What was asked about does not exist.
     #[error("not found: {0}")]
     NotFound(Failure),
-    /// Who asks is not known, or may not.
-    #[error("not allowed: {0}")]
+    /// The servers do not know who asks, or no longer: show them a token or a client certificate that they know. A token in a
+    /// file was read again before this was said.
+    #[error("not known to the servers: {0}; the client needs a token or a client certificate that they know")]
+    Unauthenticated(Failure),
+    /// The servers know who asks, and whoever that is may not: ask for the scope that is named (for decisions, `decide`), or
+    /// ask as somebody who has it.
+    #[error("not allowed: {0}; the token or client certificate of this client lacks what is needed")]
     NotAllowed(Failure),
     /// No server could answer; it may be another one can, later.
     #[error("unavailable: {0}")]
@@ -98,6 +111,7 @@ impl Error {
         match self {
             Self::Invalid(failure)
             | Self::NotFound(failure)
+            | Self::Unauthenticated(failure)
             | Self::NotAllowed(failure)
             | Self::Unavailable(failure)
             | Self::Overloaded(failure)
@@ -147,7 +161,8 @@ impl From<Failure> for Error {
         match failure.code() {
             Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => Self::Invalid(failure),
             Code::NotFound => Self::NotFound(failure),
-            Code::Unauthenticated | Code::PermissionDenied => Self::NotAllowed(failure),
+            Code::Unauthenticated => Self::Unauthenticated(failure),
+            Code::PermissionDenied => Self::NotAllowed(failure),
             Code::Unavailable => Self::Unavailable(failure),
             Code::ResourceExhausted => Self::Overloaded(failure),
             _ => Self::Server(failure),

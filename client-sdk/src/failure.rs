@@ -87,6 +87,16 @@ impl Failure {
         self.0.connection
     }
 
+    /// Whether a server does not know who asks.
+    pub(crate) fn is_unauthenticated(&self) -> bool {
+        self.0.code == Code::Unauthenticated && !self.0.connection
+    }
+
+    /// Whether a server does not know who asks, or knows that they may not: no other server knows better.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.is_unauthenticated() || (self.0.code == Code::PermissionDenied && !self.0.connection)
+    }
+
     pub(crate) fn timed_out(&self) -> bool {
         self.0.timed_out
     }

@@ -76,9 +76,9 @@ impl Fake {
         self.client_with(Tessera::builder())
     }
 
-    /// A client of it with the settings of a builder, whose endpoints mean nothing here.
+    /// A client of it with the settings of a builder, whose endpoints and credentials mean nothing here.
     pub fn client_with(&self, builder: Builder) -> Tessera {
-        builder.in_process(Wire::InProcess(InProcess::of(self.clone())))
+        builder.in_process(Wire::in_process(InProcess::of(self.clone())))
     }
 
     /// A tenant, to be changed; it exists from now on.

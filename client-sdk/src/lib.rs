@@ -18,9 +18,13 @@
 //! - [`Tessera::watch`] tells when something changes, and when nothing is known.
 //!
 //! All of them spread over the endpoints that are healthy, keep their deadlines whatever servers do, and try again where that helps
-//! and the budget allows; the crate's README has a table of what happens when. A denial is a [`Decision`], never an [`Error`]. What
-//! this crate does not do: write anything (the control plane has its own API), or decide what a service does when nobody can be
-//! asked.
+//! and the budget allows; the crate's README has a table of what happens when. A denial is a [`Decision`], never an [`Error`].
+//!
+//! [`Builder::token`], [`Builder::token_file`] and [`Builder::client_certificate`] say who asks; `https://` endpoints are known by
+//! the system's authorities or by those of [`Builder::certificate_authority`].
+//!
+//! What this crate does not do: write anything (the control plane has its own API), or decide what a service does when nobody can
+//! be asked.
 #![deny(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![forbid(unsafe_code)]
 
@@ -30,6 +34,7 @@ mod call;
 mod check;
 mod checker;
 mod client;
+mod credentials;
 mod decision;
 mod document;
 mod endpoint;

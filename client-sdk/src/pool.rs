@@ -6,13 +6,12 @@ mod selection;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
-use tonic::Code;
+use tonic::{Code, transport};
 
-use crate::endpoint::Address;
+use crate::credentials::bearer::Bearer;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 use crate::random::Random;
-use crate::settings::Settings;
 use crate::wire::{Client, Wire};
 pub(crate) use selection::Outcome;
 use selection::{Change, Selection};
@@ -22,7 +21,7 @@ use selection::{Change, Selection};
 pub(crate) struct Pool {
     endpoints: Vec<Endpoint>,
     selection: Mutex<Selection>,
-    settings: Settings,
+    bearer: Option<Bearer>,
     random: Arc<Random>,
     metrics: Arc<dyn Metrics>,
 }
@@ -31,7 +30,7 @@ pub(crate) struct Pool {
 struct Endpoint {
     shown: String,
     /// None in this process: there is nothing to connect to.
-    address: Option<Address>,
+    way: Option<transport::Endpoint>,
     wire: Mutex<Wire>,
 }
 
@@ -45,26 +44,36 @@ pub(crate) struct Permit {
 }
 
 impl Pool {
-    /// Must be called inside a runtime.
-    pub(crate) fn new(addresses: Vec<Address>, settings: Settings, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
-        let endpoint = |address: Address| Endpoint {
-            shown: address.to_string(),
-            wire: Mutex::new(Wire::to(&address, &settings)),
-            address: Some(address),
+    /// Over endpoints, each with what messages call it. Must be called inside a runtime.
+    pub(crate) fn new(
+        ways: Vec<(String, transport::Endpoint)>,
+        bearer: Option<Bearer>,
+        random: Arc<Random>,
+        metrics: Arc<dyn Metrics>,
+    ) -> Self {
+        let endpoint = |(shown, way): (String, transport::Endpoint)| Endpoint {
+            shown,
+            wire: Mutex::new(Wire::to(&way, bearer.clone())),
+            way: Some(way),
         };
-        let endpoints = addresses.into_iter().map(endpoint).collect();
-        Self::of(endpoints, settings, random, metrics)
+        let endpoints = ways.into_iter().map(endpoint).collect();
+        Self::of(endpoints, bearer, random, metrics)
     }
 
     #[cfg(feature = "fake")]
-    pub(crate) fn in_process(wire: Wire, settings: Settings, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
-        let endpoint = Endpoint { shown: "fake".to_owned(), address: None, wire: Mutex::new(wire) };
-        Self::of(vec![endpoint], settings, random, metrics)
+    pub(crate) fn in_process(wire: Wire, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
+        let endpoint = Endpoint { shown: "fake".to_owned(), way: None, wire: Mutex::new(wire) };
+        Self::of(vec![endpoint], None, random, metrics)
     }
 
-    fn of(endpoints: Vec<Endpoint>, settings: Settings, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
+    fn of(endpoints: Vec<Endpoint>, bearer: Option<Bearer>, random: Arc<Random>, metrics: Arc<dyn Metrics>) -> Self {
         let selection = Mutex::new(Selection::new(endpoints.len()));
-        Self { endpoints, selection, settings, random, metrics }
+        Self { endpoints, selection, bearer, random, metrics }
+    }
+
+    /// The token that every call shows, if there is one.
+    pub(crate) fn bearer(&self) -> Option<&Bearer> {
+        self.bearer.as_ref()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -117,10 +126,10 @@ impl Pool {
                 tracing::warn!(endpoint = endpoint.shown, ?outcome, ?time, "an endpoint is put aside");
                 self.metrics.endpoint_put_aside(&endpoint.shown, time);
                 if outcome == Outcome::Unanswered
-                    && let Some(address) = &endpoint.address
+                    && let Some(way) = &endpoint.way
                 {
                     // The connection may be half-open: the probe gets a new one. What is under way keeps the old.
-                    let wire = Wire::to(address, &self.settings);
+                    let wire = Wire::to(way, self.bearer.clone());
                     *endpoint.wire.lock().unwrap_or_else(PoisonError::into_inner) = wire;
                 }
             }

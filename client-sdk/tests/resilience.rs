@@ -6,6 +6,8 @@
 mod calls;
 #[path = "resilience/checker.rs"]
 mod checker;
+#[path = "resilience/credentials.rs"]
+mod credentials;
 #[path = "resilience/relay.rs"]
 mod relay;
 #[path = "resilience/server.rs"]

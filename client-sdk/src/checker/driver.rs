@@ -48,7 +48,7 @@ impl Driver {
             let others = self.shared.taken_by_others(self.stream);
             let avoid: Vec<usize> = asked.iter().copied().chain(others).collect();
             let permit = self.inner.pool.pick(&avoid);
-            let (index, endpoint) = (permit.index(), permit.endpoint().to_owned());
+            let (index, endpoint, token) = (permit.index(), permit.endpoint().to_owned(), self.inner.token_number());
             let request_id = self.inner.random.request_id();
             // Not longer than half a deadline where somebody else may still answer in time.
             let whole = self.inner.settings.deadline;
@@ -75,7 +75,16 @@ impl Driver {
             }
             tracing::debug!(%failure, stream = self.stream, "a stream of a checker ended");
             self.inner.metrics.attempt_ended(Method::StreamCheck, &endpoint, failure.code(), begun.elapsed());
-            self.shared.lost(self.stream, &failure);
+            let within = Instant::now() + self.inner.settings.deadline;
+            if self.inner.has_newer_token(&failure, token, within).await {
+                self.shared.lost(self.stream, &failure);
+                continue;
+            }
+            if failure.is_refusal() {
+                self.shared.refused(self.stream, &failure);
+            } else {
+                self.shared.lost(self.stream, &failure);
+            }
             failed = failed.saturating_add(1);
             asked.push(index);
             if asked.len() >= self.inner.pool.len() {

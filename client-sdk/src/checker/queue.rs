@@ -134,6 +134,11 @@ impl<W: Waiter> Queue<W> {
         Some(frame.checks.into_iter().map(|(_, pending)| pending.waiter).collect())
     }
 
+    /// Nothing that waits can be sent: those who wait for it.
+    pub(crate) fn give_up(&mut self) -> Vec<W> {
+        std::mem::take(&mut self.waiting).into_values().map(|pending| pending.waiter).collect()
+    }
+
     /// A stream broke. `may_repeat` is asked for each of its frames; those checks wait again, in their places. Returned are those
     /// who get no further attempt.
     pub(crate) fn lost(&mut self, stream: usize, mut may_repeat: impl FnMut() -> bool) -> Vec<W> {

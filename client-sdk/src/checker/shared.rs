@@ -143,9 +143,31 @@ impl Shared {
     /// A stream ended. What was on its way waits again, where the budget allows.
     pub(super) fn lost(&self, stream: usize, failure: &Failure) {
         let now = Instant::now();
+        self.ended(stream, failure, |queue, _, budget| queue.lost(stream, || budget.take(now)));
+    }
+
+    /// A server does not let the stream in. Nor will another; only where there is another stream, that one knows for itself.
+    pub(super) fn refused(&self, stream: usize, failure: &Failure) {
+        self.ended(stream, failure, |queue, streams, _| {
+            let mut given_up = queue.lost(stream, || false);
+            let is_last = !streams.iter().enumerate().any(|(other, state)| other != stream && state.endpoint.is_some());
+            if is_last {
+                given_up.extend(queue.give_up());
+            }
+            given_up
+        });
+    }
+
+    /// A stream ended; `given_up` says who hears of it at once.
+    fn ended(
+        &self,
+        stream: usize,
+        failure: &Failure,
+        given_up: impl FnOnce(&mut Queue<Sender>, &[StreamState], &mut Budget) -> Vec<Sender>,
+    ) {
         let mut state = self.lock();
         let State { queue, streams, budget, last_failure } = &mut *state;
-        let given_up = queue.lost(stream, || budget.take(now));
+        let given_up = given_up(queue, streams, budget);
         *last_failure = Some(failure.clone());
         let sender = streams.get_mut(stream).and_then(|stream| {
             // Whatever still sends for it must not take frames any more.

@@ -15,6 +15,8 @@ pub enum FakeError {
     /// `RESOURCE_EXHAUSTED` `OVERLOADED`: tried again after a moment.
     Overloaded,
     /// UNAUTHENTICATED `TOKEN_INVALID`: not tried again.
+    Unauthenticated,
+    /// `PERMISSION_DENIED` `SCOPE_MISSING`: not tried again.
     NotAllowed,
     /// INTERNAL: not tried again.
     Bug,
@@ -29,7 +31,8 @@ impl FakeError {
             Self::NotReady => Failure::not_ready().into(),
             Self::Draining => Failure::draining().into(),
             Self::Overloaded => Failure::overloaded("the fake was told to be overloaded").into(),
-            Self::NotAllowed => Failure::token_invalid("the fake was told to know nobody").into(),
+            Self::Unauthenticated => Failure::token_invalid("the fake was told to know nobody").into(),
+            Self::NotAllowed => Failure::scope_missing("decide").into(),
             Self::Bug => Failure::internal("the fake was told to have a bug").into(),
             Self::Silence => futures::future::pending().await,
         }

@@ -42,8 +42,8 @@ impl Local {
     /// A tenant that was never asked about is subscribed; its first questions go over the wire.
     ///
     /// # Errors
-    /// [`Error::Invalid`] and [`Error::NotAllowed`], which no policy repairs. Trouble of servers and connections is answered by
-    /// the policy.
+    /// [`Error::Invalid`], [`Error::Unauthenticated`] and [`Error::NotAllowed`], which no policy repairs. Trouble of servers and
+    /// connections is answered by the policy.
     pub fn check<'a>(&'a self, tenant: &'a str, service: &'a str, feature: &'a str) -> LocalCheck<'a> {
         let asked = Asked { tenant_id: tenant, service, feature, limit: None };
         LocalCheck { local: self, asked, at_least: None, fully_consistent: false, explain: false, deadline: None }

@@ -112,7 +112,7 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
         let request_id = inner.random.request_id();
         let permit = inner.pool.pick(&asked);
         let (index, endpoint) = (permit.index(), permit.endpoint().to_owned());
-        let client = permit.client();
+        let (client, token) = (permit.client(), inner.token_number());
         let opened = open(&inner, &shared, client, &request_id).await;
         let end = match opened {
             Err(failure) => {
@@ -150,7 +150,12 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
         if asked.len() >= inner.pool.len() {
             asked.clear();
         }
-        let retry_in = inner.settings.retry.pause(failed, None, inner.random.next());
+        let within = Instant::now() + inner.settings.deadline;
+        let retry_in = if inner.has_newer_token(&failure, token, within).await {
+            Duration::ZERO
+        } else {
+            inner.settings.retry.pause(failed, None, inner.random.next())
+        };
         tracing::debug!(%failure, ?retry_in, "a watch broke");
         if events.send(WatchEvent::Disconnected { error: failure.into(), retry_in }).await.is_err() {
             return;

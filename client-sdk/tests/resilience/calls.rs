@@ -180,9 +180,11 @@ async fn what_another_attempt_cannot_mend_is_asked_once() {
     assert_eq!(error.failure().unwrap().violations()[0].field, "tenant_id");
     server.fake.fail_next(FakeError::Bug);
     assert!(matches!(tessera.check("acme", "reporting", "").await.unwrap_err(), Error::Server(_)));
+    server.fake.fail_next(FakeError::Unauthenticated);
+    assert!(matches!(tessera.check("acme", "reporting", "").await.unwrap_err(), Error::Unauthenticated(_)));
     server.fake.fail_next(FakeError::NotAllowed);
     assert!(matches!(tessera.check("acme", "reporting", "").await.unwrap_err(), Error::NotAllowed(_)));
-    assert_eq!(server.fake.calls(), 3);
+    assert_eq!(server.fake.calls(), 4);
     assert!(record.calls().iter().all(|(_, _, attempts)| *attempts == 1));
 }
 

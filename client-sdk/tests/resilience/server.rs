@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tessera_client::fake::Fake;
 use tessera_client::{Builder, Code, Keepalive, Method, Metrics, Tessera};
+use tessera_proto::status::Failure;
 use tessera_proto::v1::entitlement_service_server::EntitlementServiceServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -25,6 +26,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// What came with every call.
     pub(crate) seen: Seen,
+    /// The token that calls must show, if one.
+    wanted: Arc<Mutex<Option<String>>>,
     tasks: JoinSet<()>,
 }
 
@@ -41,15 +44,26 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let seen = Seen::default();
         let record = Arc::clone(&seen);
+        let wanted = Arc::new(Mutex::new(None));
+        let token = Arc::clone(&wanted);
         let service = EntitlementServiceServer::with_interceptor(fake.clone(), move |request: tonic::Request<()>| {
             let text = |name: &str| request.metadata().get(name).map(|value| value.to_str().unwrap().to_owned());
             record.lock().unwrap().push((text("tessera-request-id").unwrap_or_default(), text("grpc-timeout")));
+            let header = token.lock().unwrap().as_ref().map(|token: &String| format!("Bearer {token}"));
+            if header.is_some() && header != text("authorization") {
+                return Err(Failure::token_invalid("nobody has that token").into());
+            }
             Ok(request)
         });
         let serving = builder.add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { serving.await.unwrap() });
-        Self { fake, address, seen, tasks }
+        Self { fake, address, seen, wanted, tasks }
+    }
+
+    /// Lets in who shows this token, from now on and nobody else.
+    pub(crate) fn want(&self, token: &str) {
+        *self.wanted.lock().unwrap() = Some(token.to_owned());
     }
 
     pub(crate) fn endpoint(&self) -> String {
