@@ -1,7 +1,8 @@
 //! Single checks: a feature, a limit, an answer at least as new as another, and what a denial looks like.
 //!
 //! Run it beside `tessera dev --apply examples/quickstart`:
-//! `cargo run --package tessera-client --example check`. Another server is named by `TESSERA_DATA_ADDR`.
+//! `cargo run --package tessera-client --example check`. Another server is named by `TESSERA_DATA_ADDR`,
+//! a file with a token to show to it by `TESSERA_TOKEN_FILE`.
 
 use std::time::Duration;
 
@@ -10,7 +11,12 @@ use tessera_client::{Error, Tessera};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let address = std::env::var("TESSERA_DATA_ADDR").unwrap_or_else(|_| "127.0.0.1:7400".to_owned());
-    let tessera = Tessera::builder().endpoint(format!("http://{address}")).deadline(Duration::from_secs(2)).connect().await?;
+    let mut builder = Tessera::builder().endpoint(format!("http://{address}")).deadline(Duration::from_secs(2));
+    // Where servers ask who calls.
+    if let Some(path) = std::env::var_os("TESSERA_TOKEN_FILE") {
+        builder = builder.token_file(path);
+    }
+    let tessera = builder.connect().await?;
 
     let decision = tessera.check("acme", "reporting", "exports").await?;
     println!("exports: {} ({}), shown at {}", decision.is_entitled(), decision.reason, decision.familiarity);

@@ -85,6 +85,40 @@ async fn every_mode_finds_every_answer_right() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn load_shows_who_asks_where_everybody_is_asked() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (tokens, settings, token_file) = (path("tokens.toml"), path("settings.toml"), path("token"));
+    std::fs::write(&settings, format!("[identity]\ntokens_file = {tokens:?}\n"))?;
+    let words = ["token", "create", "load", "--scope", "decide,read,write:plans,write:tenants", "--tokens-file", &tokens];
+    let token = binary::run(Command::new(binary::tessera()?).args(words))?.success()?;
+    std::fs::write(&token_file, &token)?;
+    let mut launch = Launch::over(&folder.path().join("data"))?;
+    launch.command().args(["--settings", &settings]);
+    let dev = launch.ready().await?;
+
+    let (data, control) = (dev.addresses().data, dev.addresses().control);
+    for words in [format!("prepare --control {control} --tenants 10"), format!("run --data {data} --tenants 10")] {
+        let refused = loadtest(&words)?;
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        for part in ["UNAUTHENTICATED TOKEN_INVALID", "--token-file"] {
+            assert!(refused.stderr.contains(part), "{part} is not in: {}", refused.stderr);
+        }
+    }
+    prepare(&dev, &format!("--token-file {token_file}"))?;
+    let common = format!("--deadline 30s --warm-up 0 --duration 1s --give-up-after 60s --token-file {token_file}");
+    for mode in ["--rate 100 --updates 20", "--mode stream --rate 20", "--mode batch --rate 5"] {
+        let (report, finished) = run(&dev, &format!("{common} {mode}"))?;
+        sound(&report);
+        assert_eq!(finished.code, Some(0), "{mode}: {report:?}");
+    }
+    let mut by_variable = Command::new(binary::loadtest()?);
+    by_variable.args(["run", "--data", &data.to_string(), "--tenants", TENANTS, "--duration", "1s", "--warm-up", "0"]);
+    binary::run(by_variable.args(["--rate", "50", "--deadline", "30s"]).env("TESSERA_TOKEN", token.trim()))?.success()?;
+    dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_answers_are_found_and_printed() -> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
     let dev = deployment(data.path()).await?;

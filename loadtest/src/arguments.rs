@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use tessera_core::shown::shown;
 
 use crate::address::Address;
+use crate::credentials::Files;
 use crate::popularity::EXPONENT_MAX;
 use crate::question::Mode;
 use crate::rate::Rate;
@@ -67,6 +68,9 @@ pub struct Prepare {
     /// No progress bar and no summary
     #[arg(long, short)]
     pub quiet: bool,
+    /// Who asks
+    #[command(flatten)]
+    pub who: Files,
 }
 
 /// Arguments of `run`.
@@ -142,6 +146,9 @@ pub struct Run {
     /// No progress bar and no table
     #[arg(long, short)]
     pub quiet: bool,
+    /// Who asks
+    #[command(flatten)]
+    pub who: Files,
 }
 
 /// Arguments of `expect`.
@@ -331,6 +338,7 @@ mod tests {
             ("--streams 4", &["--streams", "--mode stream"]),
             ("--mode batch --size 10000 --in-flight 100000", &["--in-flight", "`100000`", "20000000"]),
             ("--updates 1k..2k", &["--updates", "`1k..2k`", "one rate"]),
+            ("--client-key key.pem", &["--client-certificate"]),
             ("--mode sideways", &["--mode", "sideways", "unary"]),
         ];
         for (words, parts) in cases {

@@ -2,24 +2,32 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tessera_proto::status::code_name;
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::address::Address;
+use crate::credentials::{Bearer, Way};
 use crate::failure::Failed;
 
+/// A channel that shows who calls.
+pub type Plane = InterceptedService<Channel, Bearer>;
+
 /// Connects, and says which option names the address when that fails.
-pub async fn connect(address: &Address, option: &str, patience: Duration) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).with_context(|| format!("{option}: `{address}`"))?;
-    let endpoint = endpoint.connect_timeout(patience).timeout(patience).tcp_nodelay(true);
-    endpoint.connect().await.map_err(|error| {
+pub async fn connect(way: &Way, option: &str, patience: Duration) -> anyhow::Result<Plane> {
+    let endpoint = way.endpoint().connect_timeout(patience).timeout(patience);
+    let connected = endpoint.connect().await.map_err(|error| {
         anyhow::anyhow!(
-            "{option}: cannot reach `{address}`: {}; start a deployment with `tessera dev`, or say where it is with {option}",
+            "{option}: cannot reach `{way}`: {}; start a deployment with `tessera dev`, or say where it is with {option}",
             root_cause(&error)
         )
-    })
+    });
+    Ok(InterceptedService::new(connected?, way.bearer()))
+}
+
+/// Connects when it is used; calls take as long as they take.
+pub fn connect_lazily(way: &Way, patience: Duration) -> Plane {
+    InterceptedService::new(way.endpoint().connect_timeout(patience).connect_lazy(), way.bearer())
 }
 
 /// A status for people: the sentence, the code, the stable reason.
@@ -32,7 +40,11 @@ pub fn explain(status: &Status) -> String {
         None => status.message().to_owned(),
     };
     let gap = if reason.is_empty() { "" } else { " " };
-    format!("{said} ({}{gap}{reason})", code_name(status.code()))
+    let hint = match status.code() {
+        Code::Unauthenticated => "; --token-file or TESSERA_TOKEN gives a token to show, --client-certificate a certificate",
+        _ => "",
+    };
+    format!("{said} ({}{gap}{reason}){hint}", code_name(status.code()))
 }
 
 /// The cause of a failed connection is the last of a chain of sentences.

@@ -10,7 +10,7 @@
 //!
 //! Everything else:
 //! - [`arguments`], [`commands()`]: from the command line to an exit code;
-//! - [`address`], [`control`], [`prepare`]: the scenario in a deployment; [`probe`]: whether it is there;
+//! - [`credentials`]: who asks, and by what servers are known; [`address`], [`control`], [`prepare`]: the scenario in a deployment; [`probe`]: whether it is there;
 //! - [`run`]: steps, interruption, progress; [`worker`]: a thread that sends; [`storm`]: changes beside it;
 //! - [`wire`], [`failure`], [`pacing`]: gRPC over h2, what goes wrong there, exact waiting.
 
@@ -20,6 +20,7 @@ pub mod answer;
 pub mod arguments;
 mod commands;
 pub mod control;
+pub mod credentials;
 pub mod expected;
 pub mod failure;
 pub mod ghz;

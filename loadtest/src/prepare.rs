@@ -14,10 +14,10 @@ use tessera_proto::v1::import_tenants_request::Item;
 use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
 use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::arguments::Prepare;
-use crate::control::{connect, explain};
+use crate::control::{Plane, connect, connect_lazily, explain};
+use crate::credentials::Way;
 use crate::storm;
 
 /// How often an import that broke off is taken up again without having come further.
@@ -40,7 +40,8 @@ pub struct Prepared {
 
 /// Puts it there. `seed` names the import, and must be a new one each time: rows of an import that was seen are not done again.
 pub async fn prepare(arguments: &Prepare, seed: u64) -> anyhow::Result<Prepared> {
-    let channel = connect(&arguments.control_addr, "--control-addr", arguments.timeout).await?;
+    let way = arguments.who.read()?.way(&arguments.control_addr, "--control-addr")?;
+    let channel = connect(&way, "--control-addr", arguments.timeout).await?;
     let said = |status: tonic::Status| {
         let hint = if status.code() == Code::Unimplemented {
             "; is it the data plane? --control-addr names the control plane"
@@ -61,7 +62,7 @@ pub async fn prepare(arguments: &Prepare, seed: u64) -> anyhow::Result<Prepared>
         prepared.plans += u32::from(published.with_context(|| format!("publish the plan `{id}`"))?);
     }
     let bar = bar(arguments);
-    let imported = import(arguments, seed, &bar, &mut prepared).await;
+    let imported = import(&way, arguments, seed, &bar, &mut prepared).await;
     bar.finish_and_clear();
     imported.map(|()| prepared)
 }
@@ -76,7 +77,7 @@ fn bar(arguments: &Prepare) -> ProgressBar {
 }
 
 /// Whether a version had to be published.
-async fn publish(channel: &Channel, wanted: v1::CreatePlanRequest, overwrite: bool) -> anyhow::Result<bool> {
+async fn publish(channel: &Plane, wanted: v1::CreatePlanRequest, overwrite: bool) -> anyhow::Result<bool> {
     let said = |status: tonic::Status| anyhow::anyhow!(explain(&status));
     let mut plans = PlanServiceClient::new(channel.clone());
     let plan_id = wanted.plan_id.clone();
@@ -129,10 +130,9 @@ enum Broken {
     Silent,
 }
 
-async fn import(arguments: &Prepare, seed: u64, bar: &ProgressBar, prepared: &mut Prepared) -> anyhow::Result<()> {
+async fn import(way: &Way, arguments: &Prepare, seed: u64, bar: &ProgressBar, prepared: &mut Prepared) -> anyhow::Result<()> {
     // Streams outlive any time-out of a call; silence is watched for answer by answer.
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", arguments.control_addr))?;
-    let channel = endpoint.connect_timeout(arguments.timeout).tcp_nodelay(true).connect_lazy();
+    let channel = connect_lazily(way, arguments.timeout);
     let import_id = format!("loadtest-{:016x}", SplitMix64::new(seed).next_u64());
     let mut through = Through::default();
     let mut idle = 0;
@@ -142,7 +142,14 @@ async fn import(arguments: &Prepare, seed: u64, bar: &ProgressBar, prepared: &mu
         idle = if through.row > before { 0 } else { idle + 1 };
         let (said, refused) = match broken {
             Broken::Call(status) => {
-                let refused = matches!(status.code(), Code::InvalidArgument | Code::Unimplemented | Code::FailedPrecondition);
+                let refused = matches!(
+                    status.code(),
+                    Code::InvalidArgument
+                        | Code::Unimplemented
+                        | Code::FailedPrecondition
+                        | Code::Unauthenticated
+                        | Code::PermissionDenied
+                );
                 (explain(&status), refused)
             }
             Broken::Silent => (format!("no answer for {:?} (--timeout)", arguments.timeout), false),
@@ -161,7 +168,7 @@ async fn import(arguments: &Prepare, seed: u64, bar: &ProgressBar, prepared: &mu
 }
 
 async fn call(
-    channel: &Channel,
+    channel: &Plane,
     arguments: &Prepare,
     import_id: &str,
     through: &mut Through,

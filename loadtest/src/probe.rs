@@ -11,8 +11,8 @@ use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::address::Address;
 use crate::control::{connect, explain};
+use crate::credentials::Way;
 use crate::expected::{Oracle, Verdict};
 use crate::failure::Failed;
 use crate::question::Question;
@@ -36,8 +36,8 @@ enum Found {
 }
 
 /// Asks one server. The error says what is missing and what to do.
-pub async fn probe(address: &Address, tenants: u64) -> anyhow::Result<()> {
-    let channel = connect(address, "--data-addr", PATIENCE).await?;
+pub async fn probe(way: &Way, tenants: u64) -> anyhow::Result<()> {
+    let channel = connect(way, "--data-addr", PATIENCE).await?;
     let mut client = EntitlementServiceClient::new(channel);
     let questions = questions(tenants)?;
     let until = Instant::now() + SETTLE;
@@ -46,8 +46,8 @@ pub async fn probe(address: &Address, tenants: u64) -> anyhow::Result<()> {
         let answer = client.batch_check_entitlement(v1::BatchCheckEntitlementRequest { checks, ..Default::default() }).await;
         let found = match answer {
             Ok(answer) => judge(&questions, &answer.into_inner().results, tenants)?,
-            Err(status) if status.code() == Code::Unavailable => Found::NotYet(no_answer(address, &status)),
-            Err(status) => bail!(no_answer(address, &status)),
+            Err(status) if status.code() == Code::Unavailable => Found::NotYet(no_answer(way, &status)),
+            Err(status) => bail!(no_answer(way, &status)),
         };
         match found {
             Found::Right => return Ok(()),
@@ -75,7 +75,7 @@ fn questions(tenants: u64) -> anyhow::Result<Vec<Question>> {
     Ok(questions)
 }
 
-fn no_answer(address: &Address, status: &Status) -> String {
+fn no_answer(address: &Way, status: &Status) -> String {
     let said = explain(status);
     match status.code() {
         Code::Unimplemented => {

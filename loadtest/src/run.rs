@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::account::{Account, EXAMPLES_MAX};
 use crate::arguments::Run;
+use crate::credentials::{Credentials, Way};
 use crate::popularity::Popularity;
 use crate::probe;
 use crate::question::Mode;
@@ -49,10 +50,13 @@ enum Early {
 pub async fn run(arguments: &Run, seed: u64) -> anyhow::Result<Report> {
     arguments.validate()?;
     let seed = arguments.seed.unwrap_or(seed);
-    let storm = storm(arguments, seed);
+    let credentials = arguments.who.read()?;
+    let ways: Vec<Way> =
+        arguments.data_addr.iter().map(|address| credentials.way(address, "--data-addr")).collect::<Result<_, _>>()?;
+    let storm = storm(arguments, &credentials, seed)?;
     if !arguments.skip_probe {
-        for address in &arguments.data_addr {
-            probe::probe(address, arguments.tenants).await?;
+        for way in &ways {
+            probe::probe(way, arguments.tenants).await?;
         }
     }
     if let Some(storm) = &storm {
@@ -60,7 +64,7 @@ pub async fn run(arguments: &Run, seed: u64) -> anyhow::Result<Report> {
     }
     let (end_of_storm, storm_ends) = watch::channel(false);
     let raging = storm.clone().map(|storm| std::thread::spawn(move || storm.rage(storm_ends)));
-    let mut workers = Workers::start(arguments, seed)?;
+    let mut workers = Workers::start(arguments, &ways, seed)?;
     let bar = bar(arguments);
     let mut watcher = Watcher::new(arguments, &workers, bar.clone());
 
@@ -105,9 +109,10 @@ pub async fn run(arguments: &Run, seed: u64) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn storm(arguments: &Run, seed: u64) -> Option<Storm> {
-    let (address, arrivals, tenants) = (arguments.control_addr.clone(), arguments.arrivals, arguments.tenants);
-    arguments.updates.map(|rate| Storm { address, rate, arrivals, tenants, seed })
+fn storm(arguments: &Run, credentials: &Credentials, seed: u64) -> anyhow::Result<Option<Storm>> {
+    let Some(rate) = arguments.updates else { return Ok(None) };
+    let way = credentials.way(&arguments.control_addr, "--control-addr")?;
+    Ok(Some(Storm { way, rate, arrivals: arguments.arrivals, tenants: arguments.tenants, seed }))
 }
 
 fn empty(arguments: &Run, seed: u64) -> Report {
@@ -156,12 +161,12 @@ struct Outcome {
 }
 
 impl Workers {
-    fn start(arguments: &Run, seed: u64) -> anyhow::Result<Self> {
+    fn start(arguments: &Run, ways: &[Way], seed: u64) -> anyhow::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let progress = Arc::new(Progress::default());
         let (mut orders, mut threads) = (Vec::new(), Vec::new());
         for index in 0..arguments.threads {
-            let assignment = assignment(arguments, index, seed)?;
+            let assignment = assignment(arguments, ways, index, seed)?;
             let (sender, receiver) = mpsc::channel(1);
             let (progress, stopped) = (Arc::clone(&progress), stopped.clone());
             let thread = std::thread::Builder::new().name(format!("load-{index}"));
@@ -234,13 +239,13 @@ impl Workers {
 }
 
 /// A worker's part of everything.
-fn assignment(arguments: &Run, index: u32, seed: u64) -> anyhow::Result<Assignment> {
+fn assignment(arguments: &Run, ways: &[Way], index: u32, seed: u64) -> anyhow::Result<Assignment> {
     let own = |whole: u32| whole / arguments.threads + u32::from(index < whole % arguments.threads);
-    let all = arguments.data_addr.iter().cycle().take(usize::try_from(arguments.connections)?);
+    let all = ways.iter().cycle().take(usize::try_from(arguments.connections)?);
     let connections = all.skip(usize::try_from(index)?).step_by(usize::try_from(arguments.threads)?);
     let tenants = arguments.tenants;
     Ok(Assignment {
-        connections: connections.map(ToString::to_string).collect(),
+        connections: connections.cloned().collect(),
         streams: arguments.streams,
         mode: arguments.mode,
         size: arguments.checks(),

@@ -14,12 +14,11 @@ use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::account::{Account, Hold};
-use crate::address::Address;
-use crate::control::{connect, explain};
+use crate::control::{Plane, connect, explain};
+use crate::credentials::Way;
 use crate::failure::Failed;
 use crate::pacing::Alarm;
 use crate::rate::Rate;
@@ -42,7 +41,7 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 #[derive(Debug, Clone)]
 pub struct Storm {
     /// Control plane.
-    pub address: Address,
+    pub way: Way,
     /// Changes a second; constant.
     pub rate: Rate,
     /// How changes follow each other.
@@ -81,12 +80,12 @@ struct Change {
 impl Storm {
     /// Connects and registers the service, so that what is wrong is told before the load begins.
     pub async fn begin(&self) -> anyhow::Result<()> {
-        let channel = connect(&self.address, "--control-addr", DEADLINE).await?;
+        let channel = connect(&self.way, "--control-addr", DEADLINE).await?;
         let answer = CatalogServiceClient::new(channel).upsert_service(service()).await;
         answer.map(drop).map_err(|status| {
             anyhow::anyhow!(
                 "--updates: `{}` does not register the service of the updates: {}; is it the control plane?",
-                self.address,
+                self.way,
                 explain(&status)
             )
         })
@@ -99,7 +98,7 @@ impl Storm {
     }
 
     async fn change_until(&self, mut stop: watch::Receiver<bool>) -> anyhow::Result<Changes> {
-        let channel = connect(&self.address, "--control-addr", DEADLINE).await?;
+        let channel = connect(&self.way, "--control-addr", DEADLINE).await?;
         let alarm = Alarm::new()?;
         let mut account = Account::new()?;
         let mut picks = Picks::new(self.tenants, self.seed);
@@ -136,7 +135,7 @@ impl Storm {
     }
 }
 
-async fn send(channel: Channel, change: Change, seed: u64) -> (Change, Result<(), Status>) {
+async fn send(channel: Plane, change: Change, seed: u64) -> (Change, Result<(), Status>) {
     let mut tenants = TenantServiceClient::new(channel);
     let (tenant_id, service, feature) = (Tenant(change.tenant).id(), SERVICE.to_owned(), FEATURE.to_owned());
     let target = Some(v1::OverrideTarget { service, feature, limit: String::new() });

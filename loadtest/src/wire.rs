@@ -8,7 +8,11 @@ use h2::client::{Connection, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderValue, Request, Uri};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
+use crate::credentials::{HTTP2, Way};
 use crate::failure::Failed;
 use crate::question::{Mode, PREFIX_LEN};
 
@@ -22,24 +26,29 @@ const ANSWER_LEN_MAX: usize = 8 << 20;
 pub struct Head {
     uri: Uri,
     timeout: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
+
+/// What HTTP/2 is spoken over.
+pub type Socket = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// A call that was begun: its answer, and where its messages go.
 pub type Begun = (h2::client::ResponseFuture, SendStream<Bytes>);
 
 impl Head {
-    /// Of calls to `address` (host:port). Calls that end carry `deadline`; streams that last carry none.
-    pub fn new(address: &str, mode: Mode, deadline: Duration) -> anyhow::Result<Self> {
+    /// Of calls to a server. Calls that end carry `deadline`; streams that last carry none.
+    pub fn new(way: &Way, mode: Mode, deadline: Duration) -> anyhow::Result<Self> {
         let method = match mode {
             Mode::Unary => "CheckEntitlement",
             Mode::Batch => "BatchCheckEntitlement",
             Mode::Stream => "StreamCheckEntitlement",
         };
-        let uri = Uri::try_from(format!("http://{address}/tessera.v1.EntitlementService/{method}"))
-            .with_context(|| format!("`{address}` is no address"))?;
+        let (scheme, authority) = (if way.tls().is_some() { "https" } else { "http" }, way.authority());
+        let uri = Uri::try_from(format!("{scheme}://{authority}/tessera.v1.EntitlementService/{method}"))
+            .with_context(|| format!("`{way}` is no address"))?;
         // At most eight digits, says gRPC; deadlines are at most an hour.
         let timeout = HeaderValue::try_from(format!("{}m", deadline.as_millis().max(1)))?;
-        Ok(Self { uri, timeout: (mode != Mode::Stream).then_some(timeout) })
+        Ok(Self { uri, timeout: (mode != Mode::Stream).then_some(timeout), authorization: way.authorization() })
     }
 
     /// Begins a call.
@@ -54,15 +63,17 @@ impl Head {
         if let Some(timeout) = &self.timeout {
             headers.insert("grpc-timeout", timeout.clone());
         }
+        if let Some(authorization) = &self.authorization {
+            headers.insert(http::header::AUTHORIZATION, authorization.clone());
+        }
         sender.send_request(request, false).map_err(|error| Failed::lost(&error))
     }
 }
 
 /// Connects within `patience`. Nothing says yet that a gRPC server is on the other side: HTTP/2 waits for no greeting.
-pub async fn connect(address: &str, patience: Duration) -> Result<(SendRequest<Bytes>, Connection<TcpStream, Bytes>), Failed> {
+pub async fn connect(way: &Way, patience: Duration) -> Result<(SendRequest<Bytes>, Connection<Socket, Bytes>), Failed> {
     let connecting = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| Failed::client("CANNOT_CONNECT", error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| Failed::client("CANNOT_CONNECT", error.to_string()))?;
+        let stream = socket(way).await.map_err(|error| Failed::client("CANNOT_CONNECT", error.to_string()))?;
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES).enable_push(false);
         builder.handshake(stream).await.map_err(|error| Failed::lost(&error))
@@ -71,6 +82,17 @@ pub async fn connect(address: &str, patience: Duration) -> Result<(SendRequest<B
         Ok(connected) => connected,
         Err(_) => Err(Failed::client("CANNOT_CONNECT", format!("not connected within {patience:?}"))),
     }
+}
+
+async fn socket(way: &Way) -> std::io::Result<Socket> {
+    let stream = TcpStream::connect(way.authority()).await?;
+    stream.set_nodelay(true)?;
+    let Some((config, name)) = way.tls() else { return Ok(Either::Left(stream)) };
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
+        return Err(std::io::Error::other("the other side speaks TLS and did not agree to HTTP/2"));
+    }
+    Ok(Either::Right(Box::new(stream)))
 }
 
 /// The head of an answer, if it is one of gRPC that may have messages.

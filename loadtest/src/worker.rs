@@ -18,6 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use crate::account::{Account, Hold};
+use crate::credentials::Way;
 use crate::pacing::Alarm;
 use crate::popularity::Popularity;
 use crate::question::{Mode, Questions};
@@ -32,8 +33,8 @@ const MESSAGES_IN_A_GO: u32 = 32;
 /// What a worker is to do, the same in every step.
 #[derive(Debug, Clone)]
 pub struct Assignment {
-    /// Where each of its connections goes: host:port.
-    pub connections: Vec<String>,
+    /// Where each of its connections goes.
+    pub connections: Vec<Way>,
     /// Streams on each, in stream mode.
     pub streams: u32,
     /// How questions are packed.
@@ -123,7 +124,7 @@ impl Worker {
         let questions = Questions::new(seed, popularity, mode)?;
         let desk = Rc::new(Desk::new(questions, mode, deadline, under_way_max, progress)?);
         let connections: Vec<_> =
-            assignment.connections.iter().map(|address| Line::open(address, mode, &desk)).collect::<Result<_, _>>()?;
+            assignment.connections.iter().map(|way| Line::open(way, mode, &desk)).collect::<Result<_, _>>()?;
         let lanes = match mode {
             Mode::Unary | Mode::Batch => Lanes::Calls(calls::Calls::over(connections)),
             Mode::Stream => Lanes::Streams(streams::Streams::over(&connections, streams, &desk)),

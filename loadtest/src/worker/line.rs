@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::desk::Desk;
+use crate::credentials::Way;
 use crate::failure::Failed;
 use crate::question::Mode;
 use crate::wire::{self, Begun, Head};
@@ -38,8 +39,8 @@ pub(super) struct Line {
 
 impl Line {
     /// Connects in a task of its own, now and whenever the connection breaks.
-    pub(super) fn open(address: &str, mode: Mode, desk: &Rc<Desk>) -> anyhow::Result<Rc<Self>> {
-        let head = Head::new(address, mode, desk.deadline)?;
+    pub(super) fn open(way: &Way, mode: Mode, desk: &Rc<Desk>) -> anyhow::Result<Rc<Self>> {
+        let head = Head::new(way, mode, desk.deadline)?;
         let line = Rc::new(Self {
             head,
             sender: RefCell::new(None),
@@ -47,7 +48,7 @@ impl Line {
             up: Notify::new(),
             heard: Cell::new(Instant::now()),
         });
-        tokio::task::spawn_local(Rc::clone(&line).keep(address.to_owned(), Rc::clone(desk)));
+        tokio::task::spawn_local(Rc::clone(&line).keep(way.clone(), Rc::clone(desk)));
         Ok(line)
     }
 
@@ -91,10 +92,10 @@ impl Line {
         self.heard.set(now);
     }
 
-    async fn keep(self: Rc<Self>, address: String, desk: Rc<Desk>) {
+    async fn keep(self: Rc<Self>, way: Way, desk: Rc<Desk>) {
         let mut pause = PAUSE;
         loop {
-            match wire::connect(&address, PATIENCE).await {
+            match wire::connect(&way, PATIENCE).await {
                 Ok((sender, connection)) => {
                     self.heard.set(Instant::now());
                     self.sender.replace(Some(sender));
