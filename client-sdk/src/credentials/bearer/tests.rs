@@ -8,11 +8,12 @@ fn refused(bearer: Result<Bearer, Error>) -> String {
 
 /// Lets time pass until the token is that.
 async fn until_shown(bearer: &Bearer, token: &str) {
+    let mut looks = tokio::time::interval(Duration::from_millis(100));
     for _ in 0..1_000 {
         if bearer.value() == format!("Bearer {token}") {
             return;
         }
-        sleep(Duration::from_millis(100)).await;
+        looks.tick().await;
     }
     panic!("`{token}` was never shown");
 }
@@ -65,7 +66,7 @@ async fn a_file_is_followed_through_trouble() {
             Some(text) => std::fs::write(&path, text).unwrap(),
             None => std::fs::remove_file(&path).unwrap(),
         }
-        sleep(LOOK_INTERVAL * 3).await;
+        tokio::time::sleep(LOOK_INTERVAL * 3).await;
         assert_eq!(bearer.value(), "Bearer two");
     }
     std::fs::write(&path, "three").unwrap();
@@ -100,11 +101,12 @@ async fn nobody_follows_when_the_client_is_gone() {
     let holders = || Arc::strong_count(&bearer.0);
     assert_eq!(holders(), 2);
     drop(follower);
+    let mut looks = tokio::time::interval(Duration::from_millis(1));
     for _ in 0..1_000 {
         if holders() == 1 {
             return;
         }
-        sleep(Duration::from_millis(1)).await;
+        looks.tick().await;
     }
     panic!("the task still holds the token");
 }
