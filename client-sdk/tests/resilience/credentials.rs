@@ -69,12 +69,14 @@ async fn who_is_not_known_is_told_so_once_and_at_once() {
         unauthenticated(local.check("acme", "reporting", "exports").await);
         assert_eq!(record.calls().len(), 4);
         assert!(record.calls().iter().all(|(_, _, attempts)| *attempts == 1), "{:?}", record.calls());
-        // The time of these is not theirs to wait for.
+        let seen = || one.seen.lock().unwrap().len() + two.seen.lock().unwrap().len();
+        let before = seen();
         let checker = tessera.checker();
         let checks = (0..100).map(|_| checker.check(Check::new("acme", "reporting", "exports")));
         for answer in futures::future::join_all(checks).await {
             unauthenticated(answer);
         }
+        assert!(seen() <= before + 2, "each of the two streams is opened once: {}", seen() - before);
         let mut watch = tessera.watch();
         let WatchEvent::Disconnected { error, retry_in } = next(&mut watch).await else { panic!("it is let in") };
         assert!(matches!(error, Error::Unauthenticated(_)) && !retry_in.is_zero(), "{error:?}");
