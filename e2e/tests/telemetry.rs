@@ -287,7 +287,10 @@ async fn the_log_filter_changes_while_the_process_runs_and_the_log_says_who_want
 #[tokio::test]
 async fn settings_that_cannot_be_end_the_start_by_name() -> anyhow::Result<()> {
     for (settings, named) in [
-        ("[telemetry.traces]\nendpoint = \"https://collector:4317\"\n", ["telemetry.traces.endpoint", "`https://collector:4317`"]),
+        (
+            "[telemetry.traces]\nendpoint = \"https://collector:4317\"\n",
+            ["telemetry.traces.endpoint", "`https://collector:4317`"],
+        ),
         ("[telemetry.traces]\nendpoint = \"http://c:1\"\nsample_ratio = 2.0\n", ["telemetry.traces.sample_ratio", "`2`"]),
         ("[telemetry.traces]\nendpont = \"http://c:1\"\n", ["endpont", "endpoint"]),
         ("[server.decision_log]\nfile = \"/nonexistent/log\"\n", ["decision_log.file", "`/nonexistent/log`"]),

@@ -58,7 +58,11 @@ fn every_alert_has_its_runbook_and_every_runbook_its_alert() -> anyhow::Result<(
     }
     let index = std::fs::read_to_string(pages.join("README.md"))?;
     let alerts = alerts()?;
-    assert_eq!(written, alerts.keys().cloned().collect(), "left: pages in docs/runbooks, right: alerts in deploy/prometheus/rules");
+    assert_eq!(
+        written,
+        alerts.keys().cloned().collect(),
+        "left: pages in docs/runbooks, right: alerts in deploy/prometheus/rules"
+    );
     for (name, rule) in &alerts {
         let said = |field: &str| rule.pointer(field).and_then(Value::as_str).unwrap_or_default();
         let severity = said("/labels/severity");
@@ -69,7 +73,10 @@ fn every_alert_has_its_runbook_and_every_runbook_its_alert() -> anyhow::Result<(
         let text = std::fs::read_to_string(binary::repository().join(&page))?;
         assert!(text.starts_with(&format!("# {name}: ")), "{page} has another title");
         let places: Vec<Option<usize>> = SECTIONS.iter().map(|section| text.find(&format!("\n{section}\n"))).collect();
-        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{page} lacks one of {SECTIONS:?}, or has another order");
+        assert!(
+            places.iter().all(Option::is_some) && places.is_sorted(),
+            "{page} lacks one of {SECTIONS:?}, or has another order"
+        );
         assert!(text.contains("\n```sh\n"), "{page} has no command");
         let row = format!("| [{name}]({name}.md) | {severity} |");
         assert!(index.contains(&row), "docs/runbooks/README.md lacks the row {row}");
@@ -104,7 +111,8 @@ fn promtool_takes_the_rules_and_their_tests_hold() -> anyhow::Result<()> {
         Ok(files(name)?.into_keys().map(|file| folder(name).join(file)).collect())
     };
     binary::run(Command::new(&promtool).args(["check", "config"]).arg(folder("prometheus.yml")))?.success()?;
-    binary::run(Command::new(&promtool).args(["check", "rules", "--lint=all", "--lint-fatal"]).args(paths("rules")?))?.success()?;
+    binary::run(Command::new(&promtool).args(["check", "rules", "--lint=all", "--lint-fatal"]).args(paths("rules")?))?
+        .success()?;
     binary::run(Command::new(&promtool).args(["test", "rules"]).args(paths("tests")?))?.success()?;
     Ok(())
 }

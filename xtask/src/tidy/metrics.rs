@@ -131,6 +131,9 @@ mod tests {
         let page = "| `tessera_heartbeats_total` | counter |\n| `tessera_heartbeats_missed_total` | counter |\n";
         let found = |text: &str| runbooks(&[SourceFile::for_test("docs/runbooks/A.md", text)], page);
         assert_found(&found("grep 'tessera_heartbeats\\|tessera_heartbeats_total'"), &[]);
-        assert_found(&found("x\ngrep tessera_heartbeat_total"), &["A.md:2: docs/METRICS.md lists nothing like `tessera_heartbeat_total`"]);
+        assert_found(
+            &found("x\ngrep tessera_heartbeat_total"),
+            &["A.md:2: docs/METRICS.md lists nothing like `tessera_heartbeat_total`"],
+        );
     }
 }

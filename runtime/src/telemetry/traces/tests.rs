@@ -140,7 +140,7 @@ fn mistakes_name_the_field_the_value_and_what_is_allowed() {
         (Settings { sample_ratio: 1.5, ..good.clone() }, ["sample_ratio", "`1.5`", "0 to 1"]),
         (Settings { sample_ratio: f64::NAN, ..good.clone() }, ["sample_ratio", "`NaN`", "0 to 1"]),
         (Settings { queue_max: 0, ..good.clone() }, ["queue_max", "`0`", "1 to 1000000"]),
-        (Settings { export_timeout_ms: 1, ..good.clone() }, ["export_timeout_ms", "`1`", "10 to 60000"]),
+        (Settings { export_timeout_ms: 1, ..good }, ["export_timeout_ms", "`1`", "10 to 60000"]),
     ] {
         let error = bad.validate().unwrap_err().to_string();
         assert!(named.iter().all(|word| error.contains(word)), "{error}");
