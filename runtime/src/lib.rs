@@ -5,7 +5,7 @@
 //! - [`clock`]: the real clock and fresh ids behind the ports;
 //! - [`listener`]: gRPC listeners that drain;
 //! - [`http`]: the pages for machines that watch: metrics, health, digest;
-//! - [`telemetry`]: logs and metrics;
+//! - [`telemetry`]: logs, metrics and traces;
 //! - [`metric_definitions`]: the metrics that every process has;
 //! - [`process`]: the command line, start and end of a process of one plane;
 //! - [`settings`]: file, environment and flags merged into one typed value.

@@ -41,8 +41,9 @@ fn traced(settings: &Settings) -> (Routes, mpsc::Receiver<Span>) {
         Status::not_found("x").into_http::<Body>()
     };
     let named = async || ([("grpc-status", "0"), ("tessera-request-id", "import 7")], "");
-    let router =
-        Router::new().route("/a.B/C", any(answer)).route("/a.B/Named", any(named)).route("/grpc.health/Check", any(named));
+    // Whose fallback says that there is no such method.
+    let nothing = Routes::default().into_axum_router();
+    let router = nothing.route("/a.B/C", any(answer)).route("/a.B/Named", any(named)).route("/grpc.health/Check", any(named));
     (Traces(Some(Arc::new(recorder))).over(router.into()), receiver)
 }
 
