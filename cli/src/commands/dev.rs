@@ -109,7 +109,9 @@ impl Settings {
         settings.listener.validate().context("settings of the listeners")?;
         if settings.listener.tls.is_some() {
             // Its commands to itself go over its own listeners.
-            anyhow::bail!("listener.tls is set; `tessera dev` speaks plain text: `tessera-loader` and `tessera-server` speak TLS");
+            anyhow::bail!(
+                "listener.tls is set; `tessera dev` speaks plain text: `tessera-loader` and `tessera-server` speak TLS"
+            );
         }
         settings.backends.validate().map_err(anyhow::Error::msg).context("settings of the backends")?;
         Ok(settings)

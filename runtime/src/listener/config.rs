@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn the_mode_of_the_socket_is_octal() {
-        let of = |mode: &str| ListenerConfig { unix_socket_mode: mode.to_owned(), ..ListenerConfig::default() }.unix_socket_mode();
+        let of =
+            |mode: &str| ListenerConfig { unix_socket_mode: mode.to_owned(), ..ListenerConfig::default() }.unix_socket_mode();
         assert_eq!(of("600").unwrap(), 0o600);
         assert_eq!(of("0660").unwrap(), 0o660);
         for wrong in ["", "rw", "0o600", "400", "1777", "-600", "888", "99999999999999999999999999"] {

@@ -69,13 +69,7 @@ impl Drop for Open {
 }
 
 /// Serves a connection until its end. `draw` is a random number; `draining` says that it must go.
-pub(super) async fn serve<S: Calls>(
-    accepted: Accepted,
-    rules: Arc<Rules>,
-    service: S,
-    draw: u64,
-    draining: CancellationToken,
-) {
+pub(super) async fn serve<S: Calls>(accepted: Accepted, rules: Arc<Rules>, service: S, draw: u64, draining: CancellationToken) {
     let Accepted { raw, place } = accepted;
     let open = Open::count();
     let ended = match shake_hands(raw, &rules, &draining).await {
@@ -146,7 +140,7 @@ async fn live<S: Calls>(
         tokio::select! {
             biased;
             ended = connection.as_mut() => {
-                let ended_by_us = traffic.given_up().or(course.cause().map(name));
+                let ended_by_us = traffic.given_up().or_else(|| course.cause().map(name));
                 return match ended {
                     Ok(()) => ended_by_us.unwrap_or("peer"),
                     Err(error) => ended_by_us.unwrap_or_else(|| cause_of(&error)),

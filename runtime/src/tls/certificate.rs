@@ -81,7 +81,8 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (len, rest) = if len < 0x80 {
         (usize::from(len), rest)
     } else {
-        let (digits, rest) = rest.split_at_checked(usize::from(len & 0x7f)).filter(|(digits, _)| (1..=4).contains(&digits.len()))?;
+        let (digits, rest) =
+            rest.split_at_checked(usize::from(len & 0x7f)).filter(|(digits, _)| (1..=4).contains(&digits.len()))?;
         (digits.iter().fold(0, |len, digit| len << 8 | usize::from(*digit)), rest)
     };
     let (contents, rest) = rest.split_at_checked(len)?;
@@ -117,11 +118,26 @@ mod tests {
         }
         let (long_domain, long) = (format!("spiffe://{}/a", "d".repeat(256)), format!("spiffe://d/{}", "p".repeat(2_048)));
         let wrong = [
-            "", "spiffe://", "spiffe:///a", "spiffe://example.org", "spiffe://example.org/", "spiffe://example.org/a/",
-            "spiffe://example.org//a", "spiffe://example.org/./a", "spiffe://example.org/../a", "spiffe://Example.org/a",
-            "spiffe://example.org:8443/a", "spiffe://user@example.org/a", "spiffe://example.org/a?b=c", "spiffe://example.org/a#b",
-            "spiffe://example.org/%61", "spiffe://example.org/ä", "SPIFFE://example.org/a", "https://example.org/a",
-            &long_domain, &long,
+            "",
+            "spiffe://",
+            "spiffe:///a",
+            "spiffe://example.org",
+            "spiffe://example.org/",
+            "spiffe://example.org/a/",
+            "spiffe://example.org//a",
+            "spiffe://example.org/./a",
+            "spiffe://example.org/../a",
+            "spiffe://Example.org/a",
+            "spiffe://example.org:8443/a",
+            "spiffe://user@example.org/a",
+            "spiffe://example.org/a?b=c",
+            "spiffe://example.org/a#b",
+            "spiffe://example.org/%61",
+            "spiffe://example.org/ä",
+            "SPIFFE://example.org/a",
+            "https://example.org/a",
+            &long_domain,
+            &long,
         ];
         for text in wrong {
             assert!(!is_spiffe_id(text), "{text}");

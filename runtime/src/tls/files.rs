@@ -86,8 +86,9 @@ impl Files {
             return Err(of_certificate(format!("the certificate has ended at {ends}")));
         }
         let of_key = |problem: String| Error::File { field: "key", path: config.key.clone(), problem };
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|error| of_key(format!("no private key can be read from it ({error}); allowed is PEM without a password")))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| {
+            of_key(format!("no private key can be read from it ({error}); allowed is PEM without a password"))
+        })?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13, &TLS12]);
         let builder = builder.map_err(|error| of_certificate(error.to_string()))?;

@@ -227,7 +227,9 @@ async fn a_client_that_cannot_prove_itself_is_not_let_in() {
     let mut folder = Folder::with(&servers.of_server(), Some(&clients));
     let (stranger, ended) = (strangers.of_client(&["spiffe://example.org/web"]), clients.ended());
     let good = clients.of_client(&["spiffe://example.org/web"]);
-    for (demand, without) in [(None, false), (Some(ClientCertificates::Required), false), (Some(ClientCertificates::Optional), true)] {
+    for (demand, without) in
+        [(None, false), (Some(ClientCertificates::Required), false), (Some(ClientCertificates::Optional), true)]
+    {
         folder.config.client_certificates = demand;
         let address = listen(&tasks, &folder.load().unwrap()).await;
         for version in BOTH {
@@ -263,7 +265,7 @@ async fn only_http_2_is_spoken_inside() {
     }
 }
 
-/// A ClientHello of TLS 1.1 (`2`) or 1.2 (`3`) and nothing newer: version, random, no session, a cipher of each, no
+/// A `ClientHello` of TLS 1.1 (`2`) or 1.2 (`3`) and nothing newer: version, random, no session, a cipher of each, no
 /// compression, and the extensions for signatures, curves and their points.
 fn hello(version: u8) -> Vec<u8> {
     let extensions = [0, 13, 0, 4, 0, 2, 4, 3, 0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0];

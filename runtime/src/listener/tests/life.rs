@@ -43,10 +43,7 @@ type Answers = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + 
 
 #[tonic::async_trait]
 impl Health for Probe {
-    async fn check(
-        &self,
-        request: tonic::Request<HealthCheckRequest>,
-    ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+    async fn check(&self, request: tonic::Request<HealthCheckRequest>) -> Result<tonic::Response<HealthCheckResponse>, Status> {
         let peer = request.extensions().get::<Peer>().cloned().expect("whoever asks is known");
         let remote = request.remote_addr();
         match request.into_inner().service.as_str() {
@@ -127,12 +124,7 @@ impl Served {
     /// Waits until as many connections have ended so.
     async fn ended(&self, cause: &str, count: u64) {
         let series = format!("tessera_connections_ended_total{{cause=\"{cause}\"}}");
-        within(async {
-            while self.count(&series) < count {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(|| self.count(&series) >= count).await;
         assert_eq!(self.count(&series), count, "{}", self.metrics.render());
     }
 
@@ -147,6 +139,17 @@ impl Served {
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// Looks every few milliseconds.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    within(async {
+        while !is_so() {
+            looks.tick().await;
+        }
+    })
+    .await;
 }
 
 fn asking(service: &str) -> HealthCheckRequest {
@@ -190,12 +193,7 @@ async fn whoever_asks_is_known_over_tcp_and_over_the_unix_socket() {
     let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
     HealthClient::new(channel).check(asking("unix")).await.unwrap();
     served.tasks.shutdown().drain();
-    within(async {
-        while std::fs::read_dir(folder.path()).unwrap().next().is_some() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| std::fs::read_dir(folder.path()).unwrap().next().is_none()).await;
 }
 
 #[tokio::test]
@@ -342,7 +340,8 @@ async fn a_connection_that_takes_nothing_is_closed_whatever_credit_it_gives() {
             _ = &mut connection => {}
             _ = stopped => {}
         }
-        connection
+        // Kept, so that the socket stays open.
+        (connection,)
     };
     let asks = async move {
         let mut sender = sender.ready().await.unwrap();

@@ -21,7 +21,9 @@ fn what_is_wrong_is_named_with_its_file() {
         let missing = folder();
         std::fs::remove_file(missing.path().join(name)).unwrap();
         refused(&missing, &[field, name, "No such file"]);
-        for text in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        for text in
+            ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
             let broken = folder();
             broken.write(name, text);
             refused(&broken, &[field, name]);
