@@ -334,6 +334,35 @@ async fn new_certificates_are_taken_while_connections_live() {
     assert_eq!(tls.look(whole), whole);
 }
 
+#[tokio::test]
+async fn what_the_settings_name_is_opened_and_what_is_wrong_is_named() {
+    let (servers, tasks) = (Authority::new(), Tasks::new());
+    let folder = Folder::with(&servers.of_server(), None);
+    let bind = async || listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let path = folder.path().join("data.sock");
+    let config =
+        ListenerConfig { tls: Some(folder.config.clone()), unix_socket: Some(path.clone()), ..ListenerConfig::default() };
+    config.validate().unwrap();
+    let tcp = bind().await;
+    let (address, shutdown) = (tcp.local_addr().unwrap(), tasks.shutdown());
+    let sockets = Sockets::open(tcp, &config, clock()).unwrap();
+    assert!(sockets.tls().is_some());
+    let of_task = config.clone();
+    tasks.spawn("test.listener", async move { listener::serve(sockets, tower::service_fn(who), &of_task, shutdown).await });
+    assert_eq!(ask(&tasks, address, servers.client(None, &BOTH)).await.as_deref(), Ok("none"));
+    // The socket speaks plain text.
+    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let (sender, connection) = within(h2::client::handshake(stream)).await.unwrap();
+    drop(tasks.run("test.client", connection));
+    assert_eq!(Asker(sender).ask().await.as_deref(), Ok("none"));
+
+    let taken = Sockets::open(bind().await, &config, clock()).unwrap_err().to_string();
+    assert!(taken.contains("data.sock") && taken.contains("another process listens there"), "{taken}");
+    std::fs::remove_file(&folder.config.key).unwrap();
+    let missing = Sockets::open(bind().await, &config, clock()).unwrap_err().to_string();
+    assert!(missing.contains("`key` of TLS") && missing.contains("tls.key"), "{missing}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_files_are_followed_by_a_task() {
     let (before, after, tasks) = (Authority::new(), Authority::new(), Tasks::new());
