@@ -139,7 +139,7 @@ fn streams(count: u32) -> impl Iterator<Item = u32> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_does_not_begin_is_closed() -> anyhow::Result<()> {
-    let attacked = Attacked::start(&[("FIRST_BYTES_TIMEOUT_S", "1")]).await?;
+    let attacked = Attacked::start(&[("FIRST_BYTES_TIMEOUT_S", "3")]).await?;
     let beginning = [PREFACE, &frame(kind::SETTINGS, 0, 0, &[])].concat();
     let mut peers = Vec::new();
     for number in 0..PER_PEER {
