@@ -60,6 +60,14 @@ impl Place {
         launch
     }
 
+    /// `tessera dev` with these settings; where it listens is for the caller to say.
+    fn command(&self, settings: &str) -> Command {
+        let settings = self.write("settings.toml", settings);
+        let mut command = Command::new(binary::tessera().unwrap());
+        command.arg("dev").arg("--data").arg(self.path("data")).arg("--settings").arg(settings);
+        command
+    }
+
     /// With the file of tokens as the one way to be known.
     async fn dev(&self) -> Dev {
         let settings = format!("[identity]\ntokens_file = \"{}\"\n", self.path("tokens.toml").display());

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use rcgen::string::Ia5String;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
-use tessera_e2e::{Dev, binary};
+use tessera_e2e::{Start, binary};
 
 use super::Place;
 
@@ -69,11 +69,9 @@ fn nothing_is_exposed_to_everybody() {
         ),
         ("[identity]\ntoken_file = \"x\"\n".to_owned(), "--data-listen", &["token_file", "tokens_file"]),
     ] {
-        let mut launch = place.launch(&settings);
-        launch.command().args([flag, "0.0.0.0:0"]);
-        let (status, log) = launch.until_it_ends().unwrap();
-        assert_eq!(status.code(), Some(1), "{settings} {flag}: {log}");
-        assert!(expected.iter().all(|word| log.contains(word)), "{settings} {flag}: {log}");
+        let refused = binary::run(place.command(&settings).args([flag, "0.0.0.0:0", "--http-listen", "127.0.0.1:0"])).unwrap();
+        assert_eq!(refused.code, Some(1), "{settings} {flag}: {refused:?}");
+        assert!(expected.iter().all(|word| refused.stderr.contains(word)), "{settings} {flag}: {}", refused.stderr);
     }
     let missing = "[identity]\ntokens_file = \"/nonexistent/tokens.toml\"\n";
     let (status, log) = place.launch(missing).until_it_ends().unwrap();
@@ -98,10 +96,10 @@ fn the_processes_of_one_plane_refuse_alike() {
 }
 
 /// `tessera check` over TLS, with what else is on its command line.
-fn check(dev: &Dev, place: &Place, arguments: &[&str]) -> binary::Finished {
+fn check(port: u16, place: &Place, arguments: &[&str]) -> binary::Finished {
     let mut command = Command::new(binary::tessera().unwrap());
     command.args(["check", "acme", "entity-management", "role-permissions", "--timeout", "5s"]).args(arguments);
-    command.env("TESSERA_DATA_ADDR", format!("https://localhost:{}", dev.addresses().data.port()));
+    command.env("TESSERA_DATA_ADDR", format!("https://localhost:{port}"));
     command.env("TESSERA_CA_FILE", place.path("servers.pem"));
     binary::run(&mut command).unwrap()
 }
@@ -123,32 +121,33 @@ async fn whoever_has_a_certificate_or_a_token_is_served_beyond_loopback_over_tls
         "[identity]\ntokens_file = \"{}\"\n[[identity.workloads]]\nspiffe_id = \"spiffe://example.org/checkout\"\nscopes = [\"decide\"]\n",
         place.path("tokens.toml").display()
     );
-    let mut launch = place.launch(&settings(&place, &identity));
-    launch.command().args(["--data-listen", "0.0.0.0:0"]);
-    let dev = launch.ready().await.unwrap();
+    let mut command = place.command(&settings(&place, &identity));
+    command.arg("--apply").arg(binary::repository().join("examples/quickstart")).args(["--data-listen", "0.0.0.0:0"]);
+    let dev = Start::new(command, &["control", "http"]).ready().await.unwrap();
+    let port = dev.address("data").unwrap().port();
 
     let path = |name: &str| place.path(name).display().to_string();
     let pair = |name: &str| {
         let (certificate, key) = (path(&format!("{name}.crt")), path(&format!("{name}.key")));
         ["--client-certificate".to_owned(), certificate, "--client-key".to_owned(), key]
     };
-    let asked = |pair: [String; 4]| check(&dev, &place, &pair.each_ref().map(String::as_str));
+    let asked = |pair: [String; 4]| check(port, &place, &pair.each_ref().map(String::as_str));
     assert_eq!(asked(pair("checkout")).code, Some(0), "{:?}", asked(pair("checkout")));
     let token_file = path("shop.token");
-    assert_eq!(check(&dev, &place, &["--token-file", &token_file]).code, Some(0));
+    assert_eq!(check(port, &place, &["--token-file", &token_file]).code, Some(0));
     let unknown = asked(pair("other"));
     assert!(unknown.stderr.contains("TOKEN_INVALID"), "{}", unknown.stderr);
-    for refused in [asked(pair("stranger")), check(&dev, &place, &["--ca-file", &path("strangers.pem")])] {
+    for refused in [asked(pair("stranger")), check(port, &place, &["--ca-file", &path("strangers.pem")])] {
         assert_eq!(refused.code, Some(1));
         assert!(!refused.stderr.contains("TOKEN_INVALID"), "there is no call without a handshake: {}", refused.stderr);
     }
-    let nobody = check(&dev, &place, &[]);
+    let nobody = check(port, &place, &[]);
     assert!(nobody.stderr.contains("credentials are needed"), "{}", nobody.stderr);
 
     // Plain text gets no answer at all.
     let mut plain = Command::new(binary::tessera().unwrap());
     plain.args(["check", "acme", "entity-management", "--timeout", "2s"]);
-    plain.env("TESSERA_DATA_ADDR", format!("http://127.0.0.1:{}", dev.addresses().data.port())).env("TESSERA_TOKEN", &token);
+    plain.env("TESSERA_DATA_ADDR", format!("http://127.0.0.1:{port}")).env("TESSERA_TOKEN", &token);
     assert_eq!(binary::run(&mut plain).unwrap().code, Some(1));
     dev.stop().unwrap();
 }
