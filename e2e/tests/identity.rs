@@ -109,7 +109,7 @@ fn is(so: bool) -> anyhow::Result<()> {
 
 /// The reason of an error of ours.
 fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_else(|| format!("{status:?}"))
+    status.get_details_error_info().map_or_else(|| format!("{status:?}"), |info| info.reason)
 }
 
 #[tokio::test]

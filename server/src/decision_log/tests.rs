@@ -17,7 +17,7 @@ fn time() -> Timestamp {
 
 fn check<'a>(feature: &'a str, limit: Option<LimitQuery<'a>>) -> Check<'a> {
     let query = Query { service: "reports", feature, limit };
-    Check { tenant: "acme", query, wants: Wants::default(), unchecked: None, log: None }
+    Check { tenant: "acme", query, wants: Wants::default(), unchecked: None, hidden: false, log: None }
 }
 
 fn answer<'a>(reason: Reason, plan: &'a str, as_of: &'a AsOf) -> Answer<'a> {
