@@ -49,7 +49,7 @@ pub struct Where {
     /// Health and digest pages [default: 127.0.0.1:7402]
     #[arg(long, global = true, value_name = "ADDR", env = "TESSERA_HTTP_ADDR", hide_env_values = true)]
     pub http_addr: Option<String>,
-    /// File with a token to show to the planes; TESSERA_TOKEN has one, too
+    /// File with a token to show to the planes; `TESSERA_TOKEN` has one, too
     #[arg(long, global = true, value_name = "FILE", env = "TESSERA_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<PathBuf>,
     /// Certificate authorities (PEM) that the planes are known by, for https [default: those of the system]
@@ -75,8 +75,8 @@ pub struct Where {
         requires = "client_certificate"
     )]
     pub client_key: Option<PathBuf>,
-    /// File with any of data_addr, control_addr, http_addr, token_file, ca_file, client_certificate and client_key [default:
-    /// tessera/config.toml in the user's configuration folder]
+    /// File with any of `data_addr`, `control_addr`, `http_addr`, `token_file`, `ca_file`, `client_certificate` and
+    /// `client_key` [default: tessera/config.toml in the user's configuration folder]
     #[arg(long, global = true, value_name = "FILE", env = "TESSERA_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// How long to wait for one answer, such as 10s or 500ms
@@ -100,6 +100,7 @@ fn parse_timeout(text: &str) -> Result<Timeout, String> {
 /// What a configuration file may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the names are what users write")]
 struct File {
     data_addr: Option<String>,
     control_addr: Option<String>,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::listener::ListenerConfig;
 use tessera_runtime::settings::{self, Sources};
 use tessera_runtime::telemetry;
@@ -25,6 +26,8 @@ struct OfServer {
     listener: ListenerConfig,
     #[serde(default)]
     telemetry: telemetry::Config,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<IdentityConfig>,
     backends: Backends,
 }
 
@@ -38,6 +41,8 @@ struct OfLoader {
     listener: ListenerConfig,
     #[serde(default)]
     telemetry: telemetry::Config,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<IdentityConfig>,
     backends: Backends,
 }
 
@@ -53,6 +58,8 @@ struct OfDev {
     listener: ListenerConfig,
     #[serde(default)]
     telemetry: telemetry::Config,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<IdentityConfig>,
     backends: Backends,
 }
 

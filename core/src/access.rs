@@ -39,7 +39,7 @@ impl Scope {
 
     /// The scope of that name.
     pub fn parse(text: &str) -> Result<Self, NoScope> {
-        Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| NoScope(crate::shown::shown(text).to_string()))
+        Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| NoScope(crate::shown::shown(text)))
     }
 
     fn bit(self) -> u8 {

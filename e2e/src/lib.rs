@@ -10,6 +10,7 @@
 //! - [`load`]: writers that go on whatever happens to the processes;
 //! - [`proxy`]: connections that are cut, held up or deaf;
 //! - [`lines`]: what a process prints, line by line;
+//! - [`hostile`]: peers that mean no good, frame by frame;
 //! - [`http`]: the pages for machines;
 //! - [`planes`]: gRPC clients of both planes;
 //! - [`shop`]: a small catalog and plan for suites that need something to sell;
@@ -21,6 +22,7 @@ pub mod binary;
 pub mod cluster;
 pub mod commands;
 pub mod dev;
+pub mod hostile;
 pub mod http;
 pub mod lines;
 pub mod load;

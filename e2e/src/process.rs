@@ -179,6 +179,14 @@ impl Running {
         self.process.wait()
     }
 
+    /// Its memory that is in RAM.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let path = format!("/proc/{}/status", self.process.pid.as_raw_nonzero());
+        let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        Ok(kib.with_context(|| format!("no VmRSS in {path}"))?.trim().parse::<u64>()? << 10)
+    }
+
     /// Whether it stands still: it was stopped, or has stopped itself.
     pub fn stands_still(&self) -> anyhow::Result<bool> {
         let path = format!("/proc/{}/stat", self.process.pid.as_raw_nonzero());

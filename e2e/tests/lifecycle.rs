@@ -185,6 +185,30 @@ async fn pages_tell_liveness_readiness_metrics_and_digest() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_unix_socket_answers_as_the_address_does_and_outlives_no_process() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("data.sock");
+    let launch = || anyhow::Ok(Launch::over(folder.path())?.env("TESSERA_LISTENER__UNIX_SOCKET", &path.display().to_string()));
+    let dev = launch()?.ready().await?;
+    shop::open(&dev.planes().await?).await?;
+    let create = Command { tenant: "acme".into(), request_id: "r".into(), change: Change::Create };
+    create.send(&dev.planes().await?, false).await?;
+    let entitled = async |dev: &tessera_e2e::Dev| {
+        let data = tonic::transport::Endpoint::from_shared(format!("unix://{}", path.display()))?.connect().await?;
+        let planes = Planes { data, ..dev.planes().await? };
+        anyhow::Ok(planes.check("acme", shop::SERVICE, shop::FEATURE).await?.entitled)
+    };
+    assert!(entitled(&dev).await?);
+    dev.kill()?;
+    assert!(path.exists(), "nobody was there to remove it");
+    let dev = launch()?.ready().await?;
+    assert!(entitled(&dev).await?);
+    dev.stop()?;
+    assert!(!path.exists());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigint_ends_it_as_sigterm_does() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let dev = Launch::over(folder.path())?.ready().await?;

@@ -2,6 +2,7 @@
 //! the log filter, changed while it runs.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, ensure};
@@ -15,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::Value;
 use tempfile::TempDir;
 use tessera_e2e::waiting::eventually;
-use tessera_e2e::{Dev, Launch, Planes, http, shop};
+use tessera_e2e::{Dev, Launch, Planes, binary, http, shop};
 use tessera_proto::v1;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -303,6 +304,22 @@ async fn settings_that_cannot_be_end_the_start_by_name() -> anyhow::Result<()> {
         launch.command().arg("--settings").arg(&file);
         let (status, log) = launch.until_it_ends()?;
         assert!(!status.success() && named.iter().all(|word| log.contains(word)), "{settings}: {log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_processes_of_a_cluster_have_the_same_settings() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("tessera.toml");
+    let data = folder.path().join("data");
+    let backends = format!("[backends]\nkind = \"sqlite\"\ndata_dir = \"{}\"\n", data.display());
+    std::fs::write(&file, format!("[telemetry.traces]\nendpoint = \"https://collector:4317\"\n{backends}"))?;
+    for program in [binary::server()?, binary::loader()?] {
+        let refused = binary::run(Command::new(&program).arg("--settings").arg(&file))?.success();
+        let said = format!("{:#}", refused.err().context("it started")?);
+        assert!(said.contains("`telemetry.traces.endpoint` is `https://collector:4317`"), "{}: {said}", program.display());
+        assert!(!data.exists(), "refused before anything is opened");
     }
     Ok(())
 }

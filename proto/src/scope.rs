@@ -1,11 +1,20 @@
 //! The scope that each method needs, from the option that each has in its .proto file. A method without one is not generated.
 
-use tessera_core::access::Scope;
+/// A line per method, as the code generator writes it.
+mod generated {
+    #![expect(clippy::match_same_arms, reason = "generated, a line per method")]
 
-include!("generated/scopes.rs");
+    use tessera_core::access::Scope;
+
+    include!("generated/scopes.rs");
+}
+
+pub use generated::of;
 
 #[cfg(test)]
 mod tests {
+    use tessera_core::access::Scope;
+
     use super::*;
 
     #[test]

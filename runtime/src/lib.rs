@@ -8,7 +8,7 @@
 //! - [`listener`]: gRPC listeners, and the lives of their connections;
 //! - [`tls`]: certificates, read anew while connections live;
 //! - [`http`]: the pages for machines that watch: metrics, health, digest;
-//! - [`telemetry`]: logs and metrics;
+//! - [`telemetry`]: logs, metrics and traces;
 //! - [`metric_definitions`]: the metrics that every process has;
 //! - [`process`]: the command line, start and end of a process of one plane;
 //! - [`settings`]: file, environment and flags merged into one typed value;

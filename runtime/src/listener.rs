@@ -142,7 +142,7 @@ impl Sockets {
     }
 }
 
-/// Numbers that follow from a seed, spread evenly (SplitMix64).
+/// Numbers that follow from a seed, spread evenly (`SplitMix64`).
 #[derive(Debug)]
 struct Draws(u64);
 

@@ -99,3 +99,37 @@ pub fn format_duration(length: Duration) -> String {
         s => format!("{s}s"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_written_in_the_greatest_exact_unit() {
+        for (seconds, nanos, text) in [
+            (1_209_600, 0, "14d"),
+            (129_600, 0, "36h"),
+            (5_400, 0, "90m"),
+            (61, 0, "61s"),
+            (1, 500_000_000, "1.5s"),
+            (0, 1, "0.000000001s"),
+        ] {
+            let length = Duration::new(seconds, nanos);
+            assert_eq!(format_duration(length), text);
+            assert_eq!(parse_duration(text), Ok(length));
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for text in ["1970-01-01T00:00:00Z", "2026-11-21T22:06:19.5Z", "9999-12-31T23:59:59.999999999Z"] {
+            assert_eq!(format_time(parse_time(text).unwrap()), text);
+        }
+        assert_eq!(format_time(parse_time("2026-01-01T02:00:00+02:00").unwrap()), "2026-01-01T00:00:00Z");
+        for text in
+            ["", "2026-01-01", "2026-01-01 00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01T00:00:60Z", "1969-12-31T23:59:59Z"]
+        {
+            assert!(parse_time(text).unwrap_err().contains("RFC 3339"), "{text}");
+        }
+    }
+}

@@ -167,10 +167,14 @@ impl DecisionLog {
 }
 
 impl Logged<'_> {
-    /// Whether this decision is sampled.
+    /// Whether this decision is sampled. What a dry run would have denied always is.
     #[inline]
     pub(crate) fn samples(&self, entitled: bool) -> bool {
-        let per_million = if entitled { self.log.allow_per_million } else { self.log.deny_per_million };
+        let per_million = match (entitled, self.dry_run) {
+            (true, _) => self.log.allow_per_million,
+            (false, false) => self.log.deny_per_million,
+            (false, true) => ALL,
+        };
         per_million != 0 && self.log.throw() < per_million
     }
 

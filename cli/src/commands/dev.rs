@@ -320,6 +320,10 @@ mod tests {
             ("[backends]\nreader = 1", &[], &["`reader`", "readers"]),
             ("[backends]\nkind = \"sqlight\"", &[], &["sqlight", "`sqlite`"]),
             ("[backend]\nreaders = 1", &[], &["`backend`", "`backends`"]),
+            ("[listener]\nage_max_s = 1", &[], &["age_max_s", "`1`", "10 to 2592000"]),
+            ("[listener]\nunix_socket_mode = \"rw\"", &[], &["unix_socket_mode", "`rw`", "`600` to `777`"]),
+            ("[listener.tls]\ncertificate = \"a\"\nkey = \"b\"", &[], &["listener.tls", "plain text"]),
+            ("[listener.tls]\ncertificate = \"a\"", &[], &["key"]),
         ] {
             let error = load(text, environment, None).expect_err(text);
             assert!(expected.iter().all(|word| error.contains(word)), "{text} {environment:?}: {error}");

@@ -68,6 +68,7 @@ const DIRECTED_ONLY: &[Guard] = &[
     Guard::SnapshotChecksums,
     Guard::SnapshotAgeLimit,
     Guard::SnapshotWrittenBeside,
+    Guard::TenantsOfCaller,
 ];
 
 /// The first seed that shows what is wrong without the guard.

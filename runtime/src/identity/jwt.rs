@@ -38,7 +38,7 @@ pub(super) struct Unverified<'a> {
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
-    key: DecodingKey,
+    public: DecodingKey,
     algorithms: &'static [Algorithm],
 }
 
@@ -174,7 +174,7 @@ impl Keys {
         if !key.algorithms.contains(&token.header.alg) {
             return Err(Refused::Unfit("`alg` is not what its key is for"));
         }
-        let verified = jsonwebtoken::crypto::verify(token.signature, token.signed.as_bytes(), &key.key, token.header.alg);
+        let verified = jsonwebtoken::crypto::verify(token.signature, token.signed.as_bytes(), &key.public, token.header.alg);
         Ok(verified.unwrap_or(false))
     }
 }
@@ -207,7 +207,7 @@ impl Key {
                 of_kind.get(position..=position)?
             }
         };
-        Some(Self { id: jwk.common.key_id.clone(), key: DecodingKey::from_jwk(jwk).ok()?, algorithms })
+        Some(Self { id: jwk.common.key_id.clone(), public: DecodingKey::from_jwk(jwk).ok()?, algorithms })
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! HTTP/2 tells a body nothing of its reader: whoever sends it takes a frame, waits until there is room, and asks for the next
 //! one. A reader is slow when that takes too long. The task that sends is wrapped ([`Senders`]): after each of its steps
-//! it looks whether a frame was taken and none asked for since, and gives up when that stays so. What is left then is RST_STREAM
+//! it looks whether a frame was taken and none asked for since, and gives up when that stays so. What is left then is `RST_STREAM`
 //! (CANCEL): the frame that waits stands before anything else that could be said, trailers too.
 
 use std::cell::Cell;

@@ -140,7 +140,7 @@ async fn live<S: Calls>(
         tokio::select! {
             biased;
             ended = connection.as_mut() => {
-                let ended_by_us = traffic.given_up().or(course.cause().map(name));
+                let ended_by_us = traffic.given_up().or_else(|| course.cause().map(name));
                 return match ended {
                     Ok(()) => ended_by_us.unwrap_or("peer"),
                     Err(error) => ended_by_us.unwrap_or_else(|| cause_of(&error)),

@@ -171,7 +171,7 @@ impl Course {
 fn spread(length: Duration, draw: u64) -> Duration {
     // Per mille of a fifth, so that nothing overflows and nothing is a float.
     let part = u32::try_from(draw % 1_001).unwrap_or_default();
-    length - length / 10 + length / 5 * part / 1_000
+    length / 10 * 9 + length / 5 * part / 1_000
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ const IDLE_FRAMES_PER_SECOND: u64 = 10;
 /// Frames that one frame of a call or an answer accounts for: credit for it, of stream and connection, and a measurement.
 const FRAMES_PER_FRAME: u64 = 3;
 
+/// What every message of gRPC begins with. Clients send it with the message behind it, or with what there is room for.
+const MESSAGE_HEAD_LEN: usize = 5;
+
 /// What one connection has seen.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
@@ -132,6 +135,8 @@ impl Frames {
     fn note(&mut self, [len_high, len_middle, len_low, kind, flags, ..]: [u8; 9]) {
         self.skip = usize::try_from(u32::from_be_bytes([0, len_high, len_middle, len_low])).unwrap_or(usize::MAX);
         match (kind, flags & 1) {
+            // DATA that is less than the head of a message, and no end.
+            (0, 0) if self.skip < MESSAGE_HEAD_LEN => self.chatter += 1,
             // DATA, HEADERS, CONTINUATION.
             (0 | 1 | 9, _) => self.of_calls += 1,
             // Answers to our own SETTINGS and PING.
@@ -195,9 +200,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn chatter_is_too_much_when_nothing_accounts_for_it() {
-        for kind in [2, 4, 6, 8, 200] {
+        for (kind, len) in [(2, 5), (4, 6), (6, 8), (8, 4), (200, 8), (0, 0), (0, 4)] {
             let mut frames = after(&[]);
-            let ping = frame(kind, 0, 8);
+            let ping = frame(kind, 0, len);
             for _ in 0..IDLE_FRAMES_MAX {
                 frames.take_in(&ping);
             }
@@ -206,6 +211,12 @@ mod tests {
             assert!(frames.are_too_many(|| 0), "{kind}");
             assert!(!frames.are_too_many(|| 1), "{kind}: answers account for some");
         }
+        // Messages, and the ends of calls, are what a connection is for.
+        let mut frames = after(&[]);
+        for _ in 0..2 * IDLE_FRAMES_MAX {
+            frames.take_in(&[frame(0, 0, 5), frame(0, 1, 0), frame(6, 1, 8)].concat());
+        }
+        assert!(!frames.are_too_many(|| 0));
     }
 
     #[tokio::test(start_paused = true)]

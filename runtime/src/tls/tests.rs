@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
 use super::*;
+use crate::exposure::Exposure;
 use crate::lifecycle::Tasks;
 use crate::listener::{self, ListenerConfig, Peer, Sockets};
 
@@ -163,7 +164,7 @@ async fn listen(tasks: &Tasks, tls: &Tls) -> SocketAddr {
     let tcp = listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = tcp.local_addr().unwrap();
     let (sockets, shutdown) = (Sockets::from(tcp).with_tls(Some(tls.clone())), tasks.shutdown());
-    let config = ListenerConfig { handshake_timeout_s: 1, ..ListenerConfig::default() };
+    let config = ListenerConfig { handshake_timeout_s: 3, ..ListenerConfig::default() };
     tasks.spawn("test.listener", async move { listener::serve(sockets, tower::service_fn(who), &config, shutdown).await });
     address
 }
@@ -265,7 +266,7 @@ async fn only_http_2_is_spoken_inside() {
     }
 }
 
-/// A ClientHello of TLS 1.1 (`2`) or 1.2 (`3`) and nothing newer: version, random, no session, a cipher of each, no
+/// A `ClientHello` of TLS 1.1 (`2`) or 1.2 (`3`) and nothing newer: version, random, no session, a cipher of each, no
 /// compression, and the extensions for signatures, curves and their points.
 fn hello(version: u8) -> Vec<u8> {
     let extensions = [0, 13, 0, 4, 0, 2, 4, 3, 0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0];
@@ -296,9 +297,9 @@ async fn older_versions_plain_text_and_silence_are_turned_away() {
     let plain = said(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
     assert!(plain.first().is_none_or(|kind| *kind == 21), "{plain:?}");
     // Nothing, and half a hello: until the handshake takes too long.
-    for len in [0, 1, 5, 30] {
-        assert!(said(&hello(3)[..len]).await.is_empty());
-    }
+    let whole = hello(3);
+    let silences = [0, 1, 5, 30].map(|len| said(&whole[..len]));
+    assert!(futures::future::join_all(silences).await.iter().all(Vec::is_empty));
     assert_eq!(ask(&tasks, address, servers.client(None, &BOTH)).await.as_deref(), Ok("none"));
 }
 
@@ -332,6 +333,38 @@ async fn new_certificates_are_taken_while_connections_live() {
     }
     assert_eq!(living.ask().await.as_deref(), Ok("spiffe://example.org/old"), "it keeps what it began with");
     assert_eq!(tls.look(whole), whole);
+}
+
+#[tokio::test]
+async fn what_the_settings_name_is_opened_and_what_is_wrong_is_named() {
+    let (servers, tasks) = (Authority::new(), Tasks::new());
+    let folder = Folder::with(&servers.of_server(), None);
+    let bind = async || listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let path = folder.path().join("data.sock");
+    let config =
+        ListenerConfig { tls: Some(folder.config.clone()), unix_socket: Some(path.clone()), ..ListenerConfig::default() };
+    config.validate().unwrap();
+    let tcp = bind().await;
+    let (address, shutdown) = (tcp.local_addr().unwrap(), tasks.shutdown());
+    let exposed = |tcp| {
+        let exposure = Exposure::open(config.clone(), None, &[], &clock()).map_err(|error| format!("{error:#}"))?;
+        exposure.sockets_with_unix(tcp).map_err(|error| format!("{error:#}"))
+    };
+    let sockets = exposed(tcp).unwrap();
+    let of_task = config.clone();
+    tasks.spawn("test.listener", async move { listener::serve(sockets, tower::service_fn(who), &of_task, shutdown).await });
+    assert_eq!(ask(&tasks, address, servers.client(None, &BOTH)).await.as_deref(), Ok("none"));
+    // The socket speaks plain text.
+    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let (sender, connection) = within(h2::client::handshake(stream)).await.unwrap();
+    drop(tasks.run("test.client", connection));
+    assert_eq!(Asker(sender).ask().await.as_deref(), Ok("none"));
+
+    let taken = exposed(bind().await).unwrap_err();
+    assert!(taken.contains("data.sock") && taken.contains("another process listens there"), "{taken}");
+    std::fs::remove_file(&folder.config.key).unwrap();
+    let missing = exposed(bind().await).unwrap_err();
+    assert!(missing.contains("`key` of TLS") && missing.contains("tls.key"), "{missing}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ fn time() -> Timestamp {
 
 fn check<'a>(feature: &'a str, limit: Option<LimitQuery<'a>>) -> Check<'a> {
     let query = Query { service: "reports", feature, limit };
-    Check { tenant: "acme", query, wants: Wants::default(), unchecked: None, log: None }
+    Check { tenant: "acme", query, wants: Wants::default(), unchecked: None, hidden: false, log: None }
 }
 
 fn answer<'a>(reason: Reason, plan: &'a str, as_of: &'a AsOf) -> Answer<'a> {
@@ -110,6 +110,9 @@ fn allowed_and_denied_have_chances_of_their_own() {
         let sampled = |entitled| (0..100_000).filter(|_| logged.samples(entitled)).count();
         (sampled(true), sampled(false))
     };
+    let (log, _records) = unwritten(&Settings { deny_per_million: 0, ..settings(Path::new("x")) });
+    assert!(!log.of(Mode::ExtAuthz, false).unwrap().samples(false));
+    assert!(log.of(Mode::ExtAuthz, true).unwrap().samples(false), "what a dry run would have denied is always told");
     assert_eq!(of(0, ALL), (0, 100_000));
     assert_eq!(of(ALL, 0), (100_000, 0));
     // Seven standard deviations; and the dice of a test begin alike but for the threads before it.

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use tessera_core::access::Scopes;
+use tessera_core::aggregate::Actor;
+use tessera_core::ids::TenantId;
 use tessera_core::stream::StreamKind;
 use tessera_core::tenant::{Event, ScheduledChange};
 use tessera_ports::Clock as _;
@@ -10,6 +13,8 @@ use tessera_ports::change_feed::{ChangePublisher as _, FeedMessage, Heartbeat};
 use tessera_ports::hooks::{self, Guard};
 use tessera_ports::memory::{FeedChances, MemoryFeed, MemoryStore, Operation, StoreChances};
 use tessera_proto::v1;
+use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
+use tessera_runtime::identity::{Grant, Principal};
 
 use crate::bench::{Bench, check, check_at_least, fully_consistent, revision, without_scan};
 use crate::universe::{Universe, latest, pinned, start, store, tenant_stream};
@@ -418,6 +423,26 @@ async fn a_heartbeat_for_another_number_of_partitions_says_nothing_of_these() {
         }
         bench.settled().await;
         bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms.is_none()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_bound_to_tenants_would_see_all_of_them() {
+    matters(Guard::TenantsOfCaller, async || {
+        let bench = with_acme().await;
+        let bound = Principal::new(Grant {
+            actor: Actor::parse("an actor", "token:globex").unwrap(),
+            scopes: Scopes::all(),
+            tenants: Some([TenantId::parse("globex").unwrap()].into()),
+        });
+        let shows = move |mut request: tonic::Request<()>| {
+            request.extensions_mut().insert(bound.clone());
+            Ok(request)
+        };
+        let mut client = EntitlementServiceClient::with_interceptor(bench.routes.clone(), shows);
+        let answer = client.check_entitlement(check("acme", "reports", "view")).await.unwrap().into_inner();
+        answer.reason() == v1::Reason::TenantUnknown
     })
     .await;
 }

@@ -218,19 +218,3 @@ proptest! {
         prop_assert_eq!(read.map_err(|error| format!("{error}\n{text}")), Ok(documents));
     }
 }
-
-#[test]
-fn lengths_of_time_are_written_in_the_greatest_exact_unit() {
-    for (seconds, nanos, text) in [
-        (1_209_600, 0, "14d"),
-        (129_600, 0, "36h"),
-        (5_400, 0, "90m"),
-        (61, 0, "61s"),
-        (1, 500_000_000, "1.5s"),
-        (0, 1, "0.000000001s"),
-    ] {
-        let length = Duration::new(seconds, nanos);
-        assert_eq!(format_duration(length), text);
-        assert_eq!(parse_duration(text), Ok(length));
-    }
-}

@@ -41,8 +41,9 @@ fn traced(settings: &Settings) -> (Routes, mpsc::Receiver<Span>) {
         Status::not_found("x").into_http::<Body>()
     };
     let named = async || ([("grpc-status", "0"), ("tessera-request-id", "import 7")], "");
-    let router =
-        Router::new().route("/a.B/C", any(answer)).route("/a.B/Named", any(named)).route("/grpc.health/Check", any(named));
+    // Whose fallback says that there is no such method.
+    let nothing = Routes::default().into_axum_router();
+    let router = nothing.route("/a.B/C", any(answer)).route("/a.B/Named", any(named)).route("/grpc.health/Check", any(named));
     (Traces(Some(Arc::new(recorder))).over(router.into()), receiver)
 }
 
@@ -140,7 +141,7 @@ fn mistakes_name_the_field_the_value_and_what_is_allowed() {
         (Settings { sample_ratio: 1.5, ..good.clone() }, ["sample_ratio", "`1.5`", "0 to 1"]),
         (Settings { sample_ratio: f64::NAN, ..good.clone() }, ["sample_ratio", "`NaN`", "0 to 1"]),
         (Settings { queue_max: 0, ..good.clone() }, ["queue_max", "`0`", "1 to 1000000"]),
-        (Settings { export_timeout_ms: 1, ..good.clone() }, ["export_timeout_ms", "`1`", "10 to 60000"]),
+        (Settings { export_timeout_ms: 1, ..good }, ["export_timeout_ms", "`1`", "10 to 60000"]),
     ] {
         let error = bad.validate().unwrap_err().to_string();
         assert!(named.iter().all(|word| error.contains(word)), "{error}");

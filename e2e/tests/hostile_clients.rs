@@ -1,0 +1,330 @@
+//! Hostile clients on raw sockets against the real process: each attack ends as docs/OPERATING.md says, memory stays bounded, and
+//! a client that behaves gets right answers all the while.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use tessera_e2e::commands::{Change, Command};
+use tessera_e2e::hostile::{Hostile, PREFACE, call, flag, frame, header, kind};
+use tessera_e2e::waiting::{PATIENCE, eventually};
+use tessera_e2e::{Dev, Launch, Planes, shop};
+use tokio::task::JoinSet;
+
+/// Where the attackers call from: another peer than the clients that behave.
+const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Connections that one peer may have here.
+const PER_PEER: usize = 100;
+/// Streams that one connection may have here.
+const STREAMS: usize = 100;
+/// Beyond what it had when it was ready, a process under attack needs no more: the connections and streams that it allows, at
+/// their worst, and what an allocator keeps.
+const GROWTH_MAX: u64 = 96 << 20;
+/// A unary call and a stream that need no message of ours.
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+/// A message without fields, as gRPC frames it.
+const EMPTY: [u8; 5] = [0; 5];
+/// The status 431, plain and in the code of RFC 7541, 5.2.
+const STATUS_431: [&[u8]; 2] = [b"431", &[0x69, 0x90, 0xff]];
+/// Codes of HTTP/2.
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A process under attack, and a client that behaves.
+struct Attacked {
+    dev: Dev,
+    resident: u64,
+    stop: Arc<AtomicBool>,
+    client: JoinSet<anyhow::Result<usize>>,
+    _folder: TempDir,
+}
+
+impl Attacked {
+    async fn start(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (per_peer, streams) = (PER_PEER.to_string(), STREAMS.to_string());
+        let usual = [("CONNECTIONS_PER_PEER_MAX", per_peer.as_str()), ("STREAMS_PER_CONNECTION_MAX", &streams)];
+        let mut launch = Launch::over(folder.path())?;
+        for (name, value) in usual.iter().chain(settings) {
+            launch = launch.env(&format!("TESSERA_LISTENER__{name}"), value);
+        }
+        let dev = launch.ready().await?;
+        let planes = dev.planes().await?;
+        shop::open(&planes).await?;
+        let create = Command { tenant: "acme".into(), request_id: "acme".into(), change: Change::Create };
+        create.send(&planes, false).await?;
+        anyhow::ensure!(planes.check("acme", shop::SERVICE, shop::FEATURE).await?.entitled);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut client = JoinSet::new();
+        client.spawn(behave(planes, Arc::clone(&stop)));
+        let resident = dev.resident_bytes()?;
+        Ok(Self { dev, resident, stop, client, _folder: folder })
+    }
+
+    async fn begin(&self) -> anyhow::Result<Hostile> {
+        Hostile::begin(ATTACKER, self.dev.addresses().data, &[]).await
+    }
+
+    /// Waits until as many connections have ended so.
+    async fn ended(&self, cause: &str, count: usize) -> anyhow::Result<()> {
+        let series = format!("tessera_connections_ended_total{{cause=\"{cause}\"}}");
+        self.dev.metric_reaches(&series, f64::from(u32::try_from(count)?)).await
+    }
+
+    /// Waits until as many connections have ended in one of these ways.
+    async fn ended_by(&self, causes: &[&str], count: u32) -> anyhow::Result<()> {
+        let reached = async || {
+            let mut ended = 0.0;
+            for cause in causes {
+                let series = format!("tessera_connections_ended_total{{cause=\"{cause}\"}}");
+                ended += self.dev.metric(&series).await?.unwrap_or_default();
+            }
+            anyhow::ensure!(ended >= f64::from(count), "{ended} have ended by {causes:?}");
+            Ok(())
+        };
+        eventually("ends of connections", reached).await
+    }
+
+    /// The attack is over, or under way: nothing has grown, nobody else has noticed.
+    async fn unharmed(mut self) -> anyhow::Result<()> {
+        let resident = self.dev.resident_bytes()?;
+        let grown = resident.saturating_sub(self.resident);
+        anyhow::ensure!(grown <= GROWTH_MAX, "it has grown by {grown} bytes to {resident}");
+        self.stop.store(true, Ordering::Relaxed);
+        let answers = tokio::time::timeout(PATIENCE, self.client.join_next()).await.context("the client gets no answer")?;
+        let answers = answers.context("there is one client")???;
+        anyhow::ensure!(answers >= 10, "the client had {answers} answers only");
+        anyhow::ensure!(self.dev.page("/readyz").await?.status == 200, "it is not ready any more");
+        // Errors in the log are failures, too.
+        self.dev.stop()
+    }
+}
+
+/// Asks on and on, and insists on right answers; says how many there were.
+async fn behave(planes: Planes, stop: Arc<AtomicBool>) -> anyhow::Result<usize> {
+    let mut answers = 0;
+    // At least a few even if the attack is short.
+    while !stop.load(Ordering::Relaxed) || answers < 10 {
+        let asks = async {
+            let granted = planes.check("acme", shop::SERVICE, shop::FEATURE).await?;
+            let denied = planes.check("acme", shop::SERVICE, "share").await?;
+            let unknown = planes.check("nobody", shop::SERVICE, shop::FEATURE).await?;
+            anyhow::Ok([granted.entitled, denied.entitled, unknown.entitled])
+        };
+        let entitled = tokio::time::timeout(Duration::from_secs(30), asks).await.context("no answer in time")??;
+        anyhow::ensure!(entitled == [true, false, false], "wrong answers: {entitled:?}");
+        answers += entitled.len();
+    }
+    Ok(answers)
+}
+
+fn begins(stream: u32, path: &str, flags: u8) -> Vec<u8> {
+    frame(kind::HEADERS, flags | flag::END_HEADERS, stream, &call(path))
+}
+
+/// A whole call without fields in its message.
+fn asks(stream: u32, path: &str) -> Vec<u8> {
+    [begins(stream, path, 0), frame(kind::DATA, flag::END_STREAM, stream, &EMPTY)].concat()
+}
+
+/// Streams of clients have odd numbers.
+fn streams(count: u32) -> impl Iterator<Item = u32> {
+    (0..count).map(|number| 2 * number + 1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_does_not_begin_is_closed() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[("FIRST_BYTES_TIMEOUT_S", "3")]).await?;
+    let beginning = [PREFACE, &frame(kind::SETTINGS, 0, 0, &[])].concat();
+    let mut peers = Vec::new();
+    for number in 0..PER_PEER {
+        let mut peer = Hostile::connect(ATTACKER, attacked.dev.addresses().data).await?;
+        // Nothing, and every part of a beginning but the whole.
+        peer.say(&beginning[..number % (beginning.len() - 1)]).await?;
+        peers.push(peer);
+    }
+    for mut peer in peers {
+        peer.is_closed().await?;
+    }
+    attacked.ended("preface", PER_PEER).await?;
+    let mut other = Hostile::connect(ATTACKER, attacked.dev.addresses().data).await?;
+    other.say(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    other.is_closed().await?;
+    attacked.ended("protocol", 1).await?;
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_cancelled_at_once_end_their_connection() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[]).await?;
+    for round in 1..=5 {
+        let peer = attacked.begin().await?;
+        let cancel = CANCEL.to_be_bytes();
+        let resets = streams(5_000).flat_map(|id| [begins(id, CHECK, 0), frame(kind::RST_STREAM, 0, id, &cancel)].concat());
+        peer.flood(&resets.collect::<Vec<u8>>()).await?;
+        attacked.ended("excess", round).await?;
+    }
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_without_an_end_end_their_connection() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[]).await?;
+    let mut peer = attacked.begin().await?;
+    peer.say(&frame(kind::HEADERS, 0, 1, &call(CHECK))).await?;
+    // Frames with nothing in them, and frames with as much as they hold.
+    peer.flood(&frame(kind::CONTINUATION, 0, 1, &[]).repeat(1_000)).await?;
+    attacked.ended("excess", 1).await?;
+    let mut peer = attacked.begin().await?;
+    peer.say(&frame(kind::HEADERS, 0, 1, &call(CHECK))).await?;
+    let more = header("x-filler", &"y".repeat(16_000));
+    peer.flood(&frame(kind::CONTINUATION, 0, 1, &more).repeat(10)).await?;
+    attacked.ended("excess", 2).await?;
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_that_are_too_long_are_refused() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[]).await?;
+    let mut peer = attacked.begin().await?;
+    // Over two frames, and a little more than is allowed.
+    let block = [call(CHECK), header("x-filler", &"y".repeat(17_000))].concat();
+    let (first, rest) = block.split_at(16_000);
+    peer.say(&frame(kind::HEADERS, flag::END_STREAM, 1, first)).await?;
+    peer.say(&frame(kind::CONTINUATION, flag::END_HEADERS, 1, rest)).await?;
+    // Request Header Fields Too Large.
+    let refused = peer.next_of(kind::HEADERS).await?;
+    anyhow::ensure!(refused.stream == 1, "{refused:?}");
+    let says = STATUS_431.iter().any(|status| refused.payload.windows(3).any(|bytes| bytes == *status));
+    anyhow::ensure!(says, "{refused:?}");
+    // The connection goes on.
+    peer.say(&asks(3, CHECK)).await?;
+    loop {
+        let answer = peer.next_of(kind::DATA).await?;
+        if answer.stream == 3 {
+            break;
+        }
+    }
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_what_means_nothing_end_their_connection() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[]).await?;
+    let table_size = [0, 1, 0, 0, 16, 0];
+    let floods = [
+        frame(kind::PING, 0, 0, b"flooding"),
+        frame(kind::SETTINGS, 0, 0, &[]),
+        frame(kind::SETTINGS, 0, 0, &table_size),
+        // PRIORITY of a stream that is not there, and a kind that nobody knows.
+        frame(2, 0, 1, &[0; 5]),
+        frame(99, 0, 0, b"?"),
+    ];
+    for (ended, flood) in floods.iter().enumerate() {
+        attacked.begin().await?.flood(&flood.repeat(1_000)).await?;
+        attacked.ended("chatter", ended + 1).await?;
+    }
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_nothing_end_their_connection() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[]).await?;
+    for (round, payload) in [(1, &[][..]), (2, &[0])] {
+        let mut peer = attacked.begin().await?;
+        for id in streams(10) {
+            peer.say(&begins(id, CHECK, 0)).await?;
+        }
+        peer.flood(&streams(10).flat_map(|id| frame(kind::DATA, 0, id, payload)).collect::<Vec<u8>>()).await?;
+        // The tiny ones are either unread too long or belong to no call any more.
+        attacked.ended_by(&["excess", "chatter"], round).await?;
+    }
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_streams_than_allowed_are_open() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[]).await?;
+    let mut peer = attacked.begin().await?;
+    let allowed = u32::try_from(STREAMS)?;
+    let more: Vec<u8> = streams(allowed + 10).flat_map(|id| asks(id, WATCH)).collect();
+    peer.say(&more).await?;
+    for _ in 0..10 {
+        let reset = peer.next_of(kind::RST_STREAM).await?;
+        anyhow::ensure!(reset.payload == REFUSED_STREAM.to_be_bytes(), "{reset:?}");
+    }
+    // Who goes on and on is sent away.
+    let thousands: Vec<u8> = streams(5_000).map(|id| id + 2 * (allowed + 10)).flat_map(|id| begins(id, WATCH, 0)).collect();
+    peer.flood(&thousands).await?;
+    attacked.ended("excess", 1).await?;
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_connections_leave_room_for_others() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[("IDLE_MAX_S", "10")]).await?;
+    let mut kept = Vec::new();
+    for _ in 0..PER_PEER {
+        kept.push(attacked.begin().await?);
+    }
+    let mut closed = 0;
+    while closed < 2_000 {
+        // Not all at once: this process has no more than so many files, too.
+        let mut peers = Vec::new();
+        for _ in 0..200 {
+            peers.push(Hostile::connect(ATTACKER, attacked.dev.addresses().data).await?);
+        }
+        for mut peer in peers {
+            peer.is_closed().await?;
+            closed += 1;
+        }
+    }
+    let refused = attacked.dev.metric("tessera_connections_refused_total{cause=\"peer\"}").await?;
+    anyhow::ensure!(refused == Some(2_000.0), "{refused:?}");
+    // Another peer gets in, and those that do nothing are told to go.
+    let mut other = Hostile::begin(Ipv4Addr::new(127, 0, 0, 3), attacked.dev.addresses().data, &[]).await?;
+    other.say(&asks(1, CHECK)).await?;
+    other.next_of(kind::DATA).await?;
+    for peer in &mut kept {
+        let goaway = peer.next_of(kind::GOAWAY).await?;
+        anyhow::ensure!(goaway.payload.get(4..8) == Some(&[0; 4]), "without an error: {goaway:?}");
+    }
+    attacked.ended("idle", PER_PEER).await?;
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_takes_are_reset() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[("SLOW_READER_TIMEOUT_S", "1")]).await?;
+    let allowed = u32::try_from(STREAMS)?;
+    // No room for a byte of any answer.
+    let mut peer = Hostile::begin(ATTACKER, attacked.dev.addresses().data, &[(4, 0)]).await?;
+    for round in 0..3 {
+        let first = 2 * allowed * round;
+        peer.say(&streams(allowed).flat_map(|id| asks(first + id, CHECK)).collect::<Vec<u8>>()).await?;
+        for _ in 0..allowed {
+            let reset = peer.next_of(kind::RST_STREAM).await?;
+            anyhow::ensure!(reset.payload == CANCEL.to_be_bytes(), "{reset:?}");
+        }
+    }
+    attacked.dev.metric_reaches("tessera_slow_readers_total", f64::from(3 * allowed)).await?;
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn goaway_says_why() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[]).await?;
+    let mut peer = attacked.begin().await?;
+    // Few enough that all of it is read before the connection is closed, so that the last words arrive.
+    let cancel = CANCEL.to_be_bytes();
+    let resets = streams(60).flat_map(|id| [begins(id, CHECK, 0), frame(kind::RST_STREAM, 0, id, &cancel)].concat());
+    peer.say(&resets.collect::<Vec<u8>>()).await?;
+    let goaway = peer.next_of(kind::GOAWAY).await?;
+    anyhow::ensure!(goaway.payload.get(4..8) == Some(&ENHANCE_YOUR_CALM.to_be_bytes()), "{goaway:?}");
+    attacked.unharmed().await
+}
