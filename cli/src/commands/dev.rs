@@ -111,6 +111,7 @@ impl Settings {
             flags.push(("backends.kind", "sqlite".to_owned()));
         }
         let settings: Self = settings::load(sources(flags)).context("settings")?;
+        settings.listener.validate().context("settings of the listener")?;
         settings.backends.validate().map_err(anyhow::Error::msg).context("settings of the backends")?;
         Ok(settings)
     }
@@ -322,7 +323,6 @@ mod tests {
             ("[backend]\nreaders = 1", &[], &["`backend`", "`backends`"]),
             ("[listener]\nage_max_s = 1", &[], &["age_max_s", "`1`", "10 to 2592000"]),
             ("[listener]\nunix_socket_mode = \"rw\"", &[], &["unix_socket_mode", "`rw`", "`600` to `777`"]),
-            ("[listener.tls]\ncertificate = \"a\"\nkey = \"b\"", &[], &["listener.tls", "plain text"]),
             ("[listener.tls]\ncertificate = \"a\"", &[], &["key"]),
         ] {
             let error = load(text, environment, None).expect_err(text);

@@ -50,7 +50,8 @@ impl Bearer {
     fn of(token: &str, place: &str) -> anyhow::Result<Self> {
         let token = token.trim();
         ensure!(!token.is_empty(), "the token in {place} is empty");
-        let value = MetadataValue::try_from(format!("Bearer {token}")).ok();
+        let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = MetadataValue::try_from(format!("Bearer {token}")).ok().filter(|_| printable);
         let mut value =
             value.with_context(|| format!("what is in {place} is no token; allowed are printable ASCII characters"))?;
         value.set_sensitive(true);
