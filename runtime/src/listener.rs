@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use http::{Request, Response};
+use tessera_ports::memory::SplitMix64;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -111,13 +112,13 @@ pub struct Sockets {
     tcp: Option<TcpListener>,
     unix: Option<UnixSocket>,
     tls: Option<Tls>,
-    draws: Draws,
+    draws: SplitMix64,
 }
 
 impl From<TcpListener> for Sockets {
     fn from(listener: TcpListener) -> Self {
         // Where chance comes in: the hasher has its keys from the system.
-        let draws = Draws::from(RandomState::new().hash_one(0));
+        let draws = SplitMix64::new(RandomState::new().hash_one(0));
         Self { tcp: Some(listener), unix: None, tls: None, draws }
     }
 }
@@ -138,26 +139,7 @@ impl Sockets {
     /// With numbers drawn from `seed` instead of chance: they spread the ages of connections.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
-        Self { draws: Draws::from(seed), ..self }
-    }
-}
-
-/// Numbers that follow from a seed, spread evenly (`SplitMix64`).
-#[derive(Debug)]
-struct Draws(u64);
-
-impl From<u64> for Draws {
-    fn from(seed: u64) -> Self {
-        Self(seed)
-    }
-}
-
-impl Draws {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        Self { draws: SplitMix64::new(seed), ..self }
     }
 }
 
@@ -226,7 +208,7 @@ async fn serve_sockets<S: Calls>(
     service: S,
     config: &ListenerConfig,
     rules: Arc<Rules>,
-    mut draws: Draws,
+    mut draws: SplitMix64,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let drained = drained(config, &shutdown);
@@ -241,7 +223,7 @@ async fn serve_sockets<S: Calls>(
                         // Whoever hands sockets over may stop before this runtime hears that it is to drain.
                         let Some((accepted, load)) = next else { break };
                         let (rules, service, draining) = (Arc::clone(&rules), service.clone(), draining.clone());
-                        let served = connection::serve(accepted, rules, service, draws.next(), draining);
+                        let served = connection::serve(accepted, rules, service, draws.next_u64(), draining);
                         connections.spawn(async move {
                             let _load = load;
                             served.await;

@@ -18,6 +18,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use metrics::{Counter, counter};
 use serde::{Deserialize, Serialize};
 use tessera_core::time::Timestamp;
+use tessera_ports::memory::SplitMix64;
 use tessera_runtime::lifecycle::Tasks;
 use tonic::codegen::http::HeaderValue;
 
@@ -202,25 +203,17 @@ impl On {
     /// A number below a million, by a generator of this thread (splitmix64): cheap, even, and of no worth to whoever guesses.
     fn throw(&self) -> u32 {
         thread_local! {
-            static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+            static DICE: Cell<Option<SplitMix64>> = const { Cell::new(None) };
         }
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        STATE.with(|state| {
+        DICE.with(|dice| {
             // Threads begin far from each other.
-            let before = state.get().unwrap_or_else(|| mixed(self.seed.fetch_add(STEP, Ordering::Relaxed)));
-            let next = before.wrapping_add(STEP);
-            state.set(Some(next));
-            let [_, _, _, _, high @ ..] = mixed(next).to_le_bytes();
-            let scaled = u64::from(u32::from_le_bytes(high)) * u64::from(ALL);
-            u32::try_from(scaled >> 32).unwrap_or(0)
+            let begin = || SplitMix64::new(SplitMix64::new(self.seed.fetch_add(1, Ordering::Relaxed)).next_u64());
+            let mut random = dice.take().unwrap_or_else(begin);
+            let thrown = random.below(ALL.into());
+            dice.set(Some(random));
+            u32::try_from(thrown).unwrap_or(0)
         })
     }
-}
-
-fn mixed(mut value: u64) -> u64 {
-    value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
 }
 
 /// Whether a path stands for the standard output.

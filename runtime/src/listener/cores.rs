@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Context as _;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
+use tessera_ports::memory::SplitMix64;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::Rules;
 use super::incoming::Accepted;
-use super::{Calls, Draws, ListenerConfig};
+use super::{Calls, ListenerConfig};
 use crate::lifecycle::Shutdown;
 
 /// All threads.
@@ -53,7 +54,7 @@ impl Cores {
         service: &S,
         config: &ListenerConfig,
         rules: &Arc<Rules>,
-        draws: &mut Draws,
+        draws: &mut SplitMix64,
         shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let (mut cores, running) = (Vec::with_capacity(threads.get()), FuturesUnordered::new());
@@ -63,7 +64,7 @@ impl Cores {
             let (sockets, accepted) = mpsc::unbounded_channel();
             let (ended, end) = oneshot::channel();
             let (service, config, shutdown) = (service.clone(), config.clone(), shutdown.clone());
-            let (rules, draws) = (Arc::clone(rules), Draws::from(draws.next()));
+            let (rules, draws) = (Arc::clone(rules), SplitMix64::new(draws.next_u64()));
             let serve = move || {
                 let sockets = by_threads(accepted);
                 let served = runtime.block_on(super::serve_sockets(sockets, service, &config, rules, draws, shutdown));

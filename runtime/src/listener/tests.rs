@@ -208,8 +208,8 @@ async fn connections_go_to_the_thread_with_the_fewest() {
 #[test]
 fn draws_follow_from_the_seed_and_differ() {
     let of = |seed| {
-        let mut draws = Draws::from(seed);
-        [draws.next(), draws.next(), draws.next()]
+        let mut draws = SplitMix64::new(seed);
+        [draws.next_u64(), draws.next_u64(), draws.next_u64()]
     };
     assert_eq!(of(7), of(7));
     let all: std::collections::BTreeSet<u64> = (0..100).flat_map(of).collect();
