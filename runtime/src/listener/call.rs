@@ -28,6 +28,13 @@ use crate::lifecycle::panic_text;
 use crate::metric_definitions::CALL_PANICS;
 use crate::overload::{HEALTH, Refusals};
 
+/// Whether a call is looked at.
+enum Admission {
+    /// When its turn comes, if it has to wait for one.
+    Admitted(Option<Turn>),
+    Refused,
+}
+
 /// Takes the calls of one connection.
 #[derive(Debug)]
 pub(super) struct Taker<S> {
@@ -46,9 +53,8 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
 
     fn call(&self, request: Request<Incoming>) -> Call<S> {
         let now = Instant::now();
-        let turn = match self.turn(request.uri().path(), now) {
-            Ok(turn) => turn,
-            Err(refusal) => return Call::refused(refusal),
+        let Admission::Admitted(turn) = self.admit(request.uri().path(), now) else {
+            return Call::refused(self.refusals.response());
         };
         let mut request = request.map(Body::new);
         let deadline = time_max(request.headers()).and_then(|time_max| now.checked_add(time_max));
@@ -69,19 +75,16 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
 }
 
 impl<S> Taker<S> {
-    /// Has a call wait for its turn, if it must; or says what it is refused with.
-    fn turn(&self, path: &str, now: Instant) -> Result<Option<Turn>, Response<Body>> {
+    fn admit(&self, path: &str, now: Instant) -> Admission {
         if self.refusals.lacks_memory(path) {
-            return Err(self.refusals.response());
+            return Admission::Refused;
         }
-        match Turn::wait_for(&self.traffic, now) {
-            Some(turn) => Ok(Some(turn)),
-            None if path.starts_with(HEALTH) => Ok(None),
-            None => {
-                self.refusals.waits_too_long();
-                Err(self.refusals.response())
-            }
+        let turn = Turn::wait_for(&self.traffic, now);
+        if turn.is_none() && !path.starts_with(HEALTH) {
+            self.refusals.waits_too_long();
+            return Admission::Refused;
         }
+        Admission::Admitted(turn)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How many calls may wait for their turn on one thread. No clocks and no sockets here: time is an argument.
 //!
 //! How long a call waits is the only sign of overload that means the same on every machine and under every quota, so it is what is
-//! controlled (as in CoDel, RFC 8289): when most calls of an [`INTERVAL`] waited longer than the target, what the thread gets through
+//! controlled (RFC 8289 does so with packets): when most calls of an [`INTERVAL`] waited longer than the target, what the thread gets through
 //! in the target time becomes the limit; a call that arrives when as many wait is refused. While waits are short the limit grows
 //! again.
 //!
@@ -160,7 +160,7 @@ impl State {
         }
         if self.waiting >= self.limit && !own.has_share_left(now) {
             self.credit = self.credit.saturating_sub(nanoseconds(REFUSAL));
-            own.refused_until = Some(now + (self.unit * A_FEW as u32).min(UNREAD_MAX));
+            own.refused_until = Some(now + (self.unit * u32::try_from(A_FEW).unwrap_or(u32::MAX)).min(UNREAD_MAX));
             return false;
         }
         own.takes(self.unit, now);
