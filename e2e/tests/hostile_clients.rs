@@ -48,7 +48,11 @@ impl Attacked {
     async fn start(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let (per_peer, streams) = (PER_PEER.to_string(), STREAMS.to_string());
-        let usual = [("CONNECTIONS_PER_PEER_MAX", per_peer.as_str()), ("STREAMS_PER_CONNECTION_MAX", &streams)];
+        let usual = [
+            ("CONNECTIONS_PER_PEER_MAX", per_peer.as_str()),
+            ("STREAMS_PER_CONNECTION_MAX", &streams),
+            ("PENDING_RESETS_MAX", "20"),
+        ];
         let mut launch = Launch::over(folder.path())?;
         for (name, value) in usual.iter().chain(settings) {
             launch = launch.env(&format!("TESSERA_LISTENER__{name}"), value);

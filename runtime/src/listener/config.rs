@@ -30,8 +30,8 @@ pub struct ListenerConfig {
     pub send_buffer_bytes: usize,
     /// Bytes of the headers of one call, unpacked. 4 KiB to 1 MiB; default 16 KiB: what an Envoy holds comes in the message.
     pub header_list_bytes_max: u32,
-    /// Calls of one connection that were cancelled before they were looked at; one more ends it. 1 to 10,000; default 20, as
-    /// the protocol's implementation has it.
+    /// Calls of one connection that were cancelled before they were looked at; one more ends it. 1 to 10,000; default 200:
+    /// clients whose deadlines pass cancel many at once, and a slow process is not to send them away for it.
     pub pending_resets_max: usize,
     /// Calls of one connection that broke the protocol, over its life; one more ends it. 1 to 100,000; default 128: well-behaved
     /// clients have none.
@@ -82,7 +82,7 @@ impl Default for ListenerConfig {
             stream_window_bytes: 4 << 20,
             send_buffer_bytes: 64 << 10,
             header_list_bytes_max: 16 << 10,
-            pending_resets_max: 20,
+            pending_resets_max: 200,
             error_resets_max: 128,
             handshake_timeout_s: 5,
             first_bytes_timeout_s: 5,

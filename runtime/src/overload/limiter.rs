@@ -30,8 +30,8 @@ const LIMIT_MIN: usize = 1;
 const SHARE: u32 = 2;
 /// Whoever was silent may ask for what is its share of so much time at once.
 const BURST: Duration = Duration::from_millis(50);
-/// What a refusal takes, about, of the thread's time.
-const REFUSAL: Duration = Duration::from_micros(15);
+/// What a refusal takes, about, of the thread's time; and what it takes in a build that is not optimized.
+const REFUSAL: Duration = Duration::from_micros(if cfg!(debug_assertions) { 300 } else { 10 });
 /// One part in so many of the thread's time may be taken by refusals.
 const REFUSING: u32 = 5;
 /// Calls that a read may bring.
@@ -40,8 +40,8 @@ const A_FEW: usize = 8;
 const UNREAD_MAX: Duration = Duration::from_secs(1);
 /// Whoever is not read is looked at again so soon.
 const LATER: Duration = Duration::from_millis(1);
-/// What may be saved up for them, in ns: a hundred.
-const CREDIT_MAX: i64 = 100 * 15_000;
+/// So many of them may be saved up.
+const REFUSALS_SAVED_MAX: u32 = 100;
 
 /// What is known of a connection.
 #[derive(Debug, Default)]
@@ -138,7 +138,7 @@ struct Interval {
 impl State {
     fn new(target: Duration, now: Instant) -> Self {
         let interval = Interval { number: 1, ends: now + INTERVAL, begun: 0, late: 0, asking: 0 };
-        let credit = CREDIT_MAX;
+        let credit = nanoseconds(REFUSAL * REFUSALS_SAVED_MAX);
         Self {
             target,
             waiting: 0,
@@ -193,15 +193,16 @@ impl State {
             let worked = worked();
             let earned = worked.saturating_sub(self.credited) / REFUSING;
             (self.credited, self.credited_at) = (worked, now);
-            self.credit = self.credit.saturating_add(nanoseconds(earned)).min(CREDIT_MAX);
+            self.credit = self.credit.saturating_add(nanoseconds(earned)).min(nanoseconds(REFUSAL * REFUSALS_SAVED_MAX));
         }
         let room = self.limit.saturating_sub(self.waiting);
         let refusals = usize::try_from(self.credit / nanoseconds(REFUSAL)).unwrap_or(0);
-        if room + refusals == 0 && own.refused_until.is_some_and(|until| now < until) {
+        let was_refused = own.refused_until.is_some_and(|until| now < until);
+        if room + refusals == 0 && was_refused {
             return Readiness::Later(LATER);
         }
         let asking = usize::try_from(self.crowd.max(self.interval.asking).max(1)).unwrap_or(usize::MAX);
-        Readiness::InTurns(((self.limit + refusals) / asking).min(room + refusals).max(A_FEW))
+        Readiness::InTurns(((self.limit + refusals) / asking).min(room + refusals).max(if was_refused { 1 } else { A_FEW }))
     }
 
     /// Sets limit and shares anew when an interval has passed.

@@ -264,7 +264,7 @@ fn refusals_take_no_more_than_a_part_of_the_time() {
         }
     }
     let taken = REFUSAL * refused;
-    let saved_up = Duration::from_nanos(CREDIT_MAX.unsigned_abs());
+    let saved_up = REFUSAL * REFUSALS_SAVED_MAX;
     assert!(taken <= worked / REFUSING + saved_up + REFUSAL, "{taken:?} of {worked:?}");
     assert!(taken >= worked / REFUSING, "{taken:?} of {worked:?}");
     let other = state.readiness(&Own::default(), || worked, began);
