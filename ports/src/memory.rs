@@ -19,7 +19,7 @@ mod store;
 mod store_faults;
 mod streams;
 
-pub use events::MemoryEvents;
+pub use events::{EventChances, MemoryEvents};
 pub use feed::MemoryFeed;
 pub use feed_faults::{FeedChances, FeedFaults};
 pub use seed::SplitMix64;

@@ -9,7 +9,9 @@ use tessera_ports::change_feed::{Change, ChangeFeed, ChangePublisher, FeedError,
 use tessera_ports::event_store::{Append, AppendError, Appended, EventStore, Head, ReadError};
 use tessera_ports::hint_store::{Hint, HintStore};
 use tessera_ports::hooks::{self, Guard};
-use tessera_ports::memory::{AppendFault, FeedChances, MemoryEvents, MemoryFeed, MemoryStore, Operation, StoreChances};
+use tessera_ports::memory::{
+    AppendFault, EventChances, FeedChances, MemoryEvents, MemoryFeed, MemoryStore, Operation, StoreChances,
+};
 use tessera_ports::{EventPublisher as _, PublicEvent, Shard};
 
 fn tenant(name: &str) -> StreamId {
@@ -243,4 +245,34 @@ async fn events_are_kept_as_often_as_they_were_published() {
     events.publish(&[event(3)]).await.expect("it is published");
     assert_eq!(events.published(), [event(1), event(2), event(2), event(2), event(3)]);
     assert_eq!((events.calls(), events.problems()), (4, Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_get_lost_answers_and_refusals_from_a_seed() {
+    let run = async |seed| {
+        let events = MemoryEvents::new();
+        let event = |seq| {
+            let (store, kind) = ("store".to_owned(), "created".to_owned());
+            PublicEvent { store, stream: tenant("a"), seq, kind, at: None }
+        };
+        events.seed(seed, EventChances::stormy());
+        let (mut refused, mut answer_lost, mut delivered) = (0, 0, 0);
+        for seq in 1..=200 {
+            let before = events.published().len();
+            let result = events.publish(&[event(seq)]).await;
+            match (result, events.published().len() - before) {
+                (Ok(()), 1) => delivered += 1,
+                (Err(_), 0) => refused += 1,
+                (Err(_), 1) => answer_lost += 1,
+                other => panic!("{other:?} of one event"),
+            }
+        }
+        events.calm();
+        events.publish(&[event(201)]).await.expect("no more faults");
+        (refused, answer_lost, delivered)
+    };
+    let (refused, answer_lost, delivered) = run(5).await;
+    assert!(refused > 0 && answer_lost > 0 && delivered > 100, "{refused}, {answer_lost}, {delivered}");
+    assert_eq!(run(5).await, run(5).await);
+    assert_ne!(run(5).await, run(6).await);
 }

@@ -116,6 +116,10 @@ impl Tls {
         let files = Files::read(config)?;
         let ready = files.build(config, clock.now())?;
         gauge!(TLS_EXPIRY).set(ready.ends_at);
+        for outcome in ["taken", "refused"] {
+            // There from the start, so that the first one is seen to be one more.
+            counter!(TLS_RELOADS, "outcome" => outcome).increment(0);
+        }
         let current = ArcSwap::new(ready.server);
         Ok(Self(Arc::new(Shared { config: config.clone(), clock, current, first: files.digest() })))
     }

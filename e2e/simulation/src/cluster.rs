@@ -11,8 +11,8 @@ use std::time::Duration;
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Seq, StreamId};
 use tessera_core::time::Timestamp;
-use tessera_ports::memory::{MemoryFeed, MemoryStore, SplitMix64};
-use tessera_ports::{Clock, IdSource};
+use tessera_ports::memory::{MemoryEvents, MemoryFeed, MemoryStore, SplitMix64};
+use tessera_ports::{Clock, EventPublisher, IdSource};
 use tessera_runtime::lifecycle::Tasks;
 use tessera_server::snapshot::memory::MemoryFolder;
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use tonic::service::Routes;
 
 use crate::line::{FarSide, Lie, Line, Slowness};
 use crate::promises::Promises;
+use crate::told::Told;
 
 /// Partitions of the feed.
 pub const PARTITIONS: u32 = 2;
@@ -53,18 +54,28 @@ impl Clock for SimulatedClock {
     }
 }
 
-/// Counts.
-#[derive(Debug, Default)]
-struct CountedIds(AtomicU64);
+/// Counts, and puts the seed before it, so that partitions are not dealt out alike in every run: who looks after which
+/// follows from the names of loaders.
+#[derive(Debug)]
+struct CountedIds {
+    seed: u64,
+    next: AtomicU64,
+}
+
+impl CountedIds {
+    fn draw(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
 
 impl IdSource for CountedIds {
     fn request_id(&self) -> RequestId {
-        let text = format!("made-{}", self.0.fetch_add(1, Ordering::Relaxed));
+        let text = format!("made-{}", self.draw());
         RequestId::parse(&text).unwrap_or_else(|error| unreachable_id(&error))
     }
 
     fn unique(&self) -> String {
-        format!("unique-{}", self.0.fetch_add(1, Ordering::Relaxed))
+        format!("unique-{:x}-{}", self.seed, self.draw())
     }
 }
 
@@ -100,6 +111,11 @@ pub struct Plan {
     pub repair_scan: bool,
     /// Whether servers write snapshots and start from them.
     pub snapshots: bool,
+    /// Whether others are told of events.
+    pub events: bool,
+    /// How long a loader counts as at work after it was heard of last, in seconds. When that is long, nobody speaks for the
+    /// partitions of a loader that crashed for the rest of a run.
+    pub lease_s: u64,
     /// What the lines of loaders draw from.
     pub seed: u64,
     /// What the lines of loaders do that they must not.
@@ -113,10 +129,14 @@ pub struct Cluster {
     pub store: MemoryStore,
     /// The feed.
     pub feed: MemoryFeed,
+    /// What others are told.
+    pub events: MemoryEvents,
     /// The time.
     pub clock: Arc<SimulatedClock>,
     /// What loaders have promised.
     pub promises: Arc<Promises>,
+    /// Who notes what others are told.
+    pub told: Arc<Told>,
     ids: Arc<CountedIds>,
     plan: Plan,
     random: RefCell<SplitMix64>,
@@ -137,9 +157,11 @@ impl Cluster {
         let cluster = Rc::new(Self {
             store: MemoryStore::new("simulated-1"),
             feed: MemoryFeed::new("topic-1", PARTITIONS),
+            events: MemoryEvents::new(),
             clock: Arc::new(SimulatedClock { began: Instant::now() }),
             promises: Arc::default(),
-            ids: Arc::default(),
+            told: Arc::default(),
+            ids: Arc::new(CountedIds { seed: plan.seed, next: AtomicU64::new(0) }),
             random: RefCell::new(SplitMix64::new(plan.seed)),
             plan,
             epoch: Cell::new(1),
@@ -195,6 +217,11 @@ impl Cluster {
         !self.plan.repair_scan
     }
 
+    /// Whether others are told of events.
+    pub fn tells(&self) -> bool {
+        self.plan.events
+    }
+
     /// Whether servers write snapshots and start from them.
     pub fn has_snapshots(&self) -> bool {
         self.plan.snapshots
@@ -222,6 +249,7 @@ impl Cluster {
         for place in 0..PROCESSES {
             self.slow_server(place, Slowness::default());
             self.server(place).process.line.mend();
+            self.loader(place).line.slow(Slowness::default());
             self.loader(place).line.mend();
         }
     }
@@ -262,6 +290,8 @@ impl Cluster {
             feed: self.feed.clone(),
             clock: Arc::clone(&self.clock),
             promises: Arc::clone(&self.promises),
+            events: self.events.clone(),
+            told: Arc::clone(&self.told),
         };
         Line::new(far_side, random, slowness, lie)
     }
@@ -273,12 +303,13 @@ impl Cluster {
             deadline_default_ms: 3_000,
             deadline_max_ms: 5_000,
             due_lap_s: 5,
+            lease_s: self.plan.lease_s,
             ..tessera_loader::config::Config::default()
         };
         let dependencies = tessera_loader::Dependencies {
             store: line.clone(),
             publisher: line.clone(),
-            events: None,
+            events: self.plan.events.then(|| line.clone() as Arc<dyn EventPublisher>),
             hints: line.clone(),
             leases: line.clone(),
             clock: self.clock.clone(),

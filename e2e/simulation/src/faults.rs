@@ -1,5 +1,5 @@
 //! What goes wrong beside the callers: crashes, processes that stand still or are cut off, slow servers, logs cut short, topics
-//! made again, a restore from a backup.
+//! made again, partitions of which loaders learn late, a restore from a backup.
 //!
 //! Not every run has every kind of fault: where all of them rage at once, each repairs what another one broke. A server that
 //! crashes reads everything anew, and a stream that is written again publishes what was left unpublished.
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tessera_core::stream::StreamKind;
 use tessera_ports::ChangeFeed as _;
-use tessera_ports::memory::{FeedChances, SplitMix64, StoreChances};
+use tessera_ports::memory::{EventChances, FeedChances, SplitMix64, StoreChances};
+use tokio::time::Instant;
 
 use crate::cluster::{Cluster, PARTITIONS, PROCESSES};
 use crate::line::Slowness;
@@ -33,8 +34,10 @@ pub struct Storm {
     pub cut_offs: bool,
     /// The lines of servers are slow.
     pub slow: bool,
-    /// Partitions are added to the feed.
-    pub growth: bool,
+    /// So many partitions are added to the feed, at most, and some loaders learn of them late.
+    pub growth: u32,
+    /// What a loader publishes that learns late of partitions is long under way.
+    pub slow_publishing: bool,
     /// How it ends.
     pub finale: Finale,
 }
@@ -61,7 +64,8 @@ impl Storm {
             standstills: random.chance(500),
             cut_offs: random.chance(500),
             slow: random.chance(500),
-            growth: false,
+            growth: 0,
+            slow_publishing: false,
             finale: match random.below(10) {
                 0..4 => Finale::None,
                 4..7 => Finale::PowerCut,
@@ -69,10 +73,21 @@ impl Storm {
             },
         }
     }
+
+    /// One partition is added, of which one loader learns late, that is slow to publish as well. Nothing else makes servers begin
+    /// anew or silences loaders: as long as that goes on, nobody says how old answers are.
+    #[must_use]
+    pub fn growth_alone(self) -> Self {
+        let finale = if self.finale == Finale::LogCut { Finale::None } else { self.finale };
+        let quiet = Self { restore: false, crashes: false, cuts: false, standstills: false, cut_offs: false, finale, ..self };
+        Self { growth: 1, slow_publishing: true, ..quiet }
+    }
 }
 
-/// To how many partitions the feed grows, at most.
-const PARTITIONS_MAX: u32 = PARTITIONS + 3;
+/// By how many partitions the feed grows, at most.
+pub const GROWTH_MAX: u32 = 3;
+/// How late a loader learns for good that there are more, at most: several passes of its sweeper.
+const LEARNS_LATE_MAX: Duration = Duration::from_millis(2_500);
 /// The slowest that a line is, on each way.
 const SLOWEST: Duration = Duration::from_millis(120);
 /// How long nobody hears of a process, at most.
@@ -81,6 +96,11 @@ const STANDSTILL_MAX: Duration = Duration::from_millis(450);
 const SWEEP: Duration = Duration::from_millis(300);
 /// How soon a crash can follow.
 const SOON: Duration = Duration::from_millis(20);
+
+/// Draws faults of telling others from the seed, from now on.
+pub fn begin_telling(cluster: &Cluster, random: &mut SplitMix64) {
+    cluster.events.seed(random.next_u64(), EventChances::stormy());
+}
 
 /// Draws faults of store and feed from the seed, from now on.
 pub fn begin(cluster: &Cluster, random: &mut SplitMix64, storm: Storm) {
@@ -104,6 +124,7 @@ pub fn end(cluster: &Cluster) {
     cluster.store.faults().release_late();
     cluster.store.faults().calm();
     cluster.feed.faults().calm();
+    cluster.events.calm();
     cluster.mend_all();
 }
 
@@ -280,12 +301,31 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
                     cut_all(&cluster, &mut random).await;
                 }
             }
-            78..84 if storm.growth && partitions < PARTITIONS_MAX => {
+            78..84 if partitions < PARTITIONS + storm.growth => {
                 topics += 1;
                 partitions += 1;
                 cluster.feed.faults().more_partitions(&format!("topic-{topics}"), partitions);
+                learn_late(&cluster, &mut random, storm, partitions - 1);
             }
+            // Nobody takes events for a while.
+            84..88 => cluster.events.fail_publishes(2, 0),
+            // Brokers that get more to do are slow at first, and what is published takes too long.
+            88..96 if partitions > PARTITIONS => cluster.feed.faults().fail_publishes(2),
             _ => {}
+        }
+    }
+}
+
+/// Mostly one loader alone hears for a while of no more partitions than there were, now and then.
+fn learn_late(cluster: &Cluster, random: &mut SplitMix64, storm: Storm, known: u32) {
+    let last = random.index(PROCESSES);
+    if storm.slow_publishing {
+        cluster.loader(last).line.slow(Slowness { publishes: SWEEP, ..Slowness::default() });
+    }
+    for place in 0..PROCESSES {
+        if random.chance(if place == last { 900 } else { 200 }) {
+            let until = Instant::now() + random.duration(LEARNS_LATE_MAX);
+            cluster.loader(place).line.learns_late(known, until);
         }
     }
 }

@@ -3,16 +3,17 @@
 //!
 //! The seed picks who does what when, which kinds of fault a run has, and every fault. *Failures*: appends whose outcome is
 //! unknown (never written, written, written later), failing and slow reads, replicas that lag, changes lost, doubled, reordered
-//! and sent again much later by the feed, feed logs cut short and topics made again, loaders and servers that crash and start
-//! again, loaders that stand still and go on later, servers that are cut off or slow, a restore from a backup into the next
-//! epoch. *Not failures*: the disk of the store, its promise that a quorum sees what a quorum has learned, and the clock. *Not
-//! under the seed's control*: which of several tasks that are ready at the same instant tokio polls first is not chosen.
-//! The same seed gives the same choices, but not always the same run.
+//! and sent again much later by the feed, feed logs cut short and topics made again, partitions added of which loaders learn
+//! late, events that nobody takes or whose answer is lost, loaders and servers that crash and start again, loaders that stand
+//! still and go on later, servers that are cut off or slow, a restore from a backup into the next epoch. *Not failures*: the
+//! disk of the store, its promise that a quorum sees what a quorum has learned, and the clock. *Not under the seed's control*:
+//! which of several tasks that are ready at the same instant tokio polls first is not chosen. The same seed gives the same
+//! choices, but not always the same run.
 //!
 //! - `cluster`: processes that can crash; `line`: what lies between one of them and everything else;
 //! - `command`: what is asked for; `client`: callers, and what they were told;
 //! - `faults`: what goes wrong beside them;
-//! - `checks` and `rejections`: the properties; `run`: one seed.
+//! - `checks`, `rejections`, `promises` and `told`: the properties; `run`: one seed.
 //!
 //! The properties, named as in docs/GUARDS.md: (a) every acknowledged command is in its stream exactly once; (a2) what was answered
 //! "rejected" never shows up later; (a3) the state is the fold of the events and the chain is whole; (b) no answer is older than
@@ -21,7 +22,7 @@
 //! means that everything is in that was published before the ends to reach were noted, and whoever answers from a life of the store
 //! has all that this life began with; (h) a rejection was true at some moment during the call; (i) an answer is not older than it
 //! says; (p1) an answer is what the reference evaluator says of what the store holds at the revision that the answer names; (p2) a
-//! heartbeat keeps its promise.
+//! heartbeat keeps its promise; (o) others are told of every event.
 #![cfg(feature = "test-hooks")]
 #![expect(clippy::missing_panics_doc, reason = "a simulation that panics has found something")]
 
@@ -35,5 +36,6 @@ pub mod line;
 pub mod promises;
 pub mod rejections;
 pub mod run;
+pub mod told;
 
 pub use run::{Mode, Violation, simulate, simulate_with};

@@ -2,8 +2,9 @@
 //!
 //! *Cut*: every call of a port waits, before it reaches the other side and before its answer is heard, until the line is whole
 //! again. That is what everybody else sees of a process that is stopped, swapped out or cut off: whatever it had begun goes on
-//! later from where it was, in a world that has moved. *Slow*: appends, scans and reads of the feed take up to so
-//! long more, each by itself.
+//! later from where it was, in a world that has moved. *Slow*: appends, scans, publishing and reads of the feed take up to so
+//! long more, each by itself. *Behind*: for a while it hears now and then that the feed has fewer partitions than it has, as
+//! from brokers that do not know yet of those that were added.
 //!
 //! It also notes what the feed held when the process last asked where the feed ends, which is what being ready is a promise of.
 
@@ -17,18 +18,21 @@ use bytes::Bytes;
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Seq, StreamId, StreamKind};
 use tessera_ports::change_feed::{Change, ChangeFeed, ChangePublisher, FeedBatch, FeedError, Heartbeat, Position, Topic};
+use tessera_ports::event_publisher::{EventPublisher, PublicEvent};
 use tessera_ports::event_store::{
     Append, AppendError, Appended, EventCell, EventStore, Head, ReadError, RequestRow, ScanPage, ScanRange, StoreIdentity,
     StreamRead,
 };
 use tessera_ports::hint_store::{Hint, HintStore};
 use tessera_ports::lease_store::LeaseStore;
-use tessera_ports::memory::{MemoryFeed, MemoryStore, SplitMix64};
+use tessera_ports::memory::{MemoryEvents, MemoryFeed, MemoryStore, SplitMix64};
 use tessera_ports::shard::Shard;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::cluster::SimulatedClock;
 use crate::promises::Promises;
+use crate::told::Told;
 
 /// How much longer than the store and the feed themselves a line takes, at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +43,8 @@ pub struct Slowness {
     pub scans: Duration,
     /// For an append, on the way there, and as much on the way back.
     pub appends: Duration,
+    /// For publishing changes, on the way there.
+    pub publishes: Duration,
 }
 
 /// What no store may do, to see that the checks would notice.
@@ -59,6 +65,10 @@ pub struct FarSide {
     pub clock: Arc<SimulatedClock>,
     /// Who notes what is promised.
     pub promises: Arc<Promises>,
+    /// Where others are told of events.
+    pub events: MemoryEvents,
+    /// Who notes what they are told.
+    pub told: Arc<Told>,
 }
 
 /// The line of one process, as every port that it needs.
@@ -77,12 +87,20 @@ struct Inner {
     at_ends: Vec<Vec<Change>>,
     lie: Option<Lie>,
     before: BTreeMap<StreamId, (Head, Bytes)>,
+    behind: Option<Behind>,
+}
+
+/// What a line hears of the feed.
+#[derive(Debug, Clone, Copy)]
+struct Behind {
+    partitions: u32,
+    until: Instant,
 }
 
 impl Line {
     /// A whole line to there; all that it draws comes from `random`.
     pub fn new(far_side: FarSide, random: SplitMix64, slowness: Slowness, lie: Option<Lie>) -> Arc<Self> {
-        let inner = Inner { random, slowness, at_ends: Vec::new(), lie, before: BTreeMap::new() };
+        let inner = Inner { random, slowness, at_ends: Vec::new(), lie, before: BTreeMap::new(), behind: None };
         Arc::new(Self { far_side, cut: AtomicBool::new(false), mended: Notify::new(), inner: Mutex::new(inner) })
     }
 
@@ -100,6 +118,18 @@ impl Line {
     /// From now on it is as slow as that; returns how slow it was.
     pub fn slow(&self, slowness: Slowness) -> Slowness {
         std::mem::replace(&mut self.inner().slowness, slowness)
+    }
+
+    /// Until then it hears every other time that the feed has so many partitions.
+    pub fn learns_late(&self, partitions: u32, until: Instant) {
+        self.inner().behind = Some(Behind { partitions, until });
+    }
+
+    /// How many partitions it hears of this time, where that is not as many as there are.
+    fn partitions_before(&self) -> Option<u32> {
+        let mut inner = self.inner();
+        let behind = inner.behind.filter(|behind| Instant::now() < behind.until)?;
+        inner.random.chance(500).then_some(behind.partitions)
     }
 
     /// Every change that was in the feed when the process noted the ends that it had to reach to be ready. Where it began
@@ -263,6 +293,7 @@ impl ChangeFeed for Line {
 #[async_trait]
 impl ChangePublisher for Line {
     async fn publish(&self, changes: &[Change]) -> Result<(), FeedError> {
+        self.linger(|slowness| slowness.publishes).await;
         self.whole().await;
         let published = self.far_side.feed.publish(changes).await;
         if published.is_ok() {
@@ -273,15 +304,27 @@ impl ChangePublisher for Line {
     }
 
     async fn partitions(&self) -> Result<u32, FeedError> {
-        self.through(self.far_side.feed.partitions()).await
+        let there = self.through(self.far_side.feed.partitions()).await?;
+        Ok(self.partitions_before().unwrap_or(there))
     }
 
     async fn beat(&self, partitions: &[u32], heartbeat: &Heartbeat) -> Result<(), FeedError> {
         self.whole().await;
-        let FarSide { store, feed, clock, promises } = &self.far_side;
+        let FarSide { store, feed, clock, promises, .. } = &self.far_side;
         promises.check(store, clock, partitions, heartbeat);
         let beaten = feed.beat(partitions, heartbeat).await;
         self.whole().await;
         beaten
+    }
+}
+
+#[async_trait]
+impl EventPublisher for Line {
+    async fn publish(&self, events: &[PublicEvent]) -> Result<(), FeedError> {
+        self.whole().await;
+        self.far_side.told.check(&self.far_side.store, events);
+        let published = self.far_side.events.publish(events).await;
+        self.whole().await;
+        published
     }
 }

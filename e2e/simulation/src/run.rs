@@ -12,9 +12,10 @@ use crate::checks;
 use crate::client::Client;
 use crate::cluster::{Cluster, PROCESSES, Plan};
 use crate::command;
-use crate::faults::{self, Storm};
+use crate::faults::{self, GROWTH_MAX, Storm};
 use crate::journal::Journal;
 use crate::line::Lie;
+use crate::told;
 
 /// Callers at a time, beside one who only asks.
 const CLIENTS: usize = 4;
@@ -62,6 +63,8 @@ pub struct Tally {
     pub answers: u64,
     /// Restores.
     pub restores: u64,
+    /// Events that others were told of, repetitions among them.
+    pub told: usize,
 }
 
 impl Tally {
@@ -72,6 +75,7 @@ impl Tally {
         self.unknown += other.unknown;
         self.answers += other.answers;
         self.restores += other.restores;
+        self.told += other.told;
     }
 }
 
@@ -93,17 +97,26 @@ pub fn simulate_with(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, V
 async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String> {
     let mut random = SplitMix64::new(seed);
     // Drawn apart, so that all else is the same with them and without.
+    let mut of_growth = SplitMix64::new(seed ^ 0x6e0f);
+    let growth = of_growth.chance(400);
+    let growth_alone = growth && of_growth.chance(500);
     let mut of_snapshots = SplitMix64::new(seed ^ 0x05a9);
-    let snapshots = of_snapshots.chance(600);
-    let cluster = Cluster::start(Plan { repair_scan: mode == Mode::Scan, snapshots, seed: random.next_u64(), lie });
+    let snapshots = of_snapshots.chance(600) && !growth_alone;
+    let mut of_events = SplitMix64::new(seed ^ 0xe7e4);
+    let events = of_events.chance(500);
+    let mut of_leases = SplitMix64::new(seed ^ 0x1ea5);
+    let lease_s = if growth_alone || of_leases.chance(500) { 1 } else { 10 };
+    let repair_scan = mode == Mode::Scan;
+    let cluster = Cluster::start(Plan { repair_scan, snapshots, events, lease_s, seed: random.next_u64(), lie });
     let journal = Rc::new(Journal::default());
     command::set_up(&cluster).await.map_err(|status| format!("set up: {status:?}"))?;
     if !cluster.all_ready(CALM_MAX).await {
         return Err("set up: the servers never became ready".to_owned());
     }
-    let mut of_growth = SplitMix64::new(seed ^ 0x6e0f);
-    let storm = Storm { growth: of_growth.chance(400), ..Storm::draw(&mut random, mode == Mode::Scan) };
+    let storm = Storm { growth: if growth { GROWTH_MAX } else { 0 }, ..Storm::draw(&mut random, repair_scan) };
+    let storm = if growth_alone { storm.growth_alone() } else { storm };
     faults::begin(&cluster, &mut random, storm);
+    faults::begin_telling(&cluster, &mut of_events);
     let stop = Rc::new(Cell::new(false));
     let mut tasks = Vec::new();
     let caller = |number: usize, random: &mut SplitMix64| Client {
@@ -145,6 +158,7 @@ async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String>
         unknown: *journal.unknown.borrow(),
         answers: *journal.answers.borrow(),
         restores: cluster.epoch() - 1,
+        told: cluster.events.published().len(),
     };
     cluster.crash_all();
     Ok(tally)
@@ -152,15 +166,21 @@ async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String>
 
 /// What was told to callers, or promised to servers, and was not so.
 fn violation(cluster: &Cluster, journal: &Journal) -> Option<String> {
-    journal.violation().or_else(|| cluster.promises.broken())
+    journal.violation().or_else(|| cluster.promises.broken()).or_else(|| cluster.told.broken())
+}
+
+/// Whether everything is where it has to be once faults are over.
+async fn healed(cluster: &Cluster) -> Result<(), String> {
+    checks::all_equal(cluster).await?;
+    told::all_told(cluster)
 }
 
 async fn calm(cluster: &Cluster, journal: &Journal) -> Result<(), String> {
     let deadline = Instant::now() + CALM_MAX;
-    let mut last = checks::all_equal(cluster).await;
+    let mut last = healed(cluster).await;
     while last.is_err() && Instant::now() < deadline && violation(cluster, journal).is_none() {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        last = checks::all_equal(cluster).await;
+        last = healed(cluster).await;
     }
     if let Some(text) = violation(cluster, journal) {
         return Err(text);

@@ -44,4 +44,7 @@ fn no_seed_violates_a_property() {
     assert!(violations.is_empty(), "{}", violations.join("\n"));
     let per_seed = total.acknowledged as u64 / seeds.max(1);
     assert!(per_seed > 5, "hardly anything was done: {per_seed} acknowledged commands a seed");
+    // In every other run there is nobody to tell.
+    let told_per_seed = total.told as u64 / seeds.max(1);
+    assert!(told_per_seed > 2, "hardly anybody was told: {told_per_seed} events a seed");
 }

@@ -76,6 +76,11 @@ impl MemoryStore {
         lock(&self.inner).streams.current(stream)
     }
 
+    /// Which life it is in and how it is called, as it really is.
+    pub fn identity_now(&self) -> StoreIdentity {
+        lock(&self.inner).streams.identity.clone()
+    }
+
     /// Every stream that has an event, in order.
     pub fn streams(&self) -> Vec<StreamId> {
         lock(&self.inner).streams.by_id.keys().cloned().collect()

@@ -48,6 +48,9 @@ impl Authenticator {
         metrics::describe();
         let read = |path: PathBuf| Table::read(&path).map(|table| (path, ArcSwap::from_pointee(table)));
         let tokens = config.tokens_file.map(read).transpose()?;
+        if tokens.is_some() {
+            metrics::token_file_followed();
+        }
         let issuers = config.issuers.into_iter().map(|issuer| Arc::new(Issuer::new(issuer, Arc::clone(&clock)))).collect();
         let workloads = config.workloads.into_iter();
         let workloads = workloads.filter_map(|workload| Some((workload.spiffe_id.clone(), workload.principal().ok()?))).collect();

@@ -69,11 +69,15 @@ impl Issuer {
     /// The caller of a token, and until when it is good.
     pub(super) fn verify(&self, token: &Unverified<'_>, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
         let known = self.keys.load();
-        let fresh = known.at.is_some_and(|at| now.saturating_since(at) <= self.config.keys_age_max());
-        if !fresh {
+        if !self.is_good(&known, now) {
             return Err(Refused::KeyUnknown);
         }
         token.verify(&known.keys, &self.config, now)
+    }
+
+    /// Whether the keys were read at all, and not too long ago.
+    fn is_good(&self, known: &Known, now: Timestamp) -> bool {
+        known.at.is_some_and(|at| now.saturating_since(at) <= self.config.keys_age_max())
     }
 
     /// Asks for the keys to be read, and waits a moment until that was tried, unless it was only just tried.
@@ -137,6 +141,9 @@ impl Issuer {
                     problem, "the keys of an issuer cannot be had; those that are known stay in use for a while"
                 );
                 metrics::keys_read(name, "failed");
+                if !self.is_good(&self.keys.load(), self.clock.now()) {
+                    metrics::keys(name, 0);
+                }
             }
         }
         self.tried.send_replace(Some(Instant::now()));

@@ -34,6 +34,13 @@ pub(super) fn token_file_read(result: &'static str) {
     counter!(TOKEN_FILE_READ, "result" => result).increment(1);
 }
 
+/// A file of tokens is followed: its counters are there from the start, so that the first failure is seen to be one more.
+pub(super) fn token_file_followed() {
+    for result in ["ok", "failed"] {
+        counter!(TOKEN_FILE_READ, "result" => result).increment(0);
+    }
+}
+
 pub(super) fn keys_read(issuer: &str, result: &'static str) {
     counter!(KEYS_READ, "issuer" => issuer.to_owned(), "result" => result).increment(1);
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tessera_core::access::Scope;
 use tessera_ports::clock::ManualClock;
 use tonic::codegen::http::HeaderValue;
@@ -111,4 +112,20 @@ fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
     written(&place.path, &place.token, "shop", place.clock.now());
     look(path, tokens, &mut told);
     assert!(known(&place.token) && !known(&other) && told.is_none());
+}
+
+#[test]
+fn the_first_file_that_cannot_be_read_is_one_more_than_before() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let place = ::metrics::with_local_recorder(&recorder, place);
+    let failed = || {
+        let page = recorder.handle().render();
+        page.lines()
+            .find_map(|line| line.strip_prefix("tessera_identity_token_file_read_total{result=\"failed\"} ")?.parse().ok())
+    };
+    assert_eq!(failed(), Some(0_u64));
+    std::fs::write(&place.path, "tokens = 7").unwrap();
+    let (path, tokens) = place.authenticator.tokens.as_ref().unwrap();
+    ::metrics::with_local_recorder(&recorder, || look(path, tokens, &mut None));
+    assert_eq!(failed(), Some(1));
 }

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use jsonwebtoken::Algorithm;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
 use tessera_ports::clock::ManualClock;
 
@@ -120,4 +121,23 @@ async fn what_an_issuer_may_not_answer_with_is_named() {
     let missing = IssuerConfig { jwks_uri: Some(format!("{at}/nothing")), ..config(&at) };
     let refused = read(missing).await.unwrap_err();
     assert!(refused.contains("404"), "{refused}");
+}
+
+#[test]
+fn keys_that_are_too_old_or_were_never_read_count_as_none() {
+    let clock = Arc::new(ManualClock::new(now()));
+    let issuer = Issuer::new(config("https://id.example.com"), Arc::clone(&clock) as Arc<dyn Clock>);
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let told = |read: Result<Keys, String>| {
+        ::metrics::with_local_recorder(&recorder, || issuer.note(read));
+        let page = recorder.handle().render();
+        let line = page.lines().find(|line| line.starts_with("tessera_identity_issuer_keys{")).unwrap_or_default();
+        line.rsplit(' ').next().unwrap_or_default().to_owned()
+    };
+    let unreachable = || Err("it cannot be reached".to_owned());
+    assert_eq!(told(unreachable()), "0", "none were read yet");
+    assert_eq!(told(Keys::read(&set_of(&[Signer::new("one", Algorithm::ES256).public()]))), "1");
+    assert_eq!(told(unreachable()), "1", "those that are known are good for a while");
+    clock.set(now().saturating_add(issuer.config.keys_age_max() + Duration::from_secs(1)));
+    assert_eq!(told(unreachable()), "0");
 }

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
+
 use super::*;
 
 #[track_caller]
@@ -85,4 +87,20 @@ fn a_key_that_all_may_read_is_used_all_the_same() {
     let folder = Folder::with(&authority.of_server(), None);
     std::fs::set_permissions(&folder.config.key, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(folder.load().is_ok());
+}
+
+#[test]
+fn the_first_refusal_is_one_more_than_before() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let authority = Authority::new();
+    let folder = Folder::with(&authority.of_server(), None);
+    let tls = metrics::with_local_recorder(&recorder, || folder.load()).unwrap();
+    let refused = || {
+        let page = recorder.handle().render();
+        page.lines().find_map(|line| line.strip_prefix("tessera_tls_reloads_total{outcome=\"refused\"} ")?.parse().ok())
+    };
+    assert_eq!(refused(), Some(0_u64));
+    folder.write("tls.crt", "rubbish");
+    metrics::with_local_recorder(&recorder, || tls.look(tls.0.first));
+    assert_eq!(refused(), Some(1));
 }
