@@ -3,6 +3,8 @@
 //!
 //! Looked for above all: a request that gets through and must not, and a header of ours that a client wrote.
 
+#[path = "envoy/callers.rs"]
+mod callers;
 #[path = "envoy/certificates.rs"]
 mod certificates;
 #[path = "envoy/exchange.rs"]
