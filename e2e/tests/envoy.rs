@@ -9,6 +9,8 @@ mod callers;
 mod certificates;
 #[path = "envoy/exchange.rs"]
 mod exchange;
+#[path = "envoy/killed.rs"]
+mod killed;
 #[path = "envoy/proxy.rs"]
 mod proxy;
 #[path = "envoy/service.rs"]
