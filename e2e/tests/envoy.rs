@@ -3,6 +3,8 @@
 //!
 //! Looked for above all: a request that gets through and must not, and a header of ours that a client wrote.
 
+#[path = "envoy/attacks.rs"]
+mod attacks;
 #[path = "envoy/callers.rs"]
 mod callers;
 #[path = "envoy/certificates.rs"]
