@@ -15,6 +15,8 @@ mod exchange;
 mod killed;
 #[path = "envoy/proxy.rs"]
 mod proxy;
+#[path = "envoy/refusals.rs"]
+mod refusals;
 #[path = "envoy/service.rs"]
 mod service;
 
