@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use crate::process::{Running, Start};
+use crate::quota::MemoryLimit;
 use crate::{Planes, binary, tools};
 
 /// How to start it.
@@ -55,6 +56,11 @@ impl Launch {
         let script = "mount -t tmpfs -o \"$0\" tmpfs \"$1\" && shift && exec \"$@\"";
         command.args(["-rm", "sh", "-c", script, options]).arg(data).arg(binary::tessera()?);
         Ok(Some(Self::with(command, data)))
+    }
+
+    /// As [`Launch::over`], with a limit on its memory.
+    pub fn limited(memory: &MemoryLimit, data: &Path) -> anyhow::Result<Self> {
+        Ok(Self::with(memory.start(&binary::tessera()?), data))
     }
 
     fn with(mut command: Command, data: &Path) -> Self {

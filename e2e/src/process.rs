@@ -207,6 +207,11 @@ impl Running {
         Ok(self.process.wait()?.signal())
     }
 
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        self.process.pid
+    }
+
     /// Asks it to end, and insists on exit code 0 and a log without errors.
     pub fn stop(self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;

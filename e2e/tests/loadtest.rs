@@ -1,43 +1,15 @@
 //! The shipped load generator against the shipped `tessera dev`: every mode, what it reports, and what it says when something
 //! is wrong. Figures say nothing here: the build is not optimized and the machine does other things.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tessera_e2e::binary::{self, Finished};
+use tessera_e2e::binary;
+use tessera_e2e::generator::{TENANTS, deployment, loadtest, prepare, run};
 use tessera_e2e::waiting::eventually;
 use tessera_e2e::{Dev, Launch};
 use tessera_loadtest::report::Report;
 use tessera_proto::v1;
-
-const TENANTS: &str = "1000";
-
-fn loadtest(words: &str) -> anyhow::Result<Finished> {
-    binary::run(Command::new(binary::loadtest()?).args(words.split_whitespace()))
-}
-
-/// Runs against `dev`; the report, and how it ended.
-fn run(dev: &Dev, words: &str) -> anyhow::Result<(Report, Finished)> {
-    let (data, control) = (dev.addresses().data, dev.addresses().control);
-    let finished = loadtest(&format!("run --data-addr {data} --control-addr {control} --tenants {TENANTS} --json - {words}"))?;
-    anyhow::ensure!(!finished.stdout.is_empty(), "no report: {}", finished.stderr);
-    let report = serde_json::from_str(&finished.stdout)?;
-    Ok((report, finished))
-}
-
-fn prepare(dev: &Dev, words: &str) -> anyhow::Result<String> {
-    let finished = loadtest(&format!("prepare --control {} --tenants {TENANTS} {words}", dev.addresses().control))?;
-    anyhow::ensure!(finished.code == Some(0), "{}", finished.stderr);
-    Ok(finished.stderr)
-}
-
-async fn deployment(data: &Path) -> anyhow::Result<Dev> {
-    let dev = Launch::over(data)?.ready().await?;
-    let said = prepare(&dev, "")?;
-    assert_eq!(said.trim(), "6 plans published, 1000 tenants created or changed, 0 as they should be");
-    Ok(dev)
-}
 
 /// All messages have their fate, and every answer was the right one.
 fn sound(report: &Report) {
@@ -53,7 +25,7 @@ fn sound(report: &Report) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_mode_finds_every_answer_right() -> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
-    let dev = deployment(data.path()).await?;
+    let dev = deployment(Launch::over(data.path())?).await?;
     let again = prepare(&dev, "")?;
     assert_eq!(again.trim(), "0 plans published, 0 tenants created or changed, 1000 as they should be");
 
@@ -121,7 +93,7 @@ async fn load_shows_who_asks_where_everybody_is_asked() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_answers_are_found_and_printed() -> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
-    let dev = deployment(data.path()).await?;
+    let dev = deployment(Launch::over(data.path())?).await?;
     change_a_plan(&dev).await?;
 
     let (data_addr, short) = (dev.addresses().data, "--duration 1s --warm-up 0 --deadline 30s --seed 1");
@@ -193,7 +165,7 @@ fn ended(child: Child) -> anyhow::Result<(Option<i32>, Report)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_run_reports_what_it_measured() -> anyhow::Result<()> {
     let data = tempfile::tempdir()?;
-    let dev = deployment(data.path()).await?;
+    let dev = deployment(Launch::over(data.path())?).await?;
     let child = begun(&dev, "--rate 100,200 --deadline 30s").await?;
     let pid = Pid::from_child(&child);
     kill_process(pid, Signal::INT)?;
@@ -207,7 +179,7 @@ async fn an_interrupted_run_reports_what_it_measured() -> anyhow::Result<()> {
 async fn a_server_that_vanishes_or_stands_still_ends_the_run() -> anyhow::Result<()> {
     for (mode, silent) in [("unary", true), ("stream", true), ("batch", false), ("stream", false)] {
         let data = tempfile::tempdir()?;
-        let dev = deployment(data.path()).await?;
+        let dev = deployment(Launch::over(data.path())?).await?;
         let child = begun(&dev, &format!("--mode {mode} --rate 50 --deadline 500ms --give-up-after 2s")).await?;
         // Half-open: connections stand and nothing comes back. Otherwise nobody listens any more.
         let dev = if silent {

@@ -7,6 +7,12 @@ use tessera_proto::status::Failure;
 use tessera_runtime::identity::Refused;
 use tessera_runtime::identity::authenticator::Authenticator;
 use tessera_runtime::identity::guard::{Access, Rules};
+use tessera_runtime::overload::Policy;
+
+/// What is answered when too much is asked; nothing is so small that it would be served before all else.
+pub fn policy() -> Policy {
+    Policy { overloaded: Failure::too_much_asked().into(), is_small: |_| false }
+}
 
 /// The rules by which callers of the control plane are let in.
 pub fn rules(authenticator: Arc<Authenticator>) -> Rules {

@@ -84,7 +84,7 @@ pub fn run<B: DeserializeOwned>(
         let metrics = arguments.process.observe()?;
         let addresses = [("--control-listen", arguments.control_listen)];
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let exposure = Exposure::open(settings.listener, settings.identity, &addresses, &clock)?;
+        let exposure = Exposure::open(settings.listener, settings.identity, &addresses, access::policy(), &clock)?;
         arguments.process.block_on(async {
             let tasks = Tasks::new();
             let traces = Traces::start(&settings.telemetry, "tessera-loader", &tasks)?;

@@ -96,6 +96,11 @@ impl Failure {
         Self::exhausted("OVERLOADED", message, RETRY_AFTER)
     }
 
+    /// `OVERLOADED`: the process can do no more at the moment; nothing was looked at.
+    pub fn too_much_asked() -> Self {
+        Self::overloaded("more is asked than can be served at the moment; try again later, or elsewhere")
+    }
+
     /// `DISK_FULL`: nothing was applied; reads go on.
     pub fn disk_full() -> Self {
         Self::exhausted("DISK_FULL", "the disk of the store is full; decisions go on, changes do not", Duration::from_secs(5))

@@ -13,14 +13,18 @@ use crate::identity::guard::{Guarded, Rules};
 use crate::identity::settings::{IdentityConfig, permit};
 use crate::lifecycle::Tasks;
 use crate::listener::{self, ListenerConfig, Sockets};
+use crate::overload::Policy;
+use crate::overload::memory::Memory;
 use crate::tls::Tls;
 
-/// Listeners, certificates and callers as the settings have them.
+/// Listeners, certificates and callers as the settings have them, and whom to refuse when too much is asked.
 #[derive(Debug, Clone)]
 pub struct Exposure {
     listener: ListenerConfig,
     tls: Option<Tls>,
     authenticator: Option<Arc<Authenticator>>,
+    policy: Policy,
+    memory: Memory,
 }
 
 impl Exposure {
@@ -30,6 +34,7 @@ impl Exposure {
         listener: ListenerConfig,
         identity: Option<IdentityConfig>,
         addresses: &[(&'static str, SocketAddr)],
+        policy: Policy,
         clock: &Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         listener.validate().context("settings of the listener")?;
@@ -43,10 +48,10 @@ impl Exposure {
         let tls =
             listener.tls.as_ref().map(|tls| Tls::load(tls, Arc::clone(clock))).transpose().context("settings of the listener")?;
         let authenticator = identity.map(|identity| Authenticator::new(identity, Arc::clone(clock))).transpose()?;
-        Ok(Self { listener, tls, authenticator: authenticator.map(Arc::new) })
+        Ok(Self { listener, tls, authenticator: authenticator.map(Arc::new), policy, memory: Memory::default() })
     }
 
-    /// Begins to follow the files and issuers that callers are known by, and the certificates.
+    /// Begins to follow the files and issuers that callers are known by, the certificates, and the memory in use.
     pub fn start(&self, tasks: &Tasks) {
         if let Some(authenticator) = &self.authenticator {
             authenticator.start(tasks);
@@ -54,6 +59,7 @@ impl Exposure {
         if let Some(tls) = &self.tls {
             tasks.spawn_behind("tls.files", tls.keep_fresh());
         }
+        self.memory.start(tasks);
     }
 
     /// How listeners behave.
@@ -68,7 +74,7 @@ impl Exposure {
 
     /// What is listened on for the address: with TLS if there is any.
     pub fn sockets(&self, address: TcpListener) -> Sockets {
-        Sockets::from(address).with_tls(self.tls.clone())
+        Sockets::from(address).with_tls(self.tls.clone()).with_refusals(self.policy.clone(), self.memory.clone())
     }
 
     /// As [`Self::sockets`], with the Unix socket besides, if there is one: for one plane of the process, the data plane if it

@@ -22,6 +22,7 @@ pub mod identity;
 pub mod lifecycle;
 pub mod listener;
 pub mod metric_definitions;
+pub mod overload;
 pub mod process;
 pub mod settings;
 pub mod telemetry;

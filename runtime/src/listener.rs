@@ -39,11 +39,15 @@ use http::{Request, Response};
 use tessera_ports::memory::SplitMix64;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tracing::error;
 
 use crate::lifecycle::Shutdown;
+use crate::overload::limiter::Limiter;
+use crate::overload::memory::Memory;
+use crate::overload::{Policy, Refusals};
 use crate::tls::{self, Tls};
 use connection::Rules;
 use cores::{Cores, Load};
@@ -112,6 +116,8 @@ pub struct Sockets {
     tcp: Option<TcpListener>,
     unix: Option<UnixSocket>,
     tls: Option<Tls>,
+    policy: Policy,
+    memory: Memory,
     draws: SplitMix64,
 }
 
@@ -119,7 +125,7 @@ impl From<TcpListener> for Sockets {
     fn from(listener: TcpListener) -> Self {
         // Where chance comes in: the hasher has its keys from the system.
         let draws = SplitMix64::new(RandomState::new().hash_one(0));
-        Self { tcp: Some(listener), unix: None, tls: None, draws }
+        Self { tcp: Some(listener), unix: None, tls: None, policy: Policy::default(), memory: Memory::default(), draws }
     }
 }
 
@@ -134,6 +140,12 @@ impl Sockets {
     #[must_use]
     pub fn with_unix(self, unix: Option<UnixSocket>) -> Self {
         Self { unix, ..self }
+    }
+
+    /// With calls refused by that policy, and when that memory is short, too.
+    #[must_use]
+    pub(crate) fn with_refusals(self, policy: Policy, memory: Memory) -> Self {
+        Self { policy, memory, ..self }
     }
 
     /// With numbers drawn from `seed` instead of chance: they spread the ages of connections.
@@ -163,8 +175,8 @@ pub async fn serve<S: Calls>(
     config: &ListenerConfig,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Sockets { tcp, unix, tls, draws } = sockets.into();
-    let rules = Arc::new(Rules::new(config, tls));
+    let Sockets { tcp, unix, tls, policy, memory, draws } = sockets.into();
+    let rules = Arc::new(Rules::new(config, tls, Refusals::new(policy, memory, config)));
     let sockets = futures::stream::unfold(Doors::new(tcp, unix, config), |doors| async {
         let accepted = doors.next().await;
         Some(((accepted, None), doors))
@@ -184,8 +196,8 @@ pub async fn serve_on_threads<S: Calls>(
     threads: NonZeroUsize,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let Sockets { tcp, unix, tls, mut draws } = sockets.into();
-    let rules = Arc::new(Rules::new(config, tls));
+    let Sockets { tcp, unix, tls, policy, memory, mut draws } = sockets.into();
+    let rules = Arc::new(Rules::new(config, tls, Refusals::new(policy, memory, config)));
     let mut cores = Cores::start(threads, &service, config, &rules, &mut draws, &shutdown)?;
     {
         let doors = Doors::new(tcp, unix, config);
@@ -212,6 +224,8 @@ async fn serve_sockets<S: Calls>(
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
     let drained = drained(config, &shutdown);
+    // Of this runtime: in the control plane's, of all its threads.
+    let limiter = Limiter::new(config.wait_target(), Instant::now());
     let serving = async move {
         let mut connections = JoinSet::new();
         let draining = CancellationToken::new();
@@ -223,7 +237,8 @@ async fn serve_sockets<S: Calls>(
                         // Whoever hands sockets over may stop before this runtime hears that it is to drain.
                         let Some((accepted, load)) = next else { break };
                         let (rules, service, draining) = (Arc::clone(&rules), service.clone(), draining.clone());
-                        let served = connection::serve(accepted, rules, service, draws.next_u64(), draining);
+                        let limiter = limiter.clone();
+                        let served = connection::serve(accepted, rules, service, limiter, draws.next_u64(), draining);
                         connections.spawn(async move {
                             let _load = load;
                             served.await;

@@ -15,6 +15,10 @@ pub const CONNECTIONS_REFUSED: &str = "tessera_connections_refused_total";
 pub const CONNECTIONS_ENDED: &str = "tessera_connections_ended_total";
 /// Streams that were reset because nobody read them.
 pub const SLOW_READERS: &str = "tessera_slow_readers_total";
+/// Calls that were refused since too much was asked.
+pub const CALLS_REFUSED: &str = "tessera_calls_refused_total";
+/// How much of the memory that the process may have is in use.
+pub const MEMORY_USED_RATIO: &str = "tessera_memory_used_ratio";
 /// Calls that panicked.
 pub const CALL_PANICS: &str = "tessera_call_panics_total";
 /// When the certificate in use ends.
@@ -47,7 +51,7 @@ enum Kind {
 }
 
 /// Every metric: its kind and unit, its labels, and what it means.
-const ALL: [(&str, Kind, Unit, &[&str], &str); 12] = [
+const ALL: [(&str, Kind, Unit, &[&str], &str); 14] = [
     (
         BUILD_INFO,
         Kind::Gauge,
@@ -69,6 +73,20 @@ const ALL: [(&str, Kind, Unit, &[&str], &str); 12] = [
     (CONNECTIONS_REFUSED, Kind::Counter, Unit::Count, &["cause"], "connections closed as soon as they were accepted"),
     (CONNECTIONS_ENDED, Kind::Counter, Unit::Count, &["cause"], "connections of the gRPC listeners that ended"),
     (SLOW_READERS, Kind::Counter, Unit::Count, &[], "streams that were reset since their reader took nothing for too long"),
+    (
+        CALLS_REFUSED,
+        Kind::Counter,
+        Unit::Count,
+        &["cause"],
+        "calls refused before they were looked at: they would have had to `wait` too long, or `memory` is nearly used up",
+    ),
+    (
+        MEMORY_USED_RATIO,
+        Kind::Gauge,
+        Unit::Count,
+        &[],
+        "memory in use in parts of the limit of the control group, 0 to 1; only where there is a limit",
+    ),
     (CALL_PANICS, Kind::Counter, Unit::Count, &[], "calls that panicked and were answered INTERNAL; a human must look"),
     (TLS_EXPIRY, Kind::Gauge, Unit::Seconds, &[], "when the certificate in use ends, in seconds since 1970; only with TLS"),
     (TLS_RELOADS, Kind::Counter, Unit::Count, &["outcome"], "changes of the files of TLS that were taken or refused"),

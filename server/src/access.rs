@@ -1,4 +1,4 @@
-//! Who may call what on the data plane, and what whoever may not is told.
+//! Who may call what on the data plane, what whoever may not is told, and who is served when not all can be.
 
 use std::sync::Arc;
 
@@ -8,8 +8,10 @@ use tessera_proto::status::Failure;
 use tessera_runtime::identity::Refused;
 use tessera_runtime::identity::authenticator::Authenticator;
 use tessera_runtime::identity::guard::{Access, Rules};
+use tessera_runtime::overload::Policy;
 
 use crate::service::ext_authz;
+use crate::service::server::CHECK;
 
 /// The rules by which callers of the data plane are let in.
 pub fn rules(authenticator: Arc<Authenticator>) -> Rules {
@@ -21,6 +23,11 @@ fn access(path: &str) -> Access {
         return Access::Scope(Scope::Decide);
     }
     scope::of(path).map_or_else(|| Access::beside_ours(path), Access::Scope)
+}
+
+/// What is answered when too much is asked. Single checks need little, and are what most callers wait for.
+pub fn policy() -> Policy {
+    Policy { overloaded: Failure::too_much_asked().into(), is_small: |path| path == CHECK || path == ext_authz::METHOD }
 }
 
 fn refusal(refused: &Refused) -> Failure {

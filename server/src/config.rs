@@ -60,6 +60,17 @@ pub struct Config {
     pub fully_consistent_at_once_max: usize,
     /// Most of them for one caller (an address). 1 to 10,000; default 16.
     pub fully_consistent_per_caller_max: usize,
+    /// Checks that one caller (a principal, or an address where nobody is asked who they are) may ask for, per second, whichever call
+    /// they come in; a list counts as many as there are features. 0 to 1,000,000,000; default 0, which is no limit: what is too
+    /// much only who runs it can know, and the limit on waiting (`wait_target_ms` of the listener) holds anyhow.
+    pub caller_checks_per_second: u64,
+    /// Of them at once, after a silence; what costs more is charged as much. 1 to 1,000,000,000; default 10,000, the largest batch.
+    pub caller_checks_burst: u64,
+    /// Checks that may be asked for about one tenant, per second, by all callers that see it. 0 to 1,000,000,000; default 0, which is
+    /// no limit.
+    pub tenant_checks_per_second: u64,
+    /// Of them at once, after a silence. 1 to 1,000,000,000; default 10,000.
+    pub tenant_checks_burst: u64,
     /// Most watches at a time. 1 to 100,000; default 1,000.
     pub watch_streams_max: usize,
     /// Most tenants of one watch. 1 to 1,000,000; default 10,000.
@@ -99,6 +110,10 @@ impl Default for Config {
             snapshot_age_max_s: 86_400,
             fully_consistent_at_once_max: 64,
             fully_consistent_per_caller_max: 16,
+            caller_checks_per_second: 0,
+            caller_checks_burst: 10_000,
+            tenant_checks_per_second: 0,
+            tenant_checks_burst: 10_000,
             watch_streams_max: 1_000,
             watch_subscriptions_max: 10_000,
             watch_documents_per_second_max: 1_000,
@@ -142,6 +157,10 @@ impl Config {
             ("snapshot_age_max_s", self.snapshot_age_max_s, 1, 31_536_000),
             ("fully_consistent_at_once_max", count(self.fully_consistent_at_once_max), 1, 10_000),
             ("fully_consistent_per_caller_max", count(self.fully_consistent_per_caller_max), 1, 10_000),
+            ("caller_checks_per_second", self.caller_checks_per_second, 0, 1_000_000_000),
+            ("caller_checks_burst", self.caller_checks_burst, 1, 1_000_000_000),
+            ("tenant_checks_per_second", self.tenant_checks_per_second, 0, 1_000_000_000),
+            ("tenant_checks_burst", self.tenant_checks_burst, 1, 1_000_000_000),
             ("watch_streams_max", count(self.watch_streams_max), 1, 100_000),
             ("watch_subscriptions_max", count(self.watch_subscriptions_max), 1, 1_000_000),
             ("watch_documents_per_second_max", self.watch_documents_per_second_max, 1, 1_000_000),

@@ -22,6 +22,7 @@ mod evaluation_time;
 pub mod ext_authz;
 mod follower;
 mod hub;
+mod limits;
 mod matrix;
 pub mod metric_definitions;
 pub mod process;

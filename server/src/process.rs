@@ -95,7 +95,7 @@ pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, b
         let metrics = arguments.process.observe()?;
         let addresses = [("--data-listen", arguments.data_listen)];
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let exposure = Exposure::open(settings.listener, settings.identity, &addresses, &clock)?;
+        let exposure = Exposure::open(settings.listener, settings.identity, &addresses, access::policy(), &clock)?;
         check(&settings.backends).context("settings of the backends")?;
         settings.server.validate().context("settings of the server")?;
         if let Some(ext_authz) = &settings.server.ext_authz {

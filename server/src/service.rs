@@ -23,6 +23,7 @@ use tessera_runtime::lifecycle::Shutdown;
 
 use crate::Config;
 use crate::consistency::Consistency;
+use crate::limits::Limits;
 use crate::shared::Shared;
 use request_id::RequestIds;
 
@@ -43,11 +44,13 @@ struct Parts {
     shutdown: Shutdown,
     watches: Arc<AtomicUsize>,
     request_ids: RequestIds,
+    limits: Limits,
 }
 
 impl Entitlements {
     pub(crate) fn new(shared: Arc<Shared>, consistency: Consistency, config: Arc<Config>, shutdown: Shutdown) -> Self {
         let request_ids = RequestIds::new(shared.clock.now());
-        Self(Arc::new(Parts { shared, consistency, config, shutdown, watches: Arc::default(), request_ids }))
+        let limits = Limits::new(&config);
+        Self(Arc::new(Parts { shared, consistency, config, shutdown, watches: Arc::default(), request_ids, limits }))
     }
 }

@@ -18,8 +18,6 @@ const EVENTS_FIRST: usize = 16;
 const EVENTS_MAX: usize = 1_000;
 /// Request ids in one question: ScyllaDB refuses more than 100 by itself.
 const REQUESTS_MAX: usize = 90;
-/// How often a question about more of them is begun anew because the stream moved meanwhile.
-const ROUNDS_MAX: usize = 20;
 
 impl Scylla {
     pub(crate) async fn read_events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
@@ -61,8 +59,9 @@ impl Scylla {
         Ok(requests)
     }
 
-    /// All of it at one moment: one serial read of the partition. Of more request ids than one read can name, several reads that
-    /// found the same head, since no request row comes without the head moving.
+    /// All of it at one moment, that of the first serial read of the partition. More request ids than one read can name are looked
+    /// up by others after it: request rows stay, so that these find each one there was, and a row that came later has a seq beyond
+    /// the head of the first and is left out.
     pub(crate) async fn read_at(
         &self,
         keyspace: &Keyspace,
@@ -71,19 +70,12 @@ impl Scylla {
         with_state: bool,
     ) -> Result<StreamRead, ReadError> {
         let (first, others) = requests.split_at_checked(REQUESTS_MAX).unwrap_or((requests, &[]));
-        for _ in 0..ROUNDS_MAX {
-            let mut read = self.read_once(keyspace, stream, first, with_state).await?;
-            let mut moved = false;
-            for some in others.chunks(REQUESTS_MAX) {
-                let more = self.read_once(keyspace, stream, some, false).await?;
-                moved |= more.head != read.head;
-                read.requests.extend(more.requests);
-            }
-            if !moved {
-                return Ok(read);
-            }
+        let mut read = self.read_once(keyspace, stream, first, with_state).await?;
+        for some in others.chunks(REQUESTS_MAX) {
+            let more = self.read_once(keyspace, stream, some, false).await?;
+            read.requests.extend(more.requests.into_iter().filter(|request| request.seq <= read.head.seq));
         }
-        Err(ReadError::Unavailable(format!("stream `{stream}` moved between reads {ROUNDS_MAX} times")))
+        Ok(read)
     }
 
     async fn read_once(

@@ -148,7 +148,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let metrics = Metrics::install()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let addresses = [("--data-listen", arguments.data_listen), ("--control-listen", arguments.control_listen)];
-    let exposure = Exposure::open(settings.listener, settings.identity, &addresses, &clock)?;
+    let exposure = Exposure::open(settings.listener, settings.identity, &addresses, tessera_server::access::policy(), &clock)?;
     let signals = Signals::of_process().context("listen to signals")?;
 
     let tasks = Tasks::new();

@@ -46,6 +46,11 @@ pub(super) struct CatalogTable {
 }
 
 impl CatalogTable {
+    /// How many features there are, of all services.
+    pub(super) fn feature_count(&self) -> usize {
+        self.features.len()
+    }
+
     /// `None` when feature ordinals are not exactly `0..feature_count`, or a name is there twice.
     pub(super) fn compile(seq: Seq, catalog: &Catalog) -> Option<Self> {
         let mut table = Self { seq, ..Self::default() };

@@ -127,6 +127,11 @@ impl Tables {
         self.catalog.seq
     }
 
+    /// How many features are registered, of all services.
+    pub fn feature_count(&self) -> usize {
+        self.catalog.feature_count()
+    }
+
     /// The applied seq of a plan, tombstones included; `None` when nothing of its stream was applied.
     pub fn plan_seq(&self, id: &PlanId) -> Option<Seq> {
         self.plans.seq(id.as_str())

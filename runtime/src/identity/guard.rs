@@ -15,6 +15,7 @@ use tonic::codegen::{Service, http};
 use super::authenticator::Authenticator;
 use super::{Principal, Refused, metric_definitions as metrics};
 use crate::listener::Peer;
+use crate::overload::HEALTH;
 
 /// Who may call a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub enum Access {
 impl Access {
     /// To what every listener has beside the services of Tessera: health for everybody, all else (reflection) for the known.
     pub fn beside_ours(path: &str) -> Self {
-        if path.starts_with("/grpc.health.v1.Health/") { Self::Open } else { Self::Known }
+        if path.starts_with(HEALTH) { Self::Open } else { Self::Known }
     }
 }
 

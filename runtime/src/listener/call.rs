@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use metrics::counter;
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
@@ -23,9 +23,17 @@ use tracing::error;
 use super::Calls;
 use super::answer::Answer;
 use super::peer::Peer;
-use super::traffic::{Traffic, UnderWay};
+use super::traffic::{Traffic, Turn, UnderWay};
 use crate::lifecycle::panic_text;
 use crate::metric_definitions::CALL_PANICS;
+use crate::overload::{HEALTH, Refusals};
+
+/// Whether a call is looked at.
+enum Admission {
+    /// When its turn comes, if it has to wait for one.
+    Admitted(Option<Turn>),
+    Refused,
+}
 
 /// Takes the calls of one connection.
 #[derive(Debug)]
@@ -35,6 +43,7 @@ pub(super) struct Taker<S> {
     /// For `tonic::Request::remote_addr`.
     pub(super) addresses: Option<TcpConnectInfo>,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
@@ -43,8 +52,12 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
     type Future = Call<S>;
 
     fn call(&self, request: Request<Incoming>) -> Call<S> {
+        let now = Instant::now();
+        let Admission::Admitted(turn) = self.admit(request.uri().path(), now) else {
+            return Call::refused(self.refusals.response());
+        };
         let mut request = request.map(Body::new);
-        let time_max = time_max(request.headers());
+        let deadline = time_max(request.headers()).and_then(|time_max| now.checked_add(time_max));
         let extensions = request.extensions_mut();
         extensions.insert(self.peer.clone());
         if let Some(addresses) = &self.addresses {
@@ -52,24 +65,49 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
         }
         Call {
             inner: Some(self.service.clone().oneshot(request)),
-            time_max,
+            refusal: None,
+            turn,
+            deadline,
             timer: None,
             under_way: Some(UnderWay::on(&self.traffic)),
         }
     }
 }
 
+impl<S> Taker<S> {
+    fn admit(&self, path: &str, now: Instant) -> Admission {
+        if self.refusals.lacks_memory(path) {
+            return Admission::Refused;
+        }
+        let turn = Turn::wait_for(&self.traffic, now);
+        if turn.is_none() && !path.starts_with(HEALTH) {
+            self.refusals.waits_too_long();
+            return Admission::Refused;
+        }
+        Admission::Admitted(turn)
+    }
+}
+
 pin_project! {
     /// A call that is under way, until its answer begins.
     pub(super) struct Call<S: Calls> {
-        // `None` once it has panicked.
+        // `None` once it has panicked, and when it was refused.
         #[pin]
         inner: Option<Oneshot<S, Request<Body>>>,
-        time_max: Option<Duration>,
+        refusal: Option<Response<Body>>,
+        // Until the thread gets to it.
+        turn: Option<Turn>,
+        deadline: Option<Instant>,
         // Begins to run when the call waits for something.
         #[pin]
         timer: Option<Sleep>,
         under_way: Option<UnderWay>,
+    }
+}
+
+impl<S: Calls> Call<S> {
+    fn refused(refusal: Response<Body>) -> Self {
+        Self { inner: None, refusal: Some(refusal), turn: None, deadline: None, timer: None, under_way: None }
     }
 }
 
@@ -78,16 +116,26 @@ impl<S: Calls> Future for Call<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        if let Some(refusal) = this.refusal.take() {
+            return Poll::Ready(Ok(refusal.map(|body| Answer::new(body, None))));
+        }
+        let mut is_late = false;
+        if let Some(turn) = this.turn.take() {
+            let now = Instant::now();
+            turn.begin(now);
+            is_late = this.deadline.is_some_and(|deadline| deadline <= now);
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| match this.inner.as_mut().as_pin_mut() {
-            Some(inner) => inner.poll(cx),
-            None => Poll::Pending,
+            // Whoever has ceased to wait is not worked for.
+            Some(inner) if !is_late => inner.poll(cx),
+            _ => Poll::Pending,
         }));
         let response = match polled {
             Ok(Poll::Ready(Ok(response))) => response,
             Ok(Poll::Pending) => {
-                let Some(time_max) = *this.time_max else { return Poll::Pending };
+                let Some(deadline) = *this.deadline else { return Poll::Pending };
                 if this.timer.is_none() {
-                    this.timer.set(Some(tokio::time::sleep(time_max)));
+                    this.timer.set(Some(tokio::time::sleep_until(deadline)));
                 }
                 let passed = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
                 if !passed {

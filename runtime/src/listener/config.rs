@@ -56,6 +56,12 @@ pub struct ListenerConfig {
     /// A stream whose peer takes nothing for so long while something waits for it is ended, and so is a connection. 1 to 600 s;
     /// default 10 s.
     pub slow_reader_timeout_s: u64,
+    /// Calls wait for their turn on a thread for this long, in ms; when all of them wait longer, further ones are refused. Shorter and
+    /// a moment's crowd is refused; longer and everybody waits for those who ask too much. 1 to 1,000; default 5.
+    pub wait_target_ms: u64,
+    /// From so much of the memory limit of the process's control group on, in percent, calls are refused; single checks only when
+    /// two thirds of the rest are used, too. 10 to 100; default 85; 100 is as good as never.
+    pub memory_percent_max: u64,
     /// How long new calls are still taken after draining began, so that balancers notice. 0 to 20 s; default 0.
     pub drain_delay_s: u64,
     /// Certificate and key: without them what listens speaks plain text. The Unix socket always does.
@@ -87,6 +93,8 @@ impl Default for ListenerConfig {
             age_max_s: 3_600,
             age_grace_s: 60,
             slow_reader_timeout_s: 10,
+            wait_target_ms: 5,
+            memory_percent_max: 85,
             drain_delay_s: 0,
             tls: None,
             unix_socket: None,
@@ -117,6 +125,8 @@ impl ListenerConfig {
             ("age_max_s", self.age_max_s, 10, 2_592_000),
             ("age_grace_s", self.age_grace_s, 1, 3_600),
             ("slow_reader_timeout_s", self.slow_reader_timeout_s, 1, 600),
+            ("wait_target_ms", self.wait_target_ms, 1, 1_000),
+            ("memory_percent_max", self.memory_percent_max, 10, 100),
             ("drain_delay_s", self.drain_delay_s, 0, 20),
         ];
         for (field, given, min, max) in bounds {
@@ -132,6 +142,10 @@ impl ListenerConfig {
     pub fn unix_socket_mode(&self) -> Result<u32, Error> {
         let mode = u32::from_str_radix(&self.unix_socket_mode, 8).ok().filter(|mode| (0o600..=0o777).contains(mode));
         mode.ok_or_else(|| Error::Mode { given: self.unix_socket_mode.chars().take(20).collect() })
+    }
+
+    pub(super) fn wait_target(&self) -> Duration {
+        Duration::from_millis(self.wait_target_ms)
     }
 
     pub(super) fn slow_reader(&self) -> Duration {

@@ -25,6 +25,8 @@ use super::peer::Peer;
 use super::traffic::Traffic;
 use super::transport::{Socket, Transport};
 use crate::metric_definitions::{CONNECTIONS, CONNECTIONS_ENDED};
+use crate::overload::Refusals;
+use crate::overload::limiter::Limiter;
 use crate::tls::Tls;
 
 /// What all connections of a listener have in common.
@@ -33,10 +35,11 @@ pub(super) struct Rules {
     config: ListenerConfig,
     tls: Option<Tls>,
     http: http2::Builder<Senders>,
+    refusals: Arc<Refusals>,
 }
 
 impl Rules {
-    pub(super) fn new(config: &ListenerConfig, tls: Option<Tls>) -> Self {
+    pub(super) fn new(config: &ListenerConfig, tls: Option<Tls>, refusals: Refusals) -> Self {
         let mut http = http2::Builder::new(Senders { slow_reader: config.slow_reader() });
         http.timer(TokioTimer::new())
             .initial_connection_window_size(config.connection_window_bytes)
@@ -48,7 +51,7 @@ impl Rules {
             .max_local_error_reset_streams(config.error_resets_max)
             .keep_alive_interval(Duration::from_secs(config.keepalive_interval_s))
             .keep_alive_timeout(Duration::from_secs(config.keepalive_timeout_s));
-        Self { config: config.clone(), tls, http }
+        Self { config: config.clone(), tls, http, refusals: Arc::new(refusals) }
     }
 }
 
@@ -68,14 +71,22 @@ impl Drop for Open {
     }
 }
 
-/// Serves a connection until its end. `draw` is a random number; `draining` says that it must go.
-pub(super) async fn serve<S: Calls>(accepted: Accepted, rules: Arc<Rules>, service: S, draw: u64, draining: CancellationToken) {
+/// Serves a connection until its end, on the thread of `limiter`. `draw` is a random number; `draining` says that it must go.
+pub(super) async fn serve<S: Calls>(
+    accepted: Accepted,
+    rules: Arc<Rules>,
+    service: S,
+    limiter: Limiter,
+    draw: u64,
+    draining: CancellationToken,
+) {
     let Accepted { raw, place } = accepted;
     let open = Open::count();
     let ended = match shake_hands(raw, &rules, &draining).await {
         Ok((socket, peer, addresses)) => {
-            let traffic = Arc::new(Traffic::default());
-            let taker = Taker { service, peer, addresses, traffic: Arc::clone(&traffic) };
+            let traffic = Arc::new(Traffic::new(limiter));
+            let refusals = Arc::clone(&rules.refusals);
+            let taker = Taker { service, peer, addresses, traffic: Arc::clone(&traffic), refusals };
             let transport = Transport::new(socket, Arc::clone(&traffic), rules.config.slow_reader());
             live(transport, taker, &rules, traffic, draw, draining).await
         }

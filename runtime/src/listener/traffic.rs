@@ -1,14 +1,15 @@
 //! What one connection has seen, counted by whoever sees it and read by whoever decides about its life; and whether what a peer
 //! says is worth its while.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::course::Seen;
+use crate::overload::limiter::{Limiter, Own, Readiness};
 
 /// Frames beyond those that calls account for that a connection may send at any time, and how many more each second. Clients
 /// send some to measure their round trip, which on one machine is thousands a second; but only while answers come.
@@ -21,8 +22,12 @@ const FRAMES_PER_FRAME: u64 = 3;
 const MESSAGE_HEAD_LEN: usize = 5;
 
 /// What one connection has seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Traffic {
+    /// Of the thread that serves the connection.
+    limiter: Limiter,
+    own: Mutex<Own>,
+    turns: Mutex<Turns>,
     /// Bytes that came, behind TLS.
     read: AtomicU64,
     begun: AtomicU64,
@@ -38,6 +43,26 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
+    pub(super) fn new(limiter: Limiter) -> Self {
+        Self {
+            limiter,
+            own: Mutex::default(),
+            turns: Mutex::default(),
+            read: AtomicU64::default(),
+            begun: AtomicU64::default(),
+            under_way: AtomicUsize::default(),
+            answered: AtomicU64::default(),
+            blocked: AtomicBool::default(),
+            chatters: AtomicBool::default(),
+            end_streams: CancellationToken::new(),
+        }
+    }
+
+    /// Whether more is to be read now.
+    pub(super) fn readiness(&self, now: Instant) -> Readiness {
+        self.limiter.readiness(&self.own, worked, now)
+    }
+
     pub(super) fn seen(&self) -> Seen {
         Seen {
             read: self.read.load(Ordering::Relaxed),
@@ -87,6 +112,72 @@ impl Drop for UnderWay {
     }
 }
 
+/// What this thread has worked.
+fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// When a connection was not read though it may have had something.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Since then it waits to be read.
+    put_off: Option<Instant>,
+    /// What is read now may have been there since then.
+    put_off_before: Option<Instant>,
+}
+
+impl Traffic {
+    /// Others are read first.
+    pub(super) fn is_put_off(&self, now: Instant) {
+        self.turns().put_off.get_or_insert(now);
+    }
+
+    /// It is read.
+    pub(super) fn is_read(&self) {
+        let mut turns = self.turns();
+        turns.put_off_before = turns.put_off.take();
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    traffic: Arc<Traffic>,
+    arrived: Instant,
+    has_come: bool,
+}
+
+impl Turn {
+    /// Has a call wait, unless too many do.
+    pub(super) fn wait_for(traffic: &Arc<Traffic>, now: Instant) -> Option<Self> {
+        let waits = traffic.limiter.arrive(&traffic.own, now);
+        waits.then(|| Self {
+            traffic: Arc::clone(traffic),
+            arrived: traffic.turns().put_off_before.unwrap_or(now),
+            has_come: false,
+        })
+    }
+
+    /// The call's turn has come.
+    pub(super) fn begin(mut self, now: Instant) {
+        self.has_come = true;
+        self.traffic.limiter.begin(&self.traffic.own, now.saturating_duration_since(self.arrived), now);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.has_come {
+            self.traffic.limiter.leave(&self.traffic.own);
+        }
+    }
+}
+
 /// Follows the frames that a peer sends, by their heads alone, and tells calls from chatter: PING, SETTINGS, PRIORITY and credit
 /// cost us an answer or a look each and are bounded by nothing in the protocol.
 #[derive(Debug)]
@@ -105,6 +196,11 @@ impl Frames {
     /// Of a connection that begins now, with the 24 bytes that announce HTTP/2.
     pub(super) fn new(now: Instant) -> Self {
         Self { begun: now, skip: 24, head: [0; 9], head_len: 0, of_calls: 0, chatter: 0 }
+    }
+
+    /// Bytes of the frame that has begun which have not come yet.
+    pub(super) fn rest(&self) -> usize {
+        self.skip
     }
 
     /// Takes note of what came.

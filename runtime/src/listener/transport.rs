@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +13,12 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::traffic::{Frames, Traffic};
+use crate::overload::limiter::Readiness;
+
+/// Bytes of a small call, frames and all, about: so that a given number of calls can be read.
+const SMALL_CALL_LEN: usize = 128;
+/// Bytes that are read at a time where it is not as many as fit.
+const LITTLE: usize = 4 << 10;
 
 /// What carries the bytes.
 #[derive(Debug)]
@@ -31,6 +37,10 @@ pub(super) struct Transport {
     slow_reader: Duration,
     /// Runs while the peer takes nothing.
     blocked: Option<Pin<Box<Sleep>>>,
+    /// Others are to be read before this one is again.
+    is_others_turn: bool,
+    /// Runs while nothing is to be read, since it would be refused.
+    later: Option<Pin<Box<Sleep>>>,
 }
 
 /// Calls a method of whatever carries the bytes.
@@ -46,7 +56,53 @@ macro_rules! carried {
 
 impl Transport {
     pub(super) fn new(socket: Socket, traffic: Arc<Traffic>, slow_reader: Duration) -> Self {
-        Self { socket, traffic, frames: Frames::new(Instant::now()), slow_reader, blocked: None }
+        let frames = Frames::new(Instant::now());
+        Self { socket, traffic, frames, slow_reader, blocked: None, is_others_turn: false, later: None }
+    }
+
+    /// How many bytes are to be read now, at most. Whoever has to wait for that is woken when it may be time.
+    fn may_read(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        if let Some(later) = &mut self.later {
+            ready!(later.as_mut().poll(cx));
+            self.later = None;
+        }
+        let now = Instant::now();
+        match self.traffic.readiness(now) {
+            Readiness::Free => {
+                self.traffic.is_read();
+                Poll::Ready(usize::MAX)
+            }
+            Readiness::InTurns(_) if std::mem::take(&mut self.is_others_turn) => {
+                self.traffic.is_put_off(now);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Readiness::InTurns(calls) => {
+                self.traffic.is_read();
+                Poll::Ready(self.frames.rest().saturating_add(calls.saturating_mul(SMALL_CALL_LEN)))
+            }
+            Readiness::Later(pause) => {
+                self.traffic.is_put_off(now);
+                let later = self.later.insert(Box::pin(tokio::time::sleep(pause)));
+                // For its waker.
+                ready!(later.as_mut().poll(cx));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Reads what fits into `buf`, and no more than that many bytes.
+    fn read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, len_max: usize) -> Poll<io::Result<()>> {
+        if len_max >= buf.remaining() {
+            return carried!(self, poll_read(cx, buf));
+        }
+        let mut some = [0; LITTLE];
+        let len = len_max.min(LITTLE);
+        let mut some = ReadBuf::new(some.get_mut(..len).unwrap_or_default());
+        ready!(carried!(self, poll_read(cx, &mut some)))?;
+        buf.put_slice(some.filled());
+        Poll::Ready(Ok(()))
     }
 
     /// What came of writing, unless the peer has taken nothing for too long.
@@ -66,9 +122,11 @@ impl Transport {
 
 impl AsyncRead for Transport {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let len_max = ready!(self.may_read(cx));
         let before = buf.filled().len();
-        let read = carried!(self, poll_read(cx, buf));
+        let read = self.read(cx, buf, len_max);
         if matches!(read, Poll::Ready(Ok(()))) {
+            self.is_others_turn = true;
             let came = buf.filled().get(before..).unwrap_or_default();
             self.traffic.heard(came.len());
             let this = &mut *self;

@@ -26,6 +26,7 @@ use super::*;
 use crate::exposure::Exposure;
 use crate::lifecycle::Tasks;
 use crate::listener::{self, ListenerConfig, Peer, Sockets};
+use crate::overload::Policy;
 
 /// Nothing here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -347,7 +348,8 @@ async fn what_the_settings_name_is_opened_and_what_is_wrong_is_named() {
     let tcp = bind().await;
     let (address, shutdown) = (tcp.local_addr().unwrap(), tasks.shutdown());
     let exposed = |tcp| {
-        let exposure = Exposure::open(config.clone(), None, &[], &clock()).map_err(|error| format!("{error:#}"))?;
+        let exposure =
+            Exposure::open(config.clone(), None, &[], Policy::default(), &clock()).map_err(|error| format!("{error:#}"))?;
         exposure.sockets_with_unix(tcp).map_err(|error| format!("{error:#}"))
     };
     let sockets = exposed(tcp).unwrap();

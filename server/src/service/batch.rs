@@ -78,6 +78,10 @@ impl Entitlements {
             counters.error(failure.reason());
             return Ok(AtOnce::Answered(frame_error(request.id, &failure)));
         }
+        if let Err(failure) = parts.limits.charge_caller(caller, request.checks.len()) {
+            counters.error(failure.reason());
+            return Ok(AtOnce::Answered(frame_error(request.id, &failure)));
+        }
         let frame = Frame::of_stream(parts, &request);
         if frame.waits() {
             return Ok(AtOnce::Waits(began));
@@ -103,6 +107,7 @@ impl Parts {
     async fn batched(&self, message: &Encoded, caller: Caller) -> Result<Encoded, Failure> {
         let message = decode::Batch::read(message)?;
         batch_size(&message)?;
+        self.limits.charge_caller(&caller, message.checks.len())?;
         let wants = Wants { revision: message.with_revisions, detail: message.with_details, explanation: false };
         let counters = &self.shared.metrics.batch;
         let consistency = message.consistency.as_deref();
@@ -178,6 +183,7 @@ impl Parts {
                         let decided = convert::query_by_names(&message.asked).and_then(|query| {
                             let wants = Wants { explanation: message.explain, ..frame.wants };
                             let (tenant, unchecked) = (message.asked.tenant_id, Some(&message.asked));
+                            self.limits.charge_tenant(caller, tenant, 1)?;
                             let check = Check { tenant, query, wants, unchecked, hidden: !caller.sees(tenant), log };
                             let found = std::mem::replace(found, Found::Unknown);
                             held.decide(found, &check, moment, &mut revision, |answer| encode::result_answer(out, tag, answer))

@@ -30,6 +30,8 @@ impl Entitlements {
         let message = decode::Check::read(message)?;
         let query = convert::query(&message.asked)?;
         let tenant = message.asked.tenant_id;
+        parts.limits.charge_caller(&caller, 1)?;
+        parts.limits.charge_tenant(&caller, tenant, 1)?;
         let wants = Wants { revision: true, detail: true, explanation: message.explain };
         let log = parts.shared.decision_log.of(Mode::Unary, false);
         let check = Check { tenant, query, wants, unchecked: None, hidden: !caller.sees(tenant), log };

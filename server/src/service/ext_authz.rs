@@ -119,6 +119,8 @@ impl Entitlements {
         // What is wrong with a name was written by a client.
         let Ok(query) = convert::query(&asked) else { return refuse(out, Denial::NameInvalid) };
         let wants = Wants { revision: true, ..Wants::default() };
+        self.0.limits.charge_caller(caller, 1)?;
+        self.0.limits.charge_tenant(caller, asked.tenant_id, 1)?;
         let hidden = !caller.sees(asked.tenant_id);
         let check = Check { tenant: asked.tenant_id, query, wants, unchecked: None, hidden, log };
         traces::note_tenant(asked.tenant_id);

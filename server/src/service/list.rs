@@ -33,7 +33,10 @@ impl Entitlements {
         tessera_runtime::telemetry::traces::note_tenant(tenant);
         let demand = Demand::of(message.consistency.as_ref(), tenant)?;
         let matrix = parts.consistency.meet(tenant, &demand, &caller, parts.consistency.wait_until(&caller)).await?;
+        let features = matrix.tables().tables.feature_count();
+        parts.limits.charge_caller(&caller, features)?;
         let row = known_row(&matrix, tenant, &caller)?;
+        parts.limits.charge_tenant(&caller, tenant, features)?;
         parts.shared.metrics.lists.increment(1);
         let document = make(&matrix, &row, tenant, &Moment::of(&parts.shared))?;
         let known = &message.if_document_tag_differs_from;

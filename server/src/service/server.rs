@@ -30,6 +30,8 @@ use crate::wire::codec::{Encoded, EncodedCodec, Incoming};
 
 /// The full name of the service.
 pub(crate) const NAME: &str = "tessera.v1.EntitlementService";
+/// The call that is made most.
+pub(crate) const CHECK: &str = "/tessera.v1.EntitlementService/CheckEntitlement";
 
 /// Serves [`Entitlements`] over HTTP. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use http_body::Body as _;
+use tokio::time::Instant;
 
 use super::*;
 use crate::listener::traffic::Traffic;
+use crate::overload::limiter::Limiter;
 
 /// A body that says these, then waits for ever, or ends.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ fn next(answer: &mut Answer) -> Poll<Option<Frame<Bytes>>> {
 
 #[test]
 fn long_frames_leave_in_slices_and_nothing_is_lost() {
-    let traffic = Arc::new(Traffic::default());
+    let traffic = Arc::new(Traffic::new(Limiter::new(Duration::from_secs(1), Instant::now())));
     let long: Vec<u8> = (0..100_000_u32).flat_map(u32::to_be_bytes).collect();
     let frames = [b"short".to_vec(), long, b"end".to_vec()];
     let mut answer = answer(&frames, false, &traffic);
@@ -60,7 +62,7 @@ fn long_frames_leave_in_slices_and_nothing_is_lost() {
 
 #[test]
 fn a_waiting_answer_is_ended_with_the_connection_and_one_that_speaks_is_not() {
-    let traffic = Arc::new(Traffic::default());
+    let traffic = Arc::new(Traffic::new(Limiter::new(Duration::from_secs(1), Instant::now())));
     let mut answer = answer(&[b"first".to_vec(), b"second".to_vec()], true, &traffic);
     assert!(next(&mut answer).is_ready());
     traffic.end_streams.cancel();

@@ -1,0 +1,272 @@
+//! A thread with the limiter before it, on time that is counted: calls come on connections at given rates, each costs the thread some
+//! time to read, and more to serve or less to refuse.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
+
+use tessera_ports::memory::SplitMix64;
+
+use super::*;
+
+const TARGET: Duration = Duration::from_millis(5);
+const MICROSECOND: Duration = Duration::from_micros(1);
+
+/// Calls of a connection that are under way, at most; further ones are not sent, as HTTP/2 has it.
+const AT_ONCE: usize = 100;
+
+/// What a connection asks for, and what came of it.
+#[derive(Debug, Default)]
+struct Connection {
+    /// Calls per second, evenly spread; the first comes after this part of the time between two.
+    rate: f64,
+    phase: f64,
+    /// When those were sent that were not read yet.
+    unread: VecDeque<Instant>,
+    asked: u64,
+    /// Calls that wait.
+    own: Mutex<Own>,
+    not_before: Option<Instant>,
+    /// Since then there is something to read.
+    unread_since: Option<Instant>,
+    waits: Vec<Duration>,
+    refused: Vec<Duration>,
+}
+
+/// What a call costs the thread.
+#[derive(Debug, Clone, Copy)]
+struct Costs {
+    serve: Duration,
+    refuse: Duration,
+}
+
+/// What the thread did from one second to the end.
+struct Course {
+    connections: Vec<Connection>,
+    elapsed: Duration,
+}
+
+impl Course {
+    fn served_per_second(&self) -> f64 {
+        let served: usize = self.connections.iter().map(|connection| connection.waits.len()).sum();
+        served as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Runs for `seconds`; what came before the first second is forgotten, since the limit has to be found first.
+fn run(mut connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bool) -> Course {
+    let began = Instant::now();
+    let (mut now, end) = (began, began + Duration::from_secs(seconds));
+    let target = if limited { TARGET } else { Duration::from_secs(3_600) };
+    let limiter = Limiter::new(target, now);
+    let mut queue: VecDeque<(usize, Instant, Instant)> = VecDeque::new();
+    let (mut warm, mut worked) = (None, Duration::ZERO);
+    while now < end {
+        if warm.is_none() && now >= began + Duration::from_secs(1) {
+            warm = Some(now);
+            for connection in &mut connections {
+                connection.waits.clear();
+                connection.refused.clear();
+            }
+        }
+        let turn = now;
+        for (number, connection) in connections.iter_mut().enumerate() {
+            loop {
+                let due = (connection.asked as f64 + connection.phase) / connection.rate;
+                let due = began + Duration::from_secs_f64(due);
+                if due > now {
+                    break;
+                }
+                connection.asked += 1;
+                if lock(&connection.own).waiting + connection.unread.len() < AT_ONCE {
+                    connection.unread.push_back(due);
+                }
+            }
+            if connection.not_before.is_some_and(|not_before| now < not_before) {
+                continue;
+            }
+            let most = match limiter.readiness(&connection.own, || worked, now) {
+                Readiness::Free => connection.unread.len(),
+                Readiness::InTurns(calls) => connection.unread.len().min(calls),
+                Readiness::Later(pause) => {
+                    connection.unread_since.get_or_insert(now);
+                    connection.not_before = Some(now + pause);
+                    continue;
+                }
+            };
+            let read = now;
+            let arrived = connection.unread_since.unwrap_or(now);
+            connection.unread_since = (most < connection.unread.len()).then_some(now);
+            for sent in connection.unread.drain(..most) {
+                if limiter.arrive(&connection.own, now) {
+                    queue.push_back((number, sent, arrived));
+                } else {
+                    now += costs.refuse;
+                    worked += costs.refuse;
+                    connection.refused.push(now - read);
+                }
+            }
+        }
+        // What was there when the turn began is served in it.
+        for _ in 0..queue.len() {
+            let Some((number, sent, arrived)) = queue.pop_front() else { break };
+            let Some(connection) = connections.get_mut(number) else { continue };
+            limiter.begin(&connection.own, now - arrived, now);
+            now += costs.serve;
+            worked += costs.serve;
+            connection.waits.push(now - sent);
+        }
+        if now == turn {
+            now += 20 * MICROSECOND;
+        }
+    }
+    Course { connections, elapsed: now - warm.unwrap_or(now) }
+}
+
+fn percentile(mut all: Vec<Duration>, percent: usize) -> Duration {
+    all.sort();
+    all.get((all.len() * percent / 100).min(all.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+fn connection(rate: f64) -> Connection {
+    Connection { rate, phase: 0.5, ..Connection::default() }
+}
+
+/// Connections that ask for `rate` calls per second together.
+fn connections(count: u64, rate: f64) -> Vec<Connection> {
+    let count = count as f64;
+    let each = |number: u64| Connection { rate: rate / count, phase: number as f64 / count, ..Connection::default() };
+    (0..count as u64).map(each).collect()
+}
+
+#[test]
+fn three_times_too_much_is_served_nearly_as_well_as_just_enough() {
+    let seed = RandomState::new().hash_one(0);
+    println!("seed {seed}");
+    let mut draws = SplitMix64::new(seed);
+    for _ in 0..30 {
+        let serve = MICROSECOND * (5 + u32::try_from(draws.next_u64() % 1_000).unwrap());
+        let refuse = (serve / 2).min(REFUSAL);
+        let costs = Costs { serve, refuse };
+        let capacity = 1.0 / serve.as_secs_f64();
+        let count = 1 + draws.next_u64() % 40;
+        let course = run(connections(count, 3.0 * capacity), costs, 8, true);
+        let goodput = course.served_per_second() / capacity;
+        assert!(goodput >= 0.7, "{goodput:.2} of capacity: {costs:?}, {count} connections");
+        let refused: usize = course.connections.iter().map(|connection| connection.refused.len()).sum();
+        let all_at_once = serve * u32::try_from(count).unwrap() * u32::try_from(AT_ONCE).unwrap();
+        assert!(refused > 0 || all_at_once < 4 * TARGET, "{costs:?}, {count} connections: nobody was told");
+    }
+}
+
+#[test]
+fn without_a_limit_everybody_waits_for_everybody() {
+    let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND };
+    let others = || connections(20, 30_000.0).into_iter().chain([connection(20.0)]).collect();
+    let p99 = |limited| {
+        let course = run(others(), costs, 6, limited);
+        let modest = course.connections.last().unwrap();
+        assert_eq!(modest.refused.len(), 0, "whoever asks little is served");
+        percentile(modest.waits.clone(), 99)
+    };
+    let (with, without) = (p99(true), p99(false));
+    assert!(with < 6 * TARGET, "{with:?}");
+    assert!(without > 40 * TARGET, "{without:?}");
+}
+
+#[test]
+fn what_fits_is_never_refused() {
+    for share in [0.3, 0.7, 0.95] {
+        let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND };
+        let course = run(connections(10, 10_000.0 * share), costs, 5, true);
+        let refused: usize = course.connections.iter().map(|connection| connection.refused.len()).sum();
+        assert_eq!(refused, 0, "at {share} of what it can do");
+        let waits = course.connections.iter().flat_map(|connection| connection.waits.clone()).collect();
+        assert!(percentile(waits, 99) < TARGET * 2, "at {share} of what it can do");
+    }
+}
+
+#[test]
+fn a_stall_is_no_overload_and_overload_is_forgotten() {
+    let began = Instant::now();
+    let mut state = State::new(TARGET, began);
+    let mut own = Own::default();
+    // The process was stopped for 80 ms of every 100, and whatever waited then waited long; the rest did not.
+    for turn in 0..50_u32 {
+        let now = began + INTERVAL * turn;
+        for _ in 0..500 {
+            assert!(state.arrive(&mut own, now));
+        }
+        for wait in [80, 1] {
+            for _ in 0..250 {
+                state.begin(&mut own, Duration::from_millis(wait), now + Duration::from_millis(90));
+            }
+        }
+    }
+    assert_eq!((state.limit, own.waiting, state.waiting), (UNLIMITED, 0, 0));
+    // Now everything waits long.
+    let mut now = began + INTERVAL * 50;
+    for _ in 0..5 {
+        for _ in 0..500 {
+            state.arrive(&mut own, now);
+        }
+        now += INTERVAL;
+        while own.waiting > 0 {
+            state.begin(&mut own, 10 * TARGET, now);
+        }
+    }
+    assert!(state.limit <= 50, "{}", state.limit);
+    assert!(matches!(state.readiness(&own, || Duration::ZERO, now), Readiness::InTurns(_)));
+    now += INTERVAL * (FORGOTTEN_AFTER + 2);
+    assert_eq!(state.readiness(&own, || Duration::ZERO, now), Readiness::Free);
+}
+
+/// A state with a queue that is full, at a moment at which a thousand calls a second are served to two who ask.
+fn full(now: Instant) -> (State, Own) {
+    let (mut state, mut own) = (State::new(TARGET, now), Own::default());
+    (state.limit, state.unit) = (10, Duration::from_millis(2));
+    let let_in = (0..50).filter(|_| state.arrive(&mut own, now)).count();
+    // Beyond the limit, what it may ask for after a silence.
+    assert_eq!(let_in, 25);
+    (state, own)
+}
+
+#[test]
+fn whoever_asks_no_more_than_a_share_is_let_in_beyond_the_limit() {
+    let began = Instant::now();
+    let (mut state, mut greedy) = full(began);
+    let mut modest = Own::default();
+    let mut refused = 0;
+    for millisecond in 0..90 {
+        let now = began + Duration::from_millis(millisecond);
+        for _ in 0..10 {
+            refused += usize::from(!state.arrive(&mut greedy, now));
+        }
+        if millisecond % 2 == 0 {
+            assert!(state.arrive(&mut modest, now));
+        }
+    }
+    assert_eq!(modest.waiting, 45);
+    assert!((60..80).contains(&greedy.waiting), "{}: its share, too", greedy.waiting);
+    assert!(refused > 800, "{refused}");
+}
+
+#[test]
+fn refusals_take_no_more_than_a_part_of_the_time() {
+    let began = Instant::now();
+    let (mut state, mut own) = full(began);
+    let mut refused = 25;
+    let mut worked = Duration::ZERO;
+    for millisecond in 1..100 {
+        let now = began + Duration::from_millis(millisecond);
+        worked += Duration::from_millis(1);
+        while let Readiness::InTurns(_) = state.readiness(&own, || worked, now) {
+            refused += u32::from(!state.arrive(&mut own, now));
+        }
+    }
+    let taken = REFUSAL * refused;
+    let saved_up = Duration::from_nanos(CREDIT_MAX.unsigned_abs());
+    assert!(taken <= worked / REFUSING + saved_up + REFUSAL, "{taken:?} of {worked:?}");
+    assert!(taken >= worked / REFUSING, "{taken:?} of {worked:?}");
+    let other = state.readiness(&Own::default(), || worked, began);
+    assert!(matches!(other, Readiness::InTurns(_)), "who would be let in is read");
+}
