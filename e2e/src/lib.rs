@@ -3,6 +3,7 @@
 //! Nothing of server, loader or backends is linked in: only the messages of the API. The binary is one that was built with
 //! the cargo feature `test-hooks`. Nothing pauses for a time: everything waits for a condition, up to a deadline.
 //!
+//! - [`authority`]: certificates and their keys;
 //! - [`binary`]: which binary, and running it to its end;
 //! - [`process`]: a running process, whichever binary;
 //! - [`dev`]: `tessera dev`;
@@ -20,6 +21,7 @@
 //! - [`tools`]: programs that are not ours;
 //! - [`waiting`]: conditions and deadlines.
 
+pub mod authority;
 pub mod binary;
 pub mod cluster;
 pub mod commands;

@@ -1,5 +1,5 @@
 //! An address that stays while what stands behind it is started again on other ports, and a network that can be made worse:
-//! connections that are reset, held up, late, or closed in one way only.
+//! connections that are reset, held up, late, closed in one way only, or closed in the middle of what is said.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub enum Way {
     Held,
     /// The receiver hears that no more are coming, while the other way goes on. Of connections that are there now, for ever.
     HalfClosed,
+    /// So many bytes of each connection arrive; then it is closed, as if whoever sent them had been killed.
+    Until(usize),
 }
 
 /// Connections to its address go on to whatever stands behind it; dropping it closes them.
@@ -93,7 +95,7 @@ async fn connection(mut caller: TcpStream, mut network: watch::Receiver<Network>
     let there = pass(from_caller, to_process, network.clone(), |network| network.there);
     let back = pass(from_process, to_caller, network.clone(), |network| network.back);
     let is_cut = tokio::select! {
-        _ = async { tokio::join!(there, back) } => false,
+        _ = async { tokio::try_join!(there, back) } => false,
         _ = network.wait_for(|network| network.cuts != cuts) => true,
     };
     if is_cut {
@@ -104,27 +106,44 @@ async fn connection(mut caller: TcpStream, mut network: watch::Receiver<Network>
     }
 }
 
+/// The whole connection is over.
+struct Closed;
+
 /// Passes bytes on in one way until its source ends or its target is gone.
-async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut network: watch::Receiver<Network>, way: fn(&Network) -> Way) {
+async fn pass(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut network: watch::Receiver<Network>,
+    way: fn(&Network) -> Way,
+) -> Result<(), Closed> {
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut passed = 0;
     loop {
         let read = tokio::select! {
             read = from.read(&mut buffer) => read.unwrap_or(0),
             _ = network.wait_for(|network| way(network) == Way::HalfClosed) => 0,
         };
         // How the way is when the bytes come, not when they were waited for.
-        let Ok(now) = network.wait_for(|network| way(network) != Way::Held).await.map(|network| way(&network)) else { return };
+        let Ok(now) = network.wait_for(|network| way(network) != Way::Held).await.map(|network| way(&network)) else {
+            return Ok(());
+        };
         if read == 0 || now == Way::HalfClosed {
             // It may have gone already.
             let _ = to.shutdown().await;
-            return;
+            return Ok(());
         }
         if let Way::Late(late) = now {
             let _ = tokio::time::timeout(late, std::future::pending::<()>()).await;
         }
-        if to.write_all(buffer.get(..read).unwrap_or_default()).await.is_err() {
-            return;
+        let left = if let Way::Until(bytes) = now { bytes.saturating_sub(passed) } else { read };
+        let len = read.min(left);
+        if to.write_all(buffer.get(..len).unwrap_or_default()).await.is_err() {
+            return Ok(());
         }
+        if len == left && matches!(now, Way::Until(_)) {
+            return Err(Closed);
+        }
+        passed += len;
     }
 }
 
@@ -173,6 +192,22 @@ mod tests {
         assert_eq!(tokio::time::timeout(SOON, process.read(&mut [0; 4])).await.unwrap().unwrap(), 0);
         process.write_all(b"pong").await.unwrap();
         assert_eq!(&four(&mut caller).await, b"pong");
+    }
+
+    #[tokio::test]
+    async fn a_connection_can_be_closed_in_the_middle_of_what_is_said() {
+        let (proxy, listener) = place().await;
+        for len in 0..4 {
+            proxy.set(Way::Open, Way::Until(len));
+            let (mut caller, mut process) = through(&proxy, &listener).await;
+            process.write_all(b"p").await.unwrap();
+            // It may be closed by now.
+            let _ = process.write_all(b"ong").await;
+            let mut heard = Vec::new();
+            tokio::time::timeout(SOON, caller.read_to_end(&mut heard)).await.expect("in time").unwrap();
+            assert_eq!(heard, b"pong"[..len]);
+            assert_eq!(tokio::time::timeout(SOON, process.read(&mut [0; 4])).await.expect("in time").unwrap_or(0), 0);
+        }
     }
 
     #[tokio::test]

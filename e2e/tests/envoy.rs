@@ -1,206 +1,38 @@
-//! A real Envoy asks a real Tessera: the sample in `deploy/envoy`, and what clients may try against it. Once for each Envoy that is
-//! to be had: `envoy`, the newest, and `envoy-before`, an older one.
+//! A real Envoy asks a real Tessera: the sample in `deploy/envoy`, what else is told in `docs/ENVOY.md`, and what clients may try
+//! against it. Once for each Envoy that is to be had: `envoy`, the newest, and `envoy-before`, an older one.
 //!
 //! Looked for above all: a request that gets through and must not, and a header of ours that a client wrote.
 
-use std::collections::BTreeMap;
+#[path = "envoy/attacks.rs"]
+mod attacks;
+#[path = "envoy/callers.rs"]
+mod callers;
+#[path = "envoy/certificates.rs"]
+mod certificates;
+#[path = "envoy/exchange.rs"]
+mod exchange;
+#[path = "envoy/killed.rs"]
+mod killed;
+#[path = "envoy/proxy.rs"]
+mod proxy;
+#[path = "envoy/refusals.rs"]
+mod refusals;
+#[path = "envoy/service.rs"]
+mod service;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest as _, Sha256};
-use tessera_e2e::waiting::eventually;
 use tessera_e2e::{Dev, Launch, binary, tools};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 
-/// The key in `deploy/envoy/envoy.yaml`.
-const KEY: &[u8] = b"an-example-key-that-everybody-knows";
+use exchange::{Request, token};
+use proxy::{Envoy, Settings};
+use service::Service;
+
 /// Envoys that are tried, by the name that `.ci/run` gives them.
 const ENVOYS: [&str; 2] = ["envoy", "envoy-before"];
-
-/// An Envoy, and where it listens.
-struct Envoy {
-    process: Child,
-    ingress: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Drop for Envoy {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Envoy {
-    /// Begins with the sample, with its ports and these words replaced.
-    async fn begin(program: &Path, service: SocketAddr, tessera: SocketAddr, replaced: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let sample = binary::repository().join("deploy/envoy/envoy.yaml");
-        let mut settings = std::fs::read_to_string(&sample).with_context(|| format!("read {}", sample.display()))?;
-        let ports = [("9901", 0), ("10000", 0), ("9000", service.port()), ("7400", tessera.port())];
-        let ports = ports.map(|(known, ours)| (format!("port_value: {known}"), format!("port_value: {ours}")));
-        let ports = ports.iter().map(|(known, ours)| (known.as_str(), ours.as_str()));
-        for (known, ours) in ports.chain(replaced.iter().copied()) {
-            anyhow::ensure!(settings.contains(known), "the sample does not say `{known}`");
-            settings = settings.replace(known, ours);
-        }
-        let folder = tempfile::tempdir()?;
-        let (file, admin) = (folder.path().join("envoy.yaml"), folder.path().join("admin"));
-        std::fs::write(&file, settings)?;
-        let log = std::fs::File::create(folder.path().join("log"))?;
-        let mut command = Command::new(program);
-        command.arg("-c").arg(&file).arg("--admin-address-path").arg(&admin);
-        command.args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"]);
-        let process = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("start envoy")?;
-        let mut envoy = Self { process, ingress: tessera, _folder: folder };
-        let ingress = eventually("an envoy that is ready", async || {
-            if let Some(status) = envoy.process.try_wait()? {
-                let log = std::fs::read_to_string(file.with_file_name("log")).unwrap_or_default();
-                return Ok(Err(anyhow::anyhow!("envoy ended with {status}\n{log}")));
-            }
-            let admin: SocketAddr = std::fs::read_to_string(&admin)?.trim().parse()?;
-            let listeners = Request::get("/listeners?format=json").send(admin).await?.body;
-            let listeners: serde_json::Value = serde_json::from_str(&listeners)?;
-            let port = &listeners["listener_statuses"][0]["local_address"]["socket_address"]["port_value"];
-            let port = port.as_u64().and_then(|port| u16::try_from(port).ok()).context("it does not listen yet")?;
-            anyhow::ensure!(Request::get("/ready").send(admin).await?.status == 200, "it is not ready");
-            Ok(Ok(SocketAddr::from(([127, 0, 0, 1], port))))
-        });
-        envoy.ingress = ingress.await??;
-        Ok(envoy)
-    }
-}
-
-/// A request, written as it is told.
-struct Request {
-    target: String,
-    headers: Vec<String>,
-}
-
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-impl Request {
-    fn get(target: &str) -> Self {
-        Self { target: target.to_owned(), headers: Vec::new() }
-    }
-
-    /// With a token for that tenant.
-    fn of(self, tenant: &str) -> Self {
-        self.with(&format!(
-            "authorization: Bearer {}",
-            token(&serde_json::json!({"iss": "https://idp.example", "tenant": tenant}))
-        ))
-    }
-
-    /// With another line.
-    fn with(mut self, header: &str) -> Self {
-        self.headers.push(header.to_owned());
-        self
-    }
-
-    async fn send(&self, address: SocketAddr) -> anyhow::Result<Answer> {
-        let first = format!("GET {} HTTP/1.1\r\nhost: shop.example\r\nconnection: close", self.target);
-        let lines: Vec<&str> = std::iter::once(first.as_str()).chain(self.headers.iter().map(String::as_str)).collect();
-        let request = format!("{}\r\n\r\n", lines.join("\r\n"));
-        let mut stream = TcpStream::connect(address).await.context("connect")?;
-        stream.write_all(request.as_bytes()).await.context("send")?;
-        let mut said = Vec::new();
-        stream.read_to_end(&mut said).await.context("receive")?;
-        let said = String::from_utf8(said)?;
-        let (head, body) = said.split_once("\r\n\r\n").context("no end of the headers")?;
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status")?.parse()?;
-        let headers = lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned()));
-        let headers: BTreeMap<String, String> = headers.collect();
-        let chunked = headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked");
-        let body = if chunked { whole(body)? } else { body.to_owned() };
-        Ok(Answer { status, headers, body })
-    }
-}
-
-/// A body that came in chunks (RFC 9112, section 7.1).
-fn whole(mut chunks: &str) -> anyhow::Result<String> {
-    let mut body = String::new();
-    loop {
-        let (length, rest) = chunks.split_once("\r\n").context("a chunk without a length")?;
-        let length = usize::from_str_radix(length, 16).context("the length of a chunk")?;
-        if length == 0 {
-            return Ok(body);
-        }
-        let (chunk, rest) = rest.split_at_checked(length).context("a chunk that is cut short")?;
-        body.push_str(chunk);
-        chunks = rest.strip_prefix("\r\n").context("a chunk without an end")?;
-    }
-}
-
-impl Answer {
-    /// The headers that the service saw, if the request reached it.
-    fn seen(&self) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
-        anyhow::ensure!(self.status == 200, "answered {}: {}", self.status, self.body);
-        let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in self.body.lines().skip(1).filter_map(|line| line.split_once(": ")) {
-            seen.entry(name.to_lowercase()).or_default().push(value.trim().to_owned());
-        }
-        Ok(seen)
-    }
-
-    /// Status and reason of a denial, whose body says the same.
-    fn denied(&self) -> anyhow::Result<(u16, String)> {
-        let reason = self.headers.get("x-tessera-reason").with_context(|| format!("no reason: {} {}", self.status, self.body))?;
-        anyhow::ensure!(
-            self.headers.get("content-type").is_some_and(|kind| kind == "application/problem+json"),
-            "{:?}",
-            self.headers
-        );
-        let problem: serde_json::Value = serde_json::from_str(&self.body).with_context(|| self.body.clone())?;
-        anyhow::ensure!(problem["status"] == self.status && problem["reason"] == **reason, "{problem}");
-        Ok((self.status, reason.clone()))
-    }
-}
-
-/// A service that says which request reached it; goes on until the set is dropped.
-async fn service() -> anyhow::Result<(SocketAddr, JoinSet<()>)> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            connections.spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => return,
-                    }
-                }
-                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", head.len());
-                // Whoever has gone does not want it.
-                let _ = stream.write_all(&[answer.as_bytes(), &head].concat()).await;
-            });
-        }
-    });
-    Ok((address, tasks))
-}
-
-/// A JWT (RFC 7519) with those claims, signed with the key of the sample (HS256, RFC 2104).
-fn token(claims: &serde_json::Value) -> String {
-    let part = |json: &serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
-    let signed = format!("{}.{}", part(&serde_json::json!({"alg": "HS256", "kid": "example"})), part(claims));
-    let padded = |with: u8| -> Vec<u8> { (0..64).map(|place| KEY.get(place).unwrap_or(&0) ^ with).collect() };
-    let inner = Sha256::digest([padded(0x36), signed.clone().into_bytes()].concat());
-    let outer = Sha256::digest([padded(0x5c), inner.to_vec()].concat());
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(outer))
-}
 
 /// A Tessera with the quickstart's tenants and these settings.
 async fn tessera(settings: &Path, folder: &Path) -> anyhow::Result<Dev> {
@@ -215,18 +47,32 @@ fn envoys() -> anyhow::Result<Vec<PathBuf>> {
     Ok(found?.into_iter().flatten().collect())
 }
 
+/// The only block of `docs/ENVOY.md` with these words.
+fn documented(words: &str) -> anyhow::Result<String> {
+    let page = std::fs::read_to_string(binary::repository().join("docs/ENVOY.md"))?;
+    let blocks: Vec<&str> = page.split("```").skip(1).step_by(2).filter(|block| block.contains(words)).collect();
+    let [block] = blocks.as_slice() else { anyhow::bail!("{} blocks with `{words}`", blocks.len()) };
+    let (_language, text) = block.split_once('\n').context("a block of one line")?;
+    Ok(text.to_owned())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sample_lets_in_who_may_and_nobody_else() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let ((service, _tasks), envoys) = (service().await?, envoys()?);
+    let (service, envoys) = (Service::begin().await?, envoys()?);
     let dev = tessera(&binary::repository().join("deploy/envoy/tessera.toml"), folder.path()).await?;
+    let settings = Settings::before(service.address)?.asks(dev.addresses().data)?;
     for program in &envoys {
-        let envoy = Envoy::begin(program, service, dev.addresses().data, &[]).await?;
+        let envoy = Envoy::begin(program, &settings).await?;
         let context = || program.display().to_string();
         may_and_may_not(envoy.ingress).await.with_context(context)?;
         cannot_be_forged(envoy.ingress).await.with_context(context)?;
         paths_mean_one_thing(envoy.ingress).await.with_context(context)?;
         rates_hang_on_the_plan(envoy.ingress).await.with_context(context)?;
+        nothing_of_ours_is_left_where_nobody_judges(envoy.ingress).await.with_context(context)?;
+        // Nor does it hang on Envoy's removing it.
+        let envoy = Envoy::begin(program, &settings.keeping_what_clients_send()?).await?;
+        cannot_be_forged(envoy.ingress).await.with_context(context)?;
     }
     dev.stop()
 }
@@ -283,6 +129,13 @@ async fn cannot_be_forged(ingress: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn nothing_of_ours_is_left_where_nobody_judges(ingress: SocketAddr) -> anyhow::Result<()> {
+    let unasked = Request::get("/health").with("x-tessera-tenant: acme").with("X-TESSERA-PLAN: enterprise");
+    let seen = unasked.send(ingress).await?.seen()?;
+    assert!(!seen.keys().any(|name| name.starts_with("x-tessera-")), "{seen:?}");
+    Ok(())
+}
+
 async fn paths_mean_one_thing(ingress: SocketAddr) -> anyhow::Result<()> {
     // Envoy makes them one before anybody judges them: as the route says, so is it judged.
     for target in ["/health/../exports", "//exports", "/./exports", "/custom-reports/../exports", "/%65xports"] {
@@ -310,20 +163,20 @@ async fn rates_hang_on_the_plan(ingress: SocketAddr) -> anyhow::Result<()> {
 /// Whoever cannot be asked is not taken for one that agrees, unless an operator says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tessera_that_is_away_lets_in_nobody_unless_envoy_is_told_so() -> anyhow::Result<()> {
-    let ((service, _tasks), envoys) = (service().await?, envoys()?);
+    let (service, envoys) = (Service::begin().await?, envoys()?);
     let nobody = TcpListener::bind("127.0.0.1:0").await?;
     let address = nobody.local_addr()?;
+    let settings = Settings::before(service.address)?.asks(address)?;
     for program in &envoys {
-        let closed = Envoy::begin(program, service, address, &[]).await?;
+        let closed = Envoy::begin(program, &settings).await?;
+        service.reached();
         assert_eq!(Request::get("/exports").of("acme").send(closed.ingress).await?.status, 503);
-        let open = [(
-            "failure_mode_allow: false",
-            "failure_mode_allow: true\n                      failure_mode_allow_header_add: true",
-        )];
-        let open = Envoy::begin(program, service, address, &open).await?;
-        let seen = Request::get("/exports").of("acme").send(open.ingress).await?.seen()?;
+        assert!(service.reached().is_empty());
+        let open = Envoy::begin(program, &settings.failing_open()?).await?;
+        let forged = Request::get("/exports").of("acme").with("x-tessera-tenant: globex").with("X-Tessera-Plan: enterprise");
+        let seen = forged.send(open.ingress).await?.seen()?;
         assert_eq!(seen["x-envoy-auth-failure-mode-allowed"], ["true"]);
-        assert!(!seen.contains_key("x-tessera-tenant"));
+        assert!(!seen.keys().any(|name| name.starts_with("x-tessera-")), "{seen:?}");
     }
     Ok(())
 }
@@ -337,19 +190,17 @@ async fn a_table_of_routes_judges_and_a_dry_run_only_tells() -> anyhow::Result<(
                  service = [{ from = \"route\" }]\nfeature = [{ from = \"route\" }]\n\
                  [[server.ext_authz.routes]]\nmethod = \"GET\"\npath = \"/exports/{id}\"\nservice = \"reporting\"\nfeature = \"exports\"\n";
     std::fs::write(&settings, table)?;
-    let ((service, _tasks), envoys) = (service().await?, envoys()?);
+    let (service, envoys) = (Service::begin().await?, envoys()?);
     let dev = tessera(&settings, folder.path()).await?;
     // Paths come as they were sent, and no token is asked for.
-    let raw = [
-        ("normalize_path: true", "normalize_path: false"),
-        ("merge_slashes: true", "merge_slashes: false"),
-        ("path_with_escaped_slashes_action: REJECT_REQUEST", "path_with_escaped_slashes_action: KEEP_UNCHANGED"),
-        ("requires: { provider_name: example }", "requires: { allow_missing: {} }"),
-    ];
-    let joined = [&raw[..], &[("encode_raw_headers: true", "encode_raw_headers: false")]].concat();
+    let raw = Settings::before(service.address)?.without_tokens_of_users()?.keeping_what_clients_send()?;
+    let raw = raw.with("normalize_path: true", "normalize_path: false")?.with("merge_slashes: true", "merge_slashes: false")?;
+    let kept = "path_with_escaped_slashes_action: KEEP_UNCHANGED";
+    let raw = raw.with("path_with_escaped_slashes_action: REJECT_REQUEST", kept)?;
+    let joined = raw.with("encode_raw_headers: true", "encode_raw_headers: false")?;
     for program in &envoys {
-        for settings in [&raw[..], &joined] {
-            let envoy = Envoy::begin(program, service, dev.addresses().data, settings).await?;
+        for settings in [&raw, &joined] {
+            let envoy = Envoy::begin(program, &settings.asks(dev.addresses().data)?).await?;
             let by = |target: &str, tenant: &str| Request::get(target).with(&format!("X-Tenant-Id: {tenant}"));
             assert_eq!(by("/exports/7?x", "acme").send(envoy.ingress).await?.seen()?["x-tessera-tenant"], ["acme"]);
             for (request, reason) in [
@@ -376,7 +227,7 @@ async fn a_table_of_routes_judges_and_a_dry_run_only_tells() -> anyhow::Result<(
     std::fs::write(&settings, table.replace("dry_run = false", "dry_run = true"))?;
     let dev = tessera(&settings, folder.path()).await?;
     for program in &envoys {
-        let envoy = Envoy::begin(program, service, dev.addresses().data, &raw).await?;
+        let envoy = Envoy::begin(program, &raw.asks(dev.addresses().data)?).await?;
         for (target, reason) in [("/exports/7", "DENIED_BY_OVERRIDE"), ("/other", "ROUTE_UNKNOWN")] {
             let request = Request::get(target).with("x-tenant-id: no-exports").with("x-tessera-plan: forged");
             let seen = request.send(envoy.ingress).await?.seen()?;

@@ -1,5 +1,8 @@
 //! The real grpcurl against the real binary: a client that knows nothing of us but what reflection tells it.
 
+#[path = "grpcurl/authorization.rs"]
+mod authorization;
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -16,14 +19,32 @@ struct Fixture {
 impl Fixture {
     /// `None` when there is no grpcurl.
     async fn start() -> anyhow::Result<Option<Self>> {
+        Self::start_with(&[]).await
+    }
+
+    /// With more arguments.
+    async fn start_with(arguments: &[&str]) -> anyhow::Result<Option<Self>> {
         let Some(grpcurl) = tools::find("grpcurl")? else { return Ok(None) };
         let data = tempfile::tempdir()?;
-        let dev = Launch::over(data.path())?.apply("examples/quickstart".as_ref()).ready().await?;
-        Ok(Some(Self { dev, grpcurl, _data: data }))
+        let mut launch = Launch::over(data.path())?.apply("examples/quickstart".as_ref());
+        launch.command().args(arguments);
+        Ok(Some(Self { dev: launch.ready().await?, grpcurl, _data: data }))
     }
 
     fn run(&self, arguments: &[&str]) -> anyhow::Result<Finished> {
         binary::run(Command::new(&self.grpcurl).arg("-plaintext").args(arguments))
+    }
+
+    /// Runs a command in which `grpcurl` is ours.
+    fn with_grpcurl(&self, command: &mut Command) -> anyhow::Result<Finished> {
+        let folder = self.grpcurl.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&folders)))?;
+        binary::run(command.env("PATH", path))
+    }
+
+    fn shell(&self, script: &str) -> anyhow::Result<Finished> {
+        self.with_grpcurl(Command::new("sh").arg("-c").arg(script))
     }
 
     fn data(&self) -> String {
@@ -223,16 +244,13 @@ async fn every_answer_and_error_carries_the_request_id() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_request_is_answered() -> anyhow::Result<()> {
     let Some(fixture) = Fixture::start().await? else { return Ok(()) };
-    let folder = fixture.grpcurl.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
-    let path = std::env::join_paths(
-        std::iter::once(folder).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
-    )?;
     let mut answered = 0;
     for entry in std::fs::read_dir(binary::repository().join("examples/grpcurl"))? {
         let script = entry?.path();
         let mut command = Command::new(&script);
-        command.env("PATH", &path).env("TESSERA_DATA_ADDR", fixture.data()).env("TESSERA_CONTROL_ADDR", fixture.control());
-        let answer = binary::run(&mut command)?.success().map_err(|error| error.context(script.display().to_string()))?;
+        command.env("TESSERA_DATA_ADDR", fixture.data()).env("TESSERA_CONTROL_ADDR", fixture.control());
+        let answer =
+            fixture.with_grpcurl(&mut command)?.success().map_err(|error| error.context(script.display().to_string()))?;
         assert!(json(&answer)?.as_object().is_some_and(|fields| !fields.is_empty()), "{}: {answer}", script.display());
         answered += 1;
     }

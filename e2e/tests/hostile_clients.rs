@@ -194,7 +194,7 @@ async fn headers_without_an_end_end_their_connection() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn headers_that_are_too_long_are_refused() -> anyhow::Result<()> {
-    let attacked = Attacked::start(&[]).await?;
+    let attacked = Attacked::start(&[("HEADER_LIST_BYTES_MAX", "16384")]).await?;
     let mut peer = attacked.begin().await?;
     // Over two frames, and a little more than is allowed.
     let block = [call(CHECK), header("x-filler", &"y".repeat(17_000))].concat();

@@ -24,6 +24,10 @@ pub use generated::v1;
 /// The descriptors of everything, the stored form included, with google.rpc's error details.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptor.bin");
 
+/// The descriptors of `envoy.service.auth.v3.Authorization`, which the data plane serves to Envoys; without options that are
+/// extensions. Its messages are not generated here: whoever serves it reads and writes them in place.
+pub const ENVOY_FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/envoy.bin");
+
 /// The descriptors of what is served: what reflection answers from. The stored form is nobody's business but ours. Options
 /// that are extensions (the REST bindings) are left out, as reflection itself does.
 pub fn public_file_descriptor_set() -> FileDescriptorSet {

@@ -19,9 +19,10 @@ use crate::consistency::Consistency;
 use crate::decide::{Check, Moment, Wants, decide};
 use crate::decision_log::{self, DecisionLog};
 use crate::ext_authz;
+use crate::ext_authz::rules::Rules;
 use crate::follower::Follower;
 use crate::service::Entitlements;
-use crate::service::ext_authz::ExtAuthzServer;
+use crate::service::ext_authz::{self as authorization, ExtAuthzServer};
 use crate::service::server::{EntitlementServer, NAME};
 use crate::shared::Shared;
 use crate::snapshot::folder::SnapshotFolder;
@@ -62,8 +63,15 @@ pub enum BuildError {
 pub struct Server {
     handle: Handle,
     follower: Follower,
-    health: HealthReporter,
+    health: Health,
     routes: Routes,
+}
+
+/// What health says of the services that there are.
+#[derive(Debug, Clone)]
+struct Health {
+    reporter: HealthReporter,
+    for_envoys: bool,
 }
 
 /// A way to the data plane for the rest of the process. Cheap to clone.
@@ -88,44 +96,59 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let service = Entitlements::new(Arc::clone(&shared), consistency, Arc::clone(&config), shutdown.clone());
     let handle = Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), shared: Arc::clone(&shared), shutdown };
     let follower = Follower::new(store, feed, config, Arc::clone(&shared), tasks.clone(), granting);
-    let (health, mut routes) = routes(service.clone())?;
-    if let Some(rules) = rules {
-        routes = routes.add_service(ExtAuthzServer::new(service, rules));
-    }
+    let (health, routes) = routes(service, rules)?;
     Ok(Server { handle, follower, health, routes })
 }
 
-fn routes(service: Entitlements) -> Result<(HealthReporter, Routes), BuildError> {
-    let (health, health_server) = tonic_health::server::health_reporter();
+fn routes(service: Entitlements, rules: Option<Rules>) -> Result<(Health, Routes), BuildError> {
+    let (reporter, health_server) = tonic_health::server::health_reporter();
+    let health = Health { reporter, for_envoys: rules.is_some() };
     // Before anything listens: the reporter begins with "serving". Nobody else holds its lock yet.
-    report(&health, ServingStatus::NotServing).now_or_never();
-    let routes = reflection()?.add_service(EntitlementServer::new(service)).add_service(health_server);
-    Ok((health, routes))
+    health.report(ServingStatus::NotServing).now_or_never();
+    let mut routes = reflection(health.for_envoys)?.add_service(EntitlementServer::new(service.clone()));
+    if let Some(rules) = rules {
+        routes = routes.add_service(ExtAuthzServer::new(service, rules));
+    }
+    Ok((health, routes.add_service(health_server)))
 }
 
-/// Reflection of what is served, made once: reading the descriptors takes longer than everything else here, and simulations
-/// start servers by the thousand.
-fn reflection() -> Result<Routes, BuildError> {
-    static MADE: OnceLock<Routes> = OnceLock::new();
-    if let Some(made) = MADE.get() {
+/// Reflection of what is served, made once for servers with and once for those without Envoys: reading the descriptors takes longer
+/// than everything else here, and simulations start servers by the thousand.
+fn reflection(for_envoys: bool) -> Result<Routes, BuildError> {
+    static MADE: [OnceLock<Routes>; 2] = [OnceLock::new(), OnceLock::new()];
+    let [without, with] = &MADE;
+    let place = if for_envoys { with } else { without };
+    if let Some(made) = place.get() {
         return Ok(made.clone());
     }
     let builder = || {
-        tonic_reflection::server::Builder::configure()
+        let builder = tonic_reflection::server::Builder::configure()
             .register_file_descriptor_set(tessera_proto::public_file_descriptor_set())
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(NAME)
-            .with_service_name("grpc.health.v1.Health")
+            .with_service_name("grpc.health.v1.Health");
+        if !for_envoys {
+            return builder;
+        }
+        builder
+            .register_encoded_file_descriptor_set(tessera_proto::ENVOY_FILE_DESCRIPTOR_SET)
+            .with_service_name(authorization::NAME)
     };
     let made = Routes::new(builder().build_v1()?).add_service(builder().build_v1alpha()?);
-    Ok(MADE.get_or_init(|| made).clone())
+    Ok(place.get_or_init(|| made).clone())
 }
 
-async fn report(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", NAME] {
-        health.set_service_status(service, status).await;
+// === impl Health ===
+
+impl Health {
+    async fn report(&self, status: ServingStatus) {
+        for service in ["", NAME].into_iter().chain(self.for_envoys.then_some(authorization::NAME)) {
+            self.reporter.set_service_status(service, status).await;
+        }
     }
 }
+
+// === impl Server ===
 
 impl Server {
     /// The services, to be served.
@@ -157,6 +180,8 @@ impl Server {
         handle
     }
 }
+
+// === impl Handle ===
 
 impl Handle {
     /// Whether requests should be sent here, and what is wrong with what the data comes from, which answers nothing differently;
@@ -208,15 +233,15 @@ impl Handle {
     }
 
     /// Says "serving" once the data is loaded, and "not serving" from the first moment of draining.
-    async fn report_health(&self, health: &HealthReporter) {
+    async fn report_health(&self, health: &Health) {
         tokio::select! {
             biased;
             () = self.shutdown.soft.cancelled() => {}
             () = self.loaded() => {
-                report(health, ServingStatus::Serving).await;
+                health.report(ServingStatus::Serving).await;
                 self.shutdown.soft.cancelled().await;
             }
         }
-        report(health, ServingStatus::NotServing).await;
+        health.report(ServingStatus::NotServing).await;
     }
 }

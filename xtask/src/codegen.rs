@@ -3,6 +3,8 @@
 //! Compiles `proto/proto/**.proto` with protox (no protoc) into `proto/src/generated/`, which is checked in, and a descriptor
 //! set beside it, which reflection and `buf lint` read. The protos of google.api and google.rpc come from a Python package at
 //! this moment and are not ours to keep. With `--check` nothing is written: it fails when what is checked in is stale.
+//!
+//! - `codegen/envoy.rs`: the descriptors of Envoy's service that we serve, beside ours.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,6 +15,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use prost::Message as _;
 
 use crate::workspace;
+
+mod envoy;
 
 /// The package that carries google/api/*.proto and google/rpc/*.proto, pinned.
 const GOOGLE_PROTOS: &str = "googleapis-common-protos==1.75.0";
@@ -28,6 +32,8 @@ const SCOPES: &str = "scopes.rs";
 const SCOPE_OPTION: &str = "tessera.v1.scope";
 /// The descriptors of everything, beside the code.
 const DESCRIPTORS: &str = "descriptor.bin";
+/// The descriptors of what we serve to Envoys.
+const ENVOY_DESCRIPTORS: &str = "envoy.bin";
 
 /// Generates, or with `check` compares.
 pub(crate) fn run(check: bool) -> Result<()> {
@@ -35,7 +41,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let fresh = root.join("target/xtask/generated");
     generate(&root, &fresh)?;
     let kept = root.join("proto/src/generated");
-    for name in CODE.into_iter().chain([SCOPES, DESCRIPTORS]) {
+    for name in CODE.into_iter().chain([SCOPES, DESCRIPTORS, ENVOY_DESCRIPTORS]) {
         let (from, to) = (fresh.join(name), kept.join(name));
         if !check {
             fs::create_dir_all(&kept).context("create proto/src/generated")?;
@@ -63,6 +69,7 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
     fs::create_dir_all(out).context("create the folder for generated code")?;
     let descriptors = without_google_comments(&compiler.encode_file_descriptor_set())?;
     fs::write(out.join(DESCRIPTORS), descriptors).context("write descriptor.bin")?;
+    fs::write(out.join(ENVOY_DESCRIPTORS), envoy::descriptors()?).context("write envoy.bin")?;
     fs::write(out.join(SCOPES), scopes(&compiler.descriptor_pool())?).context("write the scopes of methods")?;
     tonic_prost_build::configure()
         .out_dir(out)

@@ -44,6 +44,13 @@ impl Workspace {
         targets
     }
 
+    /// Where the sources of a package are, as the lock file pins it.
+    pub(crate) fn folder_of(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let package = self.0.packages.iter().find(|package| package.name.as_str() == name);
+        let manifest = &package.with_context(|| format!("no package `{name}`"))?.manifest_path;
+        Ok(manifest.parent().with_context(|| format!("`{manifest}` is in no folder"))?.as_std_path().to_path_buf())
+    }
+
     /// Member → members it depends on outside its tests.
     pub(crate) fn edges(&self) -> BTreeMap<String, BTreeSet<String>> {
         let members = self.0.workspace_packages();

@@ -2,38 +2,14 @@
 
 use std::process::Command;
 
-use rcgen::string::Ia5String;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use tessera_e2e::authority::{Authority, Signed};
 use tessera_e2e::{Start, binary};
 
 use super::Place;
 
-/// Whoever signs certificates.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Writes a certificate for `localhost`, or for a workload, and its key.
-    fn write(&self, place: &Place, name: &str, spiffe_id: Option<&str>) {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        if let Some(id) = spiffe_id {
-            params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(id).unwrap())];
-        }
-        let key = KeyPair::generate().unwrap();
-        place.write(&format!("{name}.crt"), &params.signed_by(&key, &self.issuer).unwrap().pem());
-        place.write(&format!("{name}.key"), &key.serialize_pem());
-    }
+fn write(place: &Place, name: &str, signed: &Signed) {
+    place.write(&format!("{name}.crt"), &signed.certificate);
+    place.write(&format!("{name}.key"), &signed.key);
 }
 
 /// Settings with TLS and, in `identity`, what is written.
@@ -107,14 +83,14 @@ fn check(port: u16, place: &Place, arguments: &[&str]) -> binary::Finished {
 #[tokio::test]
 async fn whoever_has_a_certificate_or_a_token_is_served_beyond_loopback_over_tls_alone() {
     let place = Place::new();
-    let (servers, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
-    servers.write(&place, "server", None);
+    let [servers, clients, strangers] = [(); 3].map(|()| Authority::new().unwrap());
+    write(&place, "server", &servers.server(&["localhost"]).unwrap());
     place.write("servers.pem", &servers.pem);
     place.write("clients.pem", &clients.pem);
     place.write("strangers.pem", &strangers.pem);
-    clients.write(&place, "checkout", Some("spiffe://example.org/checkout"));
-    clients.write(&place, "other", Some("spiffe://example.org/other"));
-    strangers.write(&place, "stranger", Some("spiffe://example.org/checkout"));
+    write(&place, "checkout", &clients.workload("spiffe://example.org/checkout").unwrap());
+    write(&place, "other", &clients.workload("spiffe://example.org/other").unwrap());
+    write(&place, "stranger", &strangers.workload("spiffe://example.org/checkout").unwrap());
     let token = place.create(&["shop", "--scope", "decide"]);
     place.write("shop.token", &token);
     let identity = format!(

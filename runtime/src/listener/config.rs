@@ -28,7 +28,8 @@ pub struct ListenerConfig {
     /// Bytes of answers of one stream that wait here for its reader. 16 KiB to 4 MiB; default 64 KiB: times the streams of a
     /// connection it is what a peer that does not read can make us hold.
     pub send_buffer_bytes: usize,
-    /// Bytes of the headers of one call, unpacked. 4 KiB to 1 MiB; default 16 KiB: what an Envoy holds comes in the message.
+    /// Bytes of the headers of one call, unpacked. 4 KiB to 1 MiB; default 80 KiB: the headers of a request that an Envoy holds come
+    /// in the message, but one that traces hands on what its client says of a trace, up to the 60 KiB of headers that it takes.
     pub header_list_bytes_max: u32,
     /// Calls of one connection that were cancelled before they were looked at; one more ends it. 1 to 10,000; default 200:
     /// clients whose deadlines pass cancel many at once, and a slow process is not to send them away for it.
@@ -81,7 +82,7 @@ impl Default for ListenerConfig {
             connection_window_bytes: 8 << 20,
             stream_window_bytes: 4 << 20,
             send_buffer_bytes: 64 << 10,
-            header_list_bytes_max: 16 << 10,
+            header_list_bytes_max: 80 << 10,
             pending_resets_max: 200,
             error_resets_max: 128,
             handshake_timeout_s: 5,

@@ -4,6 +4,7 @@
 mod amounts;
 mod caps;
 mod deadlines;
+mod envoys;
 mod fuzz;
 mod ids;
 mod messages;
