@@ -42,7 +42,7 @@ const SEEN: &[(Guard, Mode, u64)] = &[
     (Guard::Parking, Mode::Scan, 1),
     (Guard::ParkingLatestAndScheduled, Mode::Scan, 1),
     (Guard::ParkedDoesNotCount, Mode::Scan, 1),
-    (Guard::ParkedHoldsHeartbeat, Mode::NoScan, 117),
+    (Guard::ParkedHoldsHeartbeat, Mode::NoScan, 914),
     (Guard::HeartbeatOfTheseShards, Mode::NoScan, 47),
     (Guard::CatalogBeforeRows, Mode::Scan, 1),
     (Guard::RowBeforeCatalog, Mode::Scan, 1),

@@ -1,14 +1,14 @@
 //! How many calls may wait for their turn on one thread. No clocks and no sockets here: time is an argument.
 //!
 //! How long a call waits is the only sign of overload that means the same on every machine and under every quota, so it is what is
-//! controlled (RFC 8289 does so with packets): when most calls of an [`INTERVAL`] waited longer than the target, what the thread gets through
+//! controlled (RFC 8289 does so with packets): when most calls waited longer than the target for [`LATE_INTERVALS`], what the thread gets through
 //! in the target time becomes the limit; a call that arrives when as many wait is refused. While waits are short the limit grows
 //! again.
 //!
 //! Whoever asks no more than half of an equal share of what is served is let in even then: it is the connections that ask most that are
 //! refused.
 //!
-//! To refuse a small call costs about half of what serving it does, so that refusing alone can fill a thread. It may take a fifth
+//! To refuse a small call costs a quarter and more of what serving it does, so that refusing alone can fill a thread. It may take a fifth
 //! of its time ([`Readiness`]): while that is used up, connections that would be refused are not read, and TCP and HTTP/2 hold their
 //! callers back, at no cost to anybody.
 
@@ -23,8 +23,13 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const FORGOTTEN_AFTER: u32 = 10;
 /// As good as no limit.
 const UNLIMITED: usize = 100_000;
-/// With nothing less can any call be served.
-const LIMIT_MIN: usize = 1;
+/// As many may wait anyhow: it is a moment, and few callers ask for one thing at a time.
+const LIMIT_MIN: usize = 16;
+/// In so many intervals, one after the other, most calls have to be late before anybody is refused: a process that stood still for a
+/// moment is not overloaded.
+const LATE_INTERVALS: u32 = 3;
+/// Of fewer calls in an interval nothing can be told.
+const CALLS_MIN: u32 = 4;
 /// What everybody may ask for whatever others do is one part in so many of an equal share. All of it, and nothing would be left to tell
 /// those who ask too much: they would just be served ever later.
 const SHARE: u32 = 2;
@@ -113,6 +118,8 @@ struct State {
     waiting: usize,
     limit: usize,
     interval: Interval,
+    /// Intervals, the last ones, in which most calls were late.
+    late_for: u32,
     /// Connections that asked lately.
     crowd: u32,
     /// What each connection's calls take of its share.
@@ -131,19 +138,21 @@ struct Interval {
     begun: u32,
     /// Those that had waited too long.
     late: u32,
+    refused: u32,
     /// Connections that asked.
     asking: u32,
 }
 
 impl State {
     fn new(target: Duration, now: Instant) -> Self {
-        let interval = Interval { number: 1, ends: now + INTERVAL, begun: 0, late: 0, asking: 0 };
+        let interval = Interval { number: 1, ends: now + INTERVAL, begun: 0, late: 0, refused: 0, asking: 0 };
         let credit = nanoseconds(REFUSAL * REFUSALS_SAVED_MAX);
         Self {
             target,
             waiting: 0,
             limit: UNLIMITED,
             interval,
+            late_for: 0,
             crowd: 1,
             unit: INTERVAL,
             credit,
@@ -160,6 +169,7 @@ impl State {
         }
         if self.waiting >= self.limit && !own.has_share_left(now) {
             self.credit = self.credit.saturating_sub(nanoseconds(REFUSAL));
+            self.interval.refused = self.interval.refused.saturating_add(1);
             own.refused_until = Some(now + (self.unit * u32::try_from(A_FEW).unwrap_or(u32::MAX)).min(UNREAD_MAX));
             return false;
         }
@@ -213,20 +223,26 @@ impl State {
         let past = &self.interval;
         let forgotten = now > past.ends + INTERVAL * FORGOTTEN_AFTER && self.waiting == 0;
         let elapsed = INTERVAL + now.saturating_duration_since(past.ends);
+        let is_late = past.begun >= CALLS_MIN && past.late > past.begun / 2;
+        self.late_for = if is_late { self.late_for.saturating_add(1) } else { 0 };
         self.limit = if forgotten {
             UNLIMITED
-        } else if past.late > past.begun / 2 {
+        } else if is_late && (self.late_for >= LATE_INTERVALS || self.limit < UNLIMITED) {
             let fits = u128::from(past.begun) * self.target.as_nanos() / elapsed.as_nanos();
             usize::try_from(fits).unwrap_or(UNLIMITED).clamp(LIMIT_MIN, UNLIMITED)
+        } else if is_late {
+            self.limit
         } else {
-            (self.limit + self.limit / 8 + 1).min(UNLIMITED)
+            // Slowly as long as somebody is refused for it.
+            let more = if past.refused > 0 { self.limit / 8 } else { self.limit };
+            (self.limit + more).min(UNLIMITED)
         };
         // Whoever asked a moment ago may do so again: an interval may be shorter than a turn.
         self.crowd = past.asking.max(self.crowd - self.crowd / 4).max(1);
         self.unit = elapsed * self.crowd / past.begun.max(1) * SHARE;
         let number = past.number + 1;
         let ends = now + INTERVAL;
-        self.interval = Interval { number, ends, begun: 0, late: 0, asking: 0 };
+        self.interval = Interval { number, ends, begun: 0, late: 0, refused: 0, asking: 0 };
     }
 }
 
