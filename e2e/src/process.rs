@@ -52,6 +52,8 @@ impl Start {
         for listener in listeners {
             command.args([&format!("--{listener}-listen"), "127.0.0.1:0"]);
         }
+        // What is asked at a time here takes longer in a build that is not optimized than anybody should wait.
+        command.env("TESSERA_LISTENER__WAIT_TARGET_MS", "1000");
         command.current_dir(binary::repository()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
     }

@@ -35,7 +35,9 @@ impl Rig {
         let socket = listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = socket.local_addr().unwrap();
         let shutdown = tasks.shutdown();
-        tasks.spawn("listener", async move { listener::serve(socket, routes, &ListenerConfig::default(), shutdown).await });
+        // What is asked at a time here takes longer in a build that is not optimized than anybody should wait.
+        let patient = ListenerConfig { wait_target_ms: 1_000, ..ListenerConfig::default() };
+        tasks.spawn("listener", async move { listener::serve(socket, routes, &patient, shutdown).await });
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self {
             bench,

@@ -5,10 +5,11 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use metrics::counter;
 use pin_project_lite::pin_project;
@@ -35,6 +36,32 @@ enum Admission {
     Refused,
 }
 
+/// A call that is refused. Its message is let in before it is answered: what comes of a call that is over counts as a breach of the
+/// protocol, and whoever has many calls refused would lose the connection.
+struct Refused {
+    response: Response<Body>,
+    unread: Incoming,
+    len: usize,
+}
+
+/// The message of a call that is refused may take so long to come; that of a stream never ends.
+const MESSAGE_WAIT_MAX: Duration = Duration::from_millis(250);
+/// So many bytes of it are let in.
+const MESSAGE_LEN_MAX: usize = 64 << 10;
+
+impl Refused {
+    /// Completes when the message is there, or is too much.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.len <= MESSAGE_LEN_MAX {
+            match ready!(Pin::new(&mut self.unread).poll_frame(cx)) {
+                Some(Ok(frame)) => self.len += frame.data_ref().map_or(0, bytes::Bytes::len),
+                Some(Err(_)) | None => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
 /// Takes the calls of one connection.
 #[derive(Debug)]
 pub(super) struct Taker<S> {
@@ -54,7 +81,11 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
     fn call(&self, request: Request<Incoming>) -> Call<S> {
         let now = Instant::now();
         let Admission::Admitted(turn) = self.admit(request.uri().path(), now) else {
-            return Call::refused(self.refusals.response());
+            return Call::refused(
+                Refused { response: self.refusals.response(), unread: request.into_body(), len: 0 },
+                &self.traffic,
+                now,
+            );
         };
         let mut request = request.map(Body::new);
         let deadline = time_max(request.headers()).and_then(|time_max| now.checked_add(time_max));
@@ -65,7 +96,7 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
         }
         Call {
             inner: Some(self.service.clone().oneshot(request)),
-            refusal: None,
+            refused: None,
             turn,
             deadline,
             timer: None,
@@ -94,7 +125,7 @@ pin_project! {
         // `None` once it has panicked, and when it was refused.
         #[pin]
         inner: Option<Oneshot<S, Request<Body>>>,
-        refusal: Option<Response<Body>>,
+        refused: Option<Refused>,
         // Until the thread gets to it.
         turn: Option<Turn>,
         deadline: Option<Instant>,
@@ -106,8 +137,9 @@ pin_project! {
 }
 
 impl<S: Calls> Call<S> {
-    fn refused(refusal: Response<Body>) -> Self {
-        Self { inner: None, refusal: Some(refusal), turn: None, deadline: None, timer: None, under_way: None }
+    fn refused(refused: Refused, traffic: &Arc<Traffic>, now: Instant) -> Self {
+        let (deadline, under_way) = (now.checked_add(MESSAGE_WAIT_MAX), Some(UnderWay::on(traffic)));
+        Self { inner: None, refused: Some(refused), turn: None, deadline, timer: None, under_way }
     }
 }
 
@@ -116,8 +148,13 @@ impl<S: Calls> Future for Call<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Some(refusal) = this.refusal.take() {
-            return Poll::Ready(Ok(refusal.map(|body| Answer::new(body, None))));
+        if let Some(refused) = this.refused {
+            if refused.poll_read(cx).is_pending() && !is_over(this.deadline.as_ref(), this.timer.as_mut(), cx) {
+                return Poll::Pending;
+            }
+            let response = std::mem::take(&mut refused.response);
+            let under_way = this.under_way.take();
+            return Poll::Ready(Ok(response.map(|body| Answer::new(body, under_way))));
         }
         let mut is_late = false;
         if let Some(turn) = this.turn.take() {
@@ -133,12 +170,7 @@ impl<S: Calls> Future for Call<S> {
         let response = match polled {
             Ok(Poll::Ready(Ok(response))) => response,
             Ok(Poll::Pending) => {
-                let Some(deadline) = *this.deadline else { return Poll::Pending };
-                if this.timer.is_none() {
-                    this.timer.set(Some(tokio::time::sleep_until(deadline)));
-                }
-                let passed = this.timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready());
-                if !passed {
+                if !is_over(this.deadline.as_ref(), this.timer.as_mut(), cx) {
                     return Poll::Pending;
                 }
                 Status::deadline_exceeded("the deadline of the call has passed").into_http()
@@ -151,6 +183,15 @@ impl<S: Calls> Future for Call<S> {
         let under_way = this.under_way.take();
         Poll::Ready(Ok(response.map(|body| Answer::new(body, under_way))))
     }
+}
+
+/// Whether the deadline has passed, if there is one; whoever asks is woken when it does.
+fn is_over(deadline: Option<&Instant>, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> bool {
+    let Some(deadline) = deadline else { return false };
+    if timer.is_none() {
+        timer.set(Some(tokio::time::sleep_until(*deadline)));
+    }
+    timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready())
 }
 
 /// Takes note of a panic, and says what the caller is told of it.

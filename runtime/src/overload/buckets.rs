@@ -121,7 +121,7 @@ mod tests {
                 }
                 // What divides no second runs in a little faster: by less than a part of what one unit takes.
                 let unit = 1_000_000_000 / rate.per_second;
-                let most = rate.burst as u128 + ((now - began).as_nanos() + 1) / u128::from(unit) + 1;
+                let most = u128::from(rate.burst) + (now.saturating_sub(began).as_nanos() + 1) / u128::from(unit) + 1;
                 assert!(u128::from(taken) <= most, "{rate:?}: {taken} of {most}");
                 now += Duration::from_nanos(draws.next_u64() % 2_000_000);
             }

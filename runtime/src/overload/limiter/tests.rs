@@ -1,6 +1,8 @@
 //! A thread with the limiter before it, on time that is counted: calls come on connections at given rates, each costs the thread some
 //! time to read, and more to serve or less to refuse.
 
+#![expect(clippy::cast_precision_loss, reason = "counts of a simulation, which are small")]
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -56,8 +58,8 @@ impl Course {
 fn run(mut connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bool) -> Course {
     let began = Instant::now();
     let (mut now, end) = (began, began + Duration::from_secs(seconds));
-    let target = if limited { TARGET } else { Duration::from_secs(3_600) };
-    let limiter = Limiter::new(target, now);
+    let target = if limited { TARGET } else { Duration::from_hours(1) };
+    let thread = Limiter::new(target, now);
     let mut queue: VecDeque<(usize, Instant, Instant)> = VecDeque::new();
     let (mut warm, mut worked) = (None, Duration::ZERO);
     while now < end {
@@ -84,7 +86,7 @@ fn run(mut connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bo
             if connection.not_before.is_some_and(|not_before| now < not_before) {
                 continue;
             }
-            let most = match limiter.readiness(&connection.own, || worked, now) {
+            let most = match thread.readiness(&connection.own, || worked, now) {
                 Readiness::Free => connection.unread.len(),
                 Readiness::InTurns(calls) => connection.unread.len().min(calls),
                 Readiness::Later(pause) => {
@@ -97,7 +99,7 @@ fn run(mut connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bo
             let arrived = connection.unread_since.unwrap_or(now);
             connection.unread_since = (most < connection.unread.len()).then_some(now);
             for sent in connection.unread.drain(..most) {
-                if limiter.arrive(&connection.own, now) {
+                if thread.arrive(&connection.own, now) {
                     queue.push_back((number, sent, arrived));
                 } else {
                     now += costs.refuse;
@@ -110,7 +112,7 @@ fn run(mut connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bo
         for _ in 0..queue.len() {
             let Some((number, sent, arrived)) = queue.pop_front() else { break };
             let Some(connection) = connections.get_mut(number) else { continue };
-            limiter.begin(&connection.own, now - arrived, now);
+            thread.begin(&connection.own, now - arrived, now);
             now += costs.serve;
             worked += costs.serve;
             connection.waits.push(now - sent);
@@ -133,9 +135,9 @@ fn connection(rate: f64) -> Connection {
 
 /// Connections that ask for `rate` calls per second together.
 fn connections(count: u64, rate: f64) -> Vec<Connection> {
-    let count = count as f64;
-    let each = |number: u64| Connection { rate: rate / count, phase: number as f64 / count, ..Connection::default() };
-    (0..count as u64).map(each).collect()
+    let each =
+        |number: u64| Connection { rate: rate / count as f64, phase: number as f64 / count as f64, ..Connection::default() };
+    (0..count).map(each).collect()
 }
 
 #[test]
