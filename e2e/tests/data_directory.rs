@@ -296,7 +296,8 @@ fn flip_a_bit(data: &Path, choice: &str) -> anyhow::Result<()> {
 fn for_everybody(folder: &Path) -> anyhow::Result<PathBuf> {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
     let copy = folder.join("tessera");
-    std::fs::copy(binary::tessera()?, &copy).context("copy the binary")?;
-    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
+    // By somebody else: what this process has open for writing, whatever it starts meanwhile has open too, and then nobody may run it.
+    let mut install = std::process::Command::new("install");
+    binary::run(install.args(["-m", "755"]).arg(binary::tessera()?).arg(&copy))?.success().context("copy the binary")?;
     Ok(copy)
 }
