@@ -124,11 +124,20 @@ impl MemoryStore {
     /// Begins the next epoch under another name with what the copy holds; hints and late appends stay behind in the old
     /// store, which nobody reaches any more.
     pub fn restore(&self, backup: &Backup, name: &str) -> StoreIdentity {
+        self.replace(backup, name);
         let mut inner = lock(&self.inner);
-        inner.streams.restore(backup, name);
-        inner.hints = Hints::default();
         inner.faults.late.clear();
-        inner.streams.identity.clone()
+        let identity = &mut inner.streams.identity;
+        identity.epoch = identity.epoch.saturating_add(1);
+        identity.clone()
+    }
+
+    /// Puts what the copy holds in the place of everything, under that name and **in the same epoch**: what no restore does, and
+    /// what happens all the same. What is under way to the store stays under way.
+    pub fn replace(&self, backup: &Backup, name: &str) {
+        let mut inner = lock(&self.inner);
+        inner.streams.replace(backup, name);
+        inner.hints = Hints::default();
     }
 
     /// One operation: on its way, its moment, its way back.

@@ -133,9 +133,9 @@ impl Streams {
         Backup(wanted.map(|(id, stream)| (id.clone(), stream.clone())).collect())
     }
 
-    /// The next life, under another name, with what the copy holds. A restore writes to every replica.
-    pub(super) fn restore(&mut self, backup: &Backup, store: &str) {
-        self.identity = StoreIdentity { epoch: self.identity.epoch.saturating_add(1), store: store.to_owned() };
+    /// What the copy holds, under that name, in the place of everything. It is written to every replica.
+    pub(super) fn replace(&mut self, backup: &Backup, store: &str) {
+        store.clone_into(&mut self.identity.store);
         self.by_id.clone_from(&backup.0);
         for stream in self.by_id.values_mut() {
             stream.learned = [stream.head.seq; REPLICAS];

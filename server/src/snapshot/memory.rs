@@ -1,9 +1,13 @@
-//! A folder of snapshots in memory that outlives the processes of a simulation and can be damaged as disks are.
+//! A folder of snapshots in memory that outlives the processes of a simulation and can be damaged as disks are. It keeps the rules
+//! of the folder on a disk: a file is written beside the generations and becomes one when it is finished.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tessera_ports::hooks::{self, Guard};
+use tokio::time::Instant;
 
 use super::folder::{KEPT, SnapshotFolder, SnapshotReader, SnapshotWriter};
 
@@ -22,6 +26,16 @@ struct State {
     generations: BTreeMap<u64, Arc<Vec<u8>>>,
     /// How many more times writing fails.
     failures: u32,
+    finished: Finished,
+}
+
+/// What writers have finished so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Finished {
+    /// How many files.
+    pub count: u64,
+    /// When the newest of them was begun.
+    pub begun: Option<Instant>,
 }
 
 impl MemoryFolder {
@@ -51,6 +65,11 @@ impl MemoryFolder {
         }
     }
 
+    /// What writers have finished, whatever became of it since.
+    pub fn finished(&self) -> Finished {
+        self.state().finished
+    }
+
     /// Every generation, newest first.
     pub fn files(&self) -> Vec<Vec<u8>> {
         self.state().generations.values().rev().map(|file| file.to_vec()).collect()
@@ -78,7 +97,14 @@ impl SnapshotFolder for MemoryFolder {
     }
 
     fn begin(&self) -> io::Result<Box<dyn SnapshotWriter>> {
-        Ok(Box::new(Writing { folder: self.clone(), file: Vec::new() }))
+        // Without the guard: over the newest one.
+        let over = (!hooks::holds(Guard::SnapshotWrittenBeside)).then(|| {
+            let mut state = self.state();
+            let newest = state.generations.last_key_value().map_or(0, |(newest, _)| *newest);
+            state.generations.insert(newest, Arc::default());
+            newest
+        });
+        Ok(Box::new(Writing { folder: self.clone(), file: Vec::new(), begun: Instant::now(), over }))
     }
 
     fn name(&self, generation: u64) -> String {
@@ -110,6 +136,9 @@ impl SnapshotReader for Reading {
 struct Writing {
     folder: MemoryFolder,
     file: Vec<u8>,
+    begun: Instant,
+    /// The generation in whose place it is written, if it is not written beside.
+    over: Option<u64>,
 }
 
 impl SnapshotWriter for Writing {
@@ -120,11 +149,18 @@ impl SnapshotWriter for Writing {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.file.extend_from_slice(bytes);
+        if let Some(file) = self.over.and_then(|generation| state.generations.get_mut(&generation)) {
+            Arc::make_mut(file).extend_from_slice(bytes);
+        }
         Ok(())
     }
 
     fn finish(self: Box<Self>) -> io::Result<()> {
-        self.folder.put(self.file);
+        if self.over.is_none() {
+            self.folder.put(self.file);
+        }
+        let finished = &mut self.folder.state().finished;
+        *finished = Finished { count: finished.count.saturating_add(1), begun: Some(self.begun) };
         Ok(())
     }
 }
