@@ -22,7 +22,7 @@ use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tonic::{Code, Request};
 
 use crate::cluster::{Cluster, PROCESSES, ServerProcess};
-use crate::command::{LIMIT, PLANS, SERVICE, TENANTS};
+use crate::command::{FEATURES, LIMIT, PLANS, SERVICE, TENANTS};
 use crate::journal::Journal;
 
 /// How new an answer is demanded.
@@ -61,8 +61,17 @@ pub async fn ask(cluster: &Cluster, journal: &Journal, place: usize, question: &
     let server = cluster.server(place);
     let floors = journal.floors(server.process.generation);
     let acknowledged = newest_acknowledged(cluster, journal);
+    if !cluster.runs(place, server.process.generation) {
+        return;
+    }
     let Some(response) = call(&server, question, journal).await else { return };
-    if cluster.server(place).process.generation != server.process.generation {
+    if !cluster.runs(place, server.process.generation) {
+        return;
+    }
+    if server.handle.serves_snapshot() && !server.has_young_snapshot {
+        journal.violated(format!("s2: a snapshot is answered from that is older than allowed; answered {response:?}"));
+    }
+    if cluster.may_be_of_another_store(&server) {
         return;
     }
     if let Err(text) = check_answer(cluster, question, &floors, &acknowledged, &response) {
@@ -70,6 +79,16 @@ pub async fn ask(cluster: &Cluster, journal: &Journal, place: usize, question: &
     }
     if let Ok(revision) = Revision::parse(&response.revision) {
         journal.answered(server.process.generation, &revision);
+    }
+}
+
+/// Asks the server in that place about every tenant.
+pub async fn ask_of_all(cluster: &Cluster, journal: &Journal, place: usize) {
+    for tenant in TENANTS {
+        for feature in FEATURES {
+            let question = Question { tenant, feature, amount: 1, demand: Demand::Nothing };
+            ask(cluster, journal, place, &question).await;
+        }
     }
 }
 
@@ -139,11 +158,11 @@ fn named_seqs(revision: &Revision) -> Seqs {
     revision.streams.iter().map(|named: &Named| ((named.kind as u8, named.hash), named.seq)).collect()
 }
 
-/// The newest seq of every stream that somebody was told of, in the epoch of now.
+/// The newest seq of every stream that somebody was told of, in the life of now; and its epoch.
 fn newest_acknowledged(cluster: &Cluster, journal: &Journal) -> (Epoch, Seqs) {
-    let epoch = cluster.epoch();
+    let (epoch, life) = (cluster.epoch(), cluster.life());
     let mut seqs = Seqs::new();
-    for acknowledged in journal.acknowledged.borrow().values().filter(|one| one.epoch == epoch) {
+    for acknowledged in journal.acknowledged.borrow().values().filter(|one| one.life == life) {
         let seq = seqs.entry((acknowledged.stream.kind() as u8, acknowledged.stream.hash())).or_default();
         *seq = (*seq).max(acknowledged.seq);
     }
@@ -326,9 +345,9 @@ pub(crate) fn stored<A: Stored>(cluster: &Cluster, stream: &StreamId, seq: Seq) 
     storage::decode_state::<A>(&bytes).map(|(state, _)| state).map_err(|error| format!("a3: {stream}@{seq}: {error}"))
 }
 
-/// (a), (a2), (a3) of the store as it is at the end.
+/// (a), (a2), (a3), (t) of the store as it is at the end.
 pub fn check_store(cluster: &Cluster, journal: &Journal) -> Result<(), String> {
-    let epoch = cluster.epoch();
+    let life = cluster.life();
     // By request id: the stream, the seqs of its events, and whether any of them did more than settle it.
     let mut found: BTreeMap<String, Vec<(StreamId, Vec<Seq>, bool)>> = BTreeMap::new();
     for stream in stream_ids() {
@@ -345,8 +364,11 @@ pub fn check_store(cluster: &Cluster, journal: &Journal) -> Result<(), String> {
         if runs.len() > 1 {
             return Err(format!("a: {id} was done {} times: {runs:?}", runs.len()));
         }
+        if journal.strange.borrow().contains(id) {
+            return Err(format!("t: {id} was for a tenant that is not its caller's, and was done: {runs:?}"));
+        }
     }
-    for (id, acknowledged) in journal.acknowledged.borrow().iter().filter(|(_, one)| one.epoch == epoch) {
+    for (id, acknowledged) in journal.acknowledged.borrow().iter().filter(|(_, one)| one.life == life) {
         let run = found.get(id).and_then(|runs| runs.first());
         match run {
             Some((stream, seqs, true)) if *stream == acknowledged.stream && seqs.last() == Some(&acknowledged.seq) => {}
@@ -354,7 +376,7 @@ pub fn check_store(cluster: &Cluster, journal: &Journal) -> Result<(), String> {
             other => return Err(format!("a: {id} was acknowledged as {acknowledged:?}, the store has {other:?}")),
         }
     }
-    for (id, refused) in journal.refused.borrow().iter().filter(|(_, one)| one.epoch == epoch) {
+    for (id, refused) in journal.refused.borrow().iter().filter(|(_, one)| one.life == life) {
         if let Some((_, seqs, true)) = found.get(id).and_then(|runs| runs.first()) {
             return Err(format!("a2: {id} was refused ({}), yet it is at {seqs:?} of {}", refused.reason, refused.stream));
         }

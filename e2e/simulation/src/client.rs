@@ -12,7 +12,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::checks;
-use crate::cluster::{Cluster, PROCESSES};
+use crate::cluster::{Cluster, Life, PROCESSES};
 use crate::command::{Command, FEATURES, Said, TENANTS};
 use crate::journal::{Acknowledged, Journal, Refused};
 use crate::rejections::{self, Window};
@@ -77,13 +77,14 @@ impl Client {
 
     async fn once(&mut self, command: &Command, id: &str) {
         let window = Window::open(&self.cluster);
-        let before = window.epoch();
-        let mut outcome = Outcome::Unknown;
+        let before = window.life();
+        let (mut outcome, mut asked_in) = (Outcome::Unknown, before);
         for attempt in 0..TRIES {
             // Some do something else first.
             if attempt > 0 && self.random.chance(400) {
                 tokio::time::sleep(self.random.duration(Duration::from_millis(300))).await;
             }
+            asked_in = self.cluster.life();
             outcome = self.call(command, id, attempt > 0).await;
             if let Outcome::Refused(reason) = &outcome
                 && let Err(text) = rejections::check(&self.cluster, &window, (command, id), reason)
@@ -103,8 +104,8 @@ impl Client {
         match outcome {
             Outcome::Unknown | Outcome::Nothing => *self.journal.unknown.borrow_mut() += 1,
             Outcome::Refused(reason) => {
-                let refused = Refused { stream, epoch: before, reason };
-                if self.cluster.epoch() == before {
+                let refused = Refused { stream, life: before, reason };
+                if self.cluster.life() == before {
                     self.journal.refused.borrow_mut().insert(id.to_owned(), refused);
                 }
             }
@@ -113,13 +114,19 @@ impl Client {
                     return self.journal.violated(format!("{id}: the revision of a write cannot be read"));
                 };
                 let Some(seq) = revision.streams.first().map(|named| named.seq) else { return };
+                if self.cluster.life() != asked_in {
+                    // What was done may be gone since.
+                    return;
+                }
                 let unchanged = command.may_change_nothing();
-                let acknowledged = Acknowledged { stream, epoch: revision.epoch, seq, unchanged };
+                let acknowledged = Acknowledged { stream, life: asked_in, seq, unchanged };
                 self.journal.acknowledged.borrow_mut().insert(id.to_owned(), acknowledged);
                 if !unchanged {
-                    self.try_again(command, id, &said, revision.epoch).await;
+                    self.try_again(command, id, &said, asked_in).await;
                 }
-                self.look(command, &said).await;
+                if self.cluster.has_servers() {
+                    self.look(command, &said).await;
+                }
             }
         }
     }
@@ -130,7 +137,7 @@ impl Client {
         // Some hardly wait.
         let (least, spread) = if self.random.chance(250) { (10, 60) } else { (100, 1_500) };
         let timeout = Duration::from_millis(least + self.random.below(spread));
-        let called = tokio::time::timeout(timeout, command.send(&loader.routes, id, retry, timeout)).await;
+        let called = tokio::time::timeout(timeout, command.send(&loader.routes, id, retry, timeout, None)).await;
         // A process that crashed meanwhile has answered nobody.
         if self.cluster.loader(place).generation != loader.generation {
             return Outcome::Unknown;
@@ -158,11 +165,11 @@ impl Client {
     }
 
     /// (e) The same again returns the same; another command under the same id is refused.
-    async fn try_again(&mut self, command: &Command, id: &str, first: &Said, epoch: u64) {
+    async fn try_again(&mut self, command: &Command, id: &str, first: &Said, life: Life) {
         if self.random.chance(350) {
             tokio::time::sleep(self.random.duration(Duration::from_millis(200))).await;
             let outcome = self.call(command, id, false).await;
-            if self.cluster.epoch() != epoch {
+            if self.cluster.life() != life {
                 return;
             }
             match outcome {
@@ -175,7 +182,7 @@ impl Client {
         }
         if self.random.chance(150) && !self.stop.get() {
             let outcome = self.call(&command.other(), id, false).await;
-            if self.cluster.epoch() == epoch {
+            if self.cluster.life() == life {
                 match outcome {
                     Outcome::Done(_) => self.journal.violated(format!("e: {id} was accepted for another command")),
                     Outcome::Refused(reason) if reason != "REQUEST_ID_REUSED" => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Seq, StreamId};
 use tessera_core::time::Timestamp;
-use tessera_ports::memory::{MemoryEvents, MemoryFeed, MemoryStore, SplitMix64};
+use tessera_ports::memory::{Backup, MemoryEvents, MemoryFeed, MemoryStore, SplitMix64};
 use tessera_ports::{Clock, EventPublisher, IdSource};
 use tessera_runtime::lifecycle::Tasks;
 use tessera_server::snapshot::memory::MemoryFolder;
@@ -22,13 +22,17 @@ use crate::line::{FarSide, Lie, Line, Slowness};
 use crate::promises::Promises;
 use crate::told::Told;
 
+/// Counts what became of the store: every restore, set-back and move to another store begins a life, with or without an epoch of
+/// its own.
+pub type Life = u64;
+
 /// Partitions of the feed.
 pub const PARTITIONS: u32 = 2;
 /// Processes of each kind.
 pub const PROCESSES: usize = 2;
 
-/// What a snapshot pauses for between two parts of the rows.
-const SNAPSHOT_STEP: Duration = Duration::from_millis(15);
+/// The oldest that a snapshot may be. Those who write them write one every 150 ms.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Tokio's paused time as the time of day.
 #[derive(Debug)]
@@ -102,15 +106,24 @@ pub struct ServerProcess {
     pub process: Process,
     /// A way to it.
     pub handle: tessera_server::Handle,
+    /// Whether there can have been a snapshot for it that was not too old.
+    pub has_young_snapshot: bool,
+    /// Whether it has not been stopped.
+    runs: bool,
 }
 
 /// What a cluster is made of.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "parts that are there or not, in nearly any combination")]
 pub struct Plan {
     /// Whether servers run the repair scan.
     pub repair_scan: bool,
     /// Whether servers write snapshots and start from them.
     pub snapshots: bool,
+    /// What the writing of a snapshot pauses for between two parts of the rows.
+    pub snapshot_step: Duration,
+    /// Whether there are servers at all.
+    pub servers: bool,
     /// Whether others are told of events.
     pub events: bool,
     /// How long a loader counts as at work after it was heard of last, in seconds. When that is long, nobody speaks for the
@@ -141,6 +154,9 @@ pub struct Cluster {
     plan: Plan,
     random: RefCell<SplitMix64>,
     epoch: Cell<tessera_core::stream::Epoch>,
+    life: Cell<Life>,
+    /// Whether what stands in the place of the store is another one, in the same epoch.
+    moved: Cell<bool>,
     /// The head of every stream when this life of the store began.
     began_with: RefCell<BTreeMap<StreamId, Seq>>,
     generations: RefCell<u64>,
@@ -165,18 +181,22 @@ impl Cluster {
             random: RefCell::new(SplitMix64::new(plan.seed)),
             plan,
             epoch: Cell::new(1),
+            life: Cell::new(0),
+            moved: Cell::new(false),
             began_with: RefCell::default(),
             generations: RefCell::new(0),
             slowness: RefCell::default(),
-            folders: std::array::from_fn(|_| MemoryFolder::new(SNAPSHOT_STEP)),
+            folders: std::array::from_fn(|_| MemoryFolder::new(plan.snapshot_step)),
             loaders: RefCell::default(),
             servers: RefCell::default(),
         });
         for place in 0..PROCESSES {
             let loader = cluster.new_loader();
             cluster.loaders.borrow_mut().push(loader);
-            let server = cluster.new_server(place);
-            cluster.servers.borrow_mut().push(server);
+            if plan.servers {
+                let server = cluster.new_server(place);
+                cluster.servers.borrow_mut().push(server);
+            }
         }
         cluster
     }
@@ -186,9 +206,14 @@ impl Cluster {
         self.clock.now()
     }
 
-    /// The life of the store that is now.
+    /// The epoch of the store that is now.
     pub fn epoch(&self) -> tessera_core::stream::Epoch {
         self.epoch.get()
+    }
+
+    /// The life of the store that is now.
+    pub fn life(&self) -> Life {
+        self.life.get()
     }
 
     /// The seq that the stream had when this life of the store began.
@@ -201,9 +226,25 @@ impl Cluster {
         self.loaders.borrow()[place].clone()
     }
 
-    /// The server that runs in that place now.
+    /// The server that runs in that place now, or was the last to run there.
     pub fn server(&self, place: usize) -> ServerProcess {
         self.servers.borrow()[place].clone()
+    }
+
+    /// Whether the process that was the `generation`th to be started still runs in that place.
+    pub fn runs(&self, place: usize, generation: u64) -> bool {
+        let server = self.server(place);
+        server.process.generation == generation && server.runs
+    }
+
+    /// Whether there are servers at all.
+    pub fn has_servers(&self) -> bool {
+        self.plan.servers
+    }
+
+    /// Whether what that server answers may be of another store: nobody can tell it from ours who cannot reach ours.
+    pub fn may_be_of_another_store(&self, server: &ServerProcess) -> bool {
+        self.moved.get() && server.handle.serves_snapshot()
     }
 
     /// Crashes a loader and starts it again.
@@ -234,8 +275,21 @@ impl Cluster {
 
     /// Crashes a server and starts it again.
     pub fn crash_server(&self, place: usize) {
-        self.servers.borrow()[place].process.tasks.crash();
-        self.servers.borrow_mut()[place] = self.new_server(place);
+        self.stop_server(place);
+        self.start_server(place);
+    }
+
+    /// Crashes a server. Nobody runs in its place until [`Self::start_server`].
+    pub fn stop_server(&self, place: usize) {
+        let server = &mut self.servers.borrow_mut()[place];
+        server.process.tasks.crash();
+        server.runs = false;
+    }
+
+    /// Starts the server whose place nobody runs in.
+    pub fn start_server(&self, place: usize) {
+        let server = self.new_server(place);
+        self.servers.borrow_mut()[place] = server;
     }
 
     /// From now on the line of the server in that place is as slow as that, also after it has crashed.
@@ -247,22 +301,58 @@ impl Cluster {
     /// All lines are whole and quick.
     pub fn mend_all(&self) {
         for place in 0..PROCESSES {
-            self.slow_server(place, Slowness::default());
-            self.server(place).process.line.mend();
+            if self.has_servers() {
+                self.slow_server(place, Slowness::default());
+                self.server(place).process.line.mend();
+            }
             self.loader(place).line.slow(Slowness::default());
             self.loader(place).line.mend();
         }
     }
 
     /// Restores the store from a backup into its next epoch, with all loaders stopped.
-    pub fn restore(&self, backup: &tessera_ports::memory::Backup, name: &str) {
+    pub fn restore(&self, backup: &Backup, name: &str) {
+        self.stop_loaders();
+        self.store.faults().lose_late();
+        self.epoch.set(self.store.restore(backup, name).epoch);
+        self.begin_life();
+        self.start_loaders();
+    }
+
+    /// Everything is stopped, and finds another store with another feed when it starts again: one in the same epoch, as when one
+    /// backup was restored twice. Servers still have their snapshots of the first.
+    pub fn move_to_another_store(&self, backup: &Backup, name: &str, topic: &str) {
+        self.stop_loaders();
+        (0..PROCESSES).for_each(|place| self.stop_server(place));
+        self.store.faults().lose_late();
+        self.store.replace(backup, name);
+        self.feed.faults().new_topic(topic);
+        self.moved.set(true);
+        self.begin_life();
+        self.start_loaders();
+        (0..PROCESSES).for_each(|place| self.start_server(place));
+    }
+
+    /// Sets the store back to the backup beneath running loaders, and keeps its epoch and its name.
+    pub fn set_back(&self, backup: &Backup) {
+        self.store.replace(backup, &self.store.identity_now().store);
+        self.begin_life();
+    }
+
+    fn begin_life(&self) {
+        self.life.set(self.life() + 1);
+        self.promises.forget();
+        let head = |stream: StreamId| self.store.current(&stream).map(|(head, _)| (stream, head.seq));
+        *self.began_with.borrow_mut() = self.store.streams().into_iter().filter_map(head).collect();
+    }
+
+    fn stop_loaders(&self) {
         for loader in self.loaders.borrow().iter() {
             loader.tasks.crash();
         }
-        self.store.faults().lose_late();
-        self.epoch.set(self.store.restore(backup, name).epoch);
-        let head = |stream: StreamId| self.store.current(&stream).map(|(head, _)| (stream, head.seq));
-        *self.began_with.borrow_mut() = self.store.streams().into_iter().filter_map(head).collect();
+    }
+
+    fn start_loaders(&self) {
         for place in 0..PROCESSES {
             self.loaders.borrow_mut()[place] = self.new_loader();
         }
@@ -270,9 +360,7 @@ impl Cluster {
 
     /// Crashes everything, for good.
     pub fn crash_all(&self) {
-        for loader in self.loaders.borrow().iter() {
-            loader.tasks.crash();
-        }
+        self.stop_loaders();
         for server in self.servers.borrow().iter() {
             server.process.tasks.crash();
         }
@@ -335,6 +423,7 @@ impl Cluster {
             snapshots: self.plan.snapshots,
             snapshot_interval_ms: 150,
             snapshot_wait_ms: 150,
+            snapshot_age_max_s: SNAPSHOT_AGE_MAX.as_secs(),
             ..tessera_server::Config::default()
         };
         let dependencies = tessera_server::Dependencies { store: line.clone(), feed: line.clone(), clock: self.clock.clone() };
@@ -343,14 +432,16 @@ impl Cluster {
         let routes = server.routes();
         let handle = server.start(&tasks);
         let process = Process { generation: self.generation(), routes, line, tasks };
-        ServerProcess { process, handle }
+        let newest = self.folders[place].finished().begun;
+        let has_young_snapshot = newest.is_some_and(|begun| begun.elapsed() <= SNAPSHOT_AGE_MAX);
+        ServerProcess { process, handle, has_young_snapshot, runs: true }
     }
 
     /// Waits until every server is ready; `false` when that takes longer than `limit`.
     pub async fn all_ready(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        for place in 0..PROCESSES {
-            let handle = self.server(place).handle;
+        let servers = self.servers.borrow().clone();
+        for ServerProcess { handle, .. } in servers {
             if tokio::time::timeout_at(deadline, handle.loaded()).await.is_err() {
                 return false;
             }

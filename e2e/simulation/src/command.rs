@@ -17,6 +17,7 @@ use tessera_proto::v1;
 use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
 use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
+use tessera_runtime::identity::Principal;
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
@@ -140,8 +141,15 @@ impl Command {
         }
     }
 
-    /// Sends it to a loader.
-    pub async fn send(&self, routes: &Routes, id: &str, retry: bool, timeout: Duration) -> Result<Said, Status> {
+    /// Sends it to a loader; as that principal, if anybody is asked who they are.
+    pub async fn send(
+        &self,
+        routes: &Routes,
+        id: &str,
+        retry: bool,
+        timeout: Duration,
+        principal: Option<&Principal>,
+    ) -> Result<Said, Status> {
         let mut catalog = CatalogServiceClient::new(routes.clone());
         let mut plans = PlanServiceClient::new(routes.clone());
         let mut tenants = TenantServiceClient::new(routes.clone());
@@ -149,6 +157,9 @@ impl Command {
             ($client:ident.$method:ident($message:expr), $resource:ident) => {{
                 let mut request = Request::new($message);
                 request.set_timeout(timeout);
+                if let Some(principal) = principal {
+                    request.extensions_mut().insert(principal.clone());
+                }
                 if retry {
                     request.metadata_mut().insert("tessera-retry", tonic::metadata::MetadataValue::from_static("1"));
                 }
@@ -390,7 +401,7 @@ fn plan_document(title: &str, features: usize, users: i64) -> v1::PlanDocument {
 pub async fn set_up(cluster: &Cluster) -> Result<(), Status> {
     let routes = cluster.loader(0).routes;
     let timeout = Duration::from_secs(5);
-    Command::Register.send(&routes, "setup-service", false, timeout).await?;
+    Command::Register.send(&routes, "setup-service", false, timeout, None).await?;
     let limit = v1::UpsertLimitRequest { limit_id: LIMIT.to_owned(), request_id: "setup-limit".into(), ..Default::default() };
     CatalogServiceClient::new(routes.clone()).upsert_limit(limit).await?;
     for plan in PLANS {
@@ -400,7 +411,7 @@ pub async fn set_up(cluster: &Cluster) -> Result<(), Status> {
             request_id: format!("setup-{plan}"),
         };
         PlanServiceClient::new(routes.clone()).create_plan(message).await?;
-        Command::Publish { plan }.send(&routes, &format!("setup-publish-{plan}"), false, timeout).await?;
+        Command::Publish { plan }.send(&routes, &format!("setup-publish-{plan}"), false, timeout, None).await?;
     }
     Ok(())
 }

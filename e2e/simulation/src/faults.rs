@@ -74,6 +74,18 @@ impl Storm {
         }
     }
 
+    /// Hardly anything beside what servers are made to start from: nothing else may bring what is missing.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { restore: false, crashes: false, cuts: false, cut_offs: false, slow: false, finale: Finale::None, ..self }
+    }
+
+    /// Nothing that servers notice: there are none.
+    #[must_use]
+    pub fn without_servers(self) -> Self {
+        Self { restore: false, cuts: false, cut_offs: false, slow: false, finale: Finale::None, ..self }
+    }
+
     /// One partition is added, of which one loader learns late, that is slow to publish as well. Nothing else makes servers begin
     /// anew or silences loaders: as long as that goes on, nobody says how old answers are.
     #[must_use]
@@ -91,9 +103,9 @@ const LEARNS_LATE_MAX: Duration = Duration::from_millis(2_500);
 /// The slowest that a line is, on each way.
 const SLOWEST: Duration = Duration::from_millis(120);
 /// How long nobody hears of a process, at most.
-const STANDSTILL_MAX: Duration = Duration::from_millis(450);
+pub(crate) const STANDSTILL_MAX: Duration = Duration::from_millis(450);
 /// A pass of the sweeper, with what it waits for.
-const SWEEP: Duration = Duration::from_millis(300);
+pub(crate) const SWEEP: Duration = Duration::from_millis(300);
 /// How soon a crash can follow.
 const SOON: Duration = Duration::from_millis(20);
 
@@ -142,58 +154,6 @@ pub async fn hold_up(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm,
         } else if storm.cut_offs {
             cut_off(&cluster, place, &mut random).await;
         }
-    }
-}
-
-/// Servers crash and start from their snapshots, until `stop` says so and once more: from the newest one, the one before it, a
-/// damaged one; with the store at hand or cut off from it.
-pub async fn restart(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, stop: Rc<Cell<bool>>) {
-    while !stop.get() {
-        tokio::time::sleep(random.duration(Duration::from_millis(900))).await;
-        restart_from_snapshot(&cluster, &mut random, storm).await;
-    }
-    // Nobody writes any more who would repair what is missing by chance.
-    restart_from_snapshot(&cluster, &mut random, storm).await;
-}
-
-async fn restart_from_snapshot(cluster: &Cluster, random: &mut SplitMix64, storm: Storm) {
-    let place = random.index(PROCESSES);
-    let folder = cluster.folder(place);
-    match random.below(10) {
-        0 | 1 => folder.lose_newest(),
-        2 => folder.damage_newest(|file| file.truncate(file.len() / 2)),
-        3 => {
-            let bit = random.below(1 << 20);
-            folder.damage_newest(|file| flip(file, bit));
-        }
-        4 => folder.fail_writes(2),
-        _ => {}
-    }
-    cluster.crash_server(place);
-    if random.chance(400) {
-        let line = cluster.server(place).process.line;
-        line.cut();
-        tokio::time::sleep(random.duration(STANDSTILL_MAX)).await;
-        let cut = storm.cuts && random.chance(500);
-        if cut {
-            cut_all(cluster, random).await;
-            // It hydrates again, slowly, and crashes in the middle of that or soon after.
-            line.slow(Slowness { scans: STANDSTILL_MAX, ..Slowness::default() });
-        }
-        line.mend();
-        if cut {
-            tokio::time::sleep(SWEEP + random.duration(STANDSTILL_MAX)).await;
-            cluster.crash_server(place);
-        }
-    }
-}
-
-/// One bit is another.
-fn flip(file: &mut [u8], bit: u64) {
-    let length = u64::try_from(file.len()).unwrap_or(u64::MAX).max(1);
-    let at = usize::try_from(bit / 8 % length).unwrap_or(0);
-    if let Some(byte) = file.get_mut(at) {
-        *byte ^= 1 << (bit % 8);
     }
 }
 
@@ -263,7 +223,7 @@ pub async fn rage(cluster: Rc<Cluster>, mut random: SplitMix64, storm: Storm, st
         match random.below(100) {
             0..25 => drop(cluster.store.faults().release_oldest()),
             25..35 if storm.crashes => cluster.crash_loader(random.index(PROCESSES)),
-            35..45 if storm.crashes => cluster.crash_server(random.index(PROCESSES)),
+            35..45 if storm.crashes && cluster.has_servers() => cluster.crash_server(random.index(PROCESSES)),
             45..52 if storm.cuts => {
                 let keep = random.below(7);
                 cut(&cluster, any_partition(&mut random), keep).await;
@@ -330,12 +290,12 @@ fn learn_late(cluster: &Cluster, random: &mut SplitMix64, storm: Storm, known: u
     }
 }
 
-fn any_partition(random: &mut SplitMix64) -> u32 {
+pub(crate) fn any_partition(random: &mut SplitMix64) -> u32 {
     u32::try_from(random.below(u64::from(PARTITIONS))).unwrap_or(0)
 }
 
 /// Cuts every partition short, but for up to two records.
-async fn cut_all(cluster: &Cluster, random: &mut SplitMix64) {
+pub(crate) async fn cut_all(cluster: &Cluster, random: &mut SplitMix64) {
     for (partition, _) in (0..).zip(cluster.feed.records()) {
         cut(cluster, partition, random.below(3)).await;
     }

@@ -1,18 +1,20 @@
 //! What callers were told: the ground on which the properties are checked.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tessera_core::revision::Revision;
 use tessera_core::stream::{Epoch, Seq, StreamId};
+
+use crate::cluster::Life;
 
 /// A command that was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
     /// Of which stream.
     pub stream: StreamId,
-    /// In which life of the store.
-    pub epoch: Epoch,
+    /// In which life of the store it was asked for and acknowledged.
+    pub life: Life,
     /// At which seq.
     pub seq: Seq,
     /// It changed nothing, so that it need not be in the stream.
@@ -25,7 +27,7 @@ pub struct Refused {
     /// Of which stream.
     pub stream: StreamId,
     /// In which life of the store it was asked for and refused.
-    pub epoch: Epoch,
+    pub life: Life,
     /// Why.
     pub reason: String,
 }
@@ -40,6 +42,8 @@ pub struct Journal {
     pub acknowledged: RefCell<BTreeMap<String, Acknowledged>>,
     /// By request id.
     pub refused: RefCell<BTreeMap<String, Refused>>,
+    /// Request ids of callers whose commands were for tenants that are not theirs.
+    pub strange: RefCell<BTreeSet<String>>,
     /// Commands whose outcome nobody ever learned.
     pub unknown: RefCell<u64>,
     /// Answers to checks.

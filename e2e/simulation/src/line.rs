@@ -39,6 +39,8 @@ use crate::told::Told;
 pub struct Slowness {
     /// For a read of the feed, on the way there, and as much on the way back.
     pub feed: Duration,
+    /// For a read of the one partition that lags behind the others, on the way back.
+    pub lagging: Option<(u32, Duration)>,
     /// For a page of a scan, on the way back.
     pub scans: Duration,
     /// For an append, on the way there, and as much on the way back.
@@ -286,6 +288,11 @@ impl ChangeFeed for Line {
         self.linger(|slowness| slowness.feed).await;
         let batch = self.through(self.far_side.feed.read(topic, partition, from, limit, wait)).await;
         self.linger(|slowness| slowness.feed).await;
+        self.linger(|slowness| match slowness.lagging {
+            Some((lagging, lag)) if lagging == partition => lag,
+            _ => Duration::ZERO,
+        })
+        .await;
         batch
     }
 }

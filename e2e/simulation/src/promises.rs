@@ -33,6 +33,11 @@ impl Promises {
         }
     }
 
+    /// What was published before says nothing of the life of the store that begins.
+    pub fn forget(&self) {
+        self.inner().published.clear();
+    }
+
     /// Checks a heartbeat to these partitions at the moment in which it is said.
     pub fn check(&self, store: &MemoryStore, clock: &SimulatedClock, partitions: &[u32], heartbeat: &Heartbeat) {
         let before = clock.instant(heartbeat.at);

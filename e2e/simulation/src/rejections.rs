@@ -10,13 +10,13 @@ use tessera_core::aggregate::{ACTOR_LOCAL, Actor, Aggregate, Context, World};
 use tessera_core::catalog::Catalog;
 use tessera_core::ids::RequestId;
 use tessera_core::plan::{Plan, PlanState};
-use tessera_core::stream::{Epoch, Seq, StreamId};
+use tessera_core::stream::{Seq, StreamId};
 use tessera_core::tenant::TenantState;
 use tessera_core::time::Timestamp;
 use tessera_proto::storage::{self, EventLink, Stored};
 
 use crate::checks::{stored, stream_ids};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Life};
 use crate::command::{Asked, Command};
 
 /// A request id that names another command of the same stream.
@@ -25,7 +25,7 @@ const REUSED: &str = "REQUEST_ID_REUSED";
 /// Where everything stood when a call began.
 #[derive(Debug)]
 pub struct Window {
-    epoch: Epoch,
+    life: Life,
     at: Timestamp,
     heads: BTreeMap<StreamId, Seq>,
 }
@@ -37,12 +37,12 @@ impl Window {
             let seq = cluster.store.current(&stream).map_or(0, |(head, _)| head.seq);
             (stream, seq)
         };
-        Self { epoch: cluster.epoch(), at: cluster.now(), heads: stream_ids().into_iter().map(head).collect() }
+        Self { life: cluster.life(), at: cluster.now(), heads: stream_ids().into_iter().map(head).collect() }
     }
 
     /// The life of the store in which it began.
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
+    pub fn life(&self) -> Life {
+        self.life
     }
 
     fn began_at(&self, stream: &StreamId) -> Seq {
@@ -52,7 +52,7 @@ impl Window {
 
 /// Whether the command `asked` under that request id can have been refused for that reason since the window began.
 pub fn check(cluster: &Cluster, window: &Window, (command, id): (&Command, &str), reason: &str) -> Result<(), String> {
-    if cluster.epoch() != window.epoch {
+    if cluster.life() != window.life {
         // What was true in a life that is over cannot be looked up any more.
         return Ok(());
     }

@@ -1,5 +1,5 @@
 //! docs/GUARDS.md against the guards of the code: every guard is described, consulted and taken away by a test; the simulation
-//! misses it or says that it does not, and the document says which.
+//! misses it, and the document says in which mode.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,9 @@ use super::findings::{Finding, SourceFile, wanted};
 const HOOKS: &str = "ports/src/hooks.rs";
 const GUARDS: &str = "docs/GUARDS.md";
 const SIMULATION: &str = "e2e/simulation/tests/simulation_guards.rs";
-/// What the document says of a guard that the simulation does not see missing.
-const DIRECTED: &str = "directed test only";
+/// The modes of the simulation, and what the document calls them.
+const MODES: [(&str, &str); 5] =
+    [("Scan", "scan"), ("NoScan", "no scan"), ("Overtaking", "overtaking"), ("Restarts", "restarts"), ("SetBacks", "set-backs")];
 
 /// Compares the list in the code with the one in the document, and both with who uses them.
 pub(crate) fn check(files: &[SourceFile]) -> Vec<Finding> {
@@ -26,7 +27,7 @@ pub(crate) fn check(files: &[SourceFile]) -> Vec<Finding> {
         let listed = listed(&simulation.text, guard);
         match listed.as_slice() {
             [how] => findings.extend(said_otherwise(document, guard, how, rows.get(guard))),
-            [] => findings.push(simulation.finding(format!("`{guard}` is in neither list"))),
+            [] => findings.push(simulation.finding(format!("`{guard}` is not listed with a mode"))),
             _ => findings.push(simulation.finding(format!("`{guard}` is listed more than once"))),
         }
         match rows.get(guard).map(|row| &row.tests) {
@@ -59,17 +60,15 @@ struct Row {
     tests: Vec<String>,
 }
 
-/// How the lists of the simulation have a guard: in which mode, or as none of theirs. Once, if all is well.
+/// In which modes the list of the simulation has a guard. In one, if all is well.
 fn listed(simulation: &str, guard: &str) -> Vec<&'static str> {
     let name = format!("Guard::{guard}");
     let rests = simulation.split(&name).skip(1).filter(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()));
-    rests
-        .map(|rest| match rest {
-            _ if rest.starts_with(", Mode::Scan") => "scan",
-            _ if rest.starts_with(", Mode::NoScan") => "no scan",
-            _ => DIRECTED,
-        })
-        .collect()
+    let mode = |rest: &str| {
+        let named = rest.strip_prefix(", Mode::")?.split(',').next()?;
+        MODES.iter().find(|(mode, _)| *mode == named).map(|(_, called)| *called)
+    };
+    rests.filter_map(mode).collect()
 }
 
 fn said_otherwise(document: &SourceFile, guard: &str, how: &str, row: Option<&Row>) -> Option<Finding> {
@@ -119,16 +118,15 @@ mod tests {
     use super::super::findings::assert_found;
     use super::*;
 
-    const LISTS: &str =
-        "const SEEN: &[_] = &[(Guard::SeqGate, Mode::NoScan, 1)];\nconst DIRECTED_ONLY: &[_] = &[Guard::Parking];\n";
+    const LIST: &str = "const SEEN: &[_] = &[(Guard::SeqGate, Mode::NoScan, 1), (Guard::Parking, Mode::SetBacks, 7)];\n";
     const DOCUMENT: &str = "| guard | without | simulation | test |\n|---|---|---|---|\n\
-        | `SeqGate` | x | no scan | `answers_go_back` |\n| `Parking` | y | directed test only | `rows_wait` |\n";
+        | `SeqGate` | x | no scan | `answers_go_back` |\n| `Parking` | y | set-backs | `rows_wait` |\n";
 
     fn files(document: &str, code: &str) -> Vec<SourceFile> {
         vec![
             SourceFile::for_test(HOOKS, "/// The guards.\npub enum Guard {\n    SeqGate,\n    Parking,\n}\n"),
             SourceFile::for_test(GUARDS, document),
-            SourceFile::for_test(SIMULATION, LISTS),
+            SourceFile::for_test(SIMULATION, LIST),
             SourceFile::for_test("server/src/apply.rs", code),
         ]
     }
@@ -160,14 +158,11 @@ mod tests {
 
     #[test]
     fn a_guard_that_the_simulation_does_not_list_or_lists_otherwise_than_the_document_says() {
-        let mut files = files(&DOCUMENT.replace("directed test only", "scan"), CODE);
-        assert_found(
-            &check(&files),
-            &["the row of `Parking` says `scan` of the simulation, whose list says `directed test only`"],
-        );
+        let mut files = files(&DOCUMENT.replace("set-backs", "scan"), CODE);
+        assert_found(&check(&files), &["the row of `Parking` says `scan` of the simulation, whose list says `set-backs`"]);
         files[2] = SourceFile::for_test(SIMULATION, "const SEEN: &[_] = &[(Guard::SeqGate, Mode::NoScan, 1)];\n");
-        assert_found(&check(&files), &["`Parking` is in neither list"]);
-        files[2] = SourceFile::for_test(SIMULATION, &format!("{LISTS}{LISTS}"));
+        assert_found(&check(&files), &["`Parking` is not listed with a mode"]);
+        files[2] = SourceFile::for_test(SIMULATION, &format!("{LIST}{LIST}"));
         assert_found(&check(&files), &["`SeqGate` is listed more than once", "`Parking` is listed more than once"]);
     }
 }
