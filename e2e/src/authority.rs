@@ -1,9 +1,12 @@
 //! Whoever signs the certificates of a test. Nothing of it is read from anywhere or kept: each test has authorities of its own.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    date_time_ymd,
 };
 
 /// Signs certificates.
@@ -42,9 +45,13 @@ impl Authority {
 
     /// Of a workload with that SPIFFE id.
     pub fn workload(&self, spiffe_id: &str) -> anyhow::Result<Signed> {
-        let mut params = CertificateParams::new(Vec::new())?;
-        let id = Ia5String::try_from(spiffe_id).with_context(|| format!("`{spiffe_id}` is no id"))?;
-        params.subject_alt_names = vec![SanType::URI(id)];
+        self.sign(of_workload(spiffe_id)?)
+    }
+
+    /// As [`Authority::workload`], good until then, in seconds since 1970.
+    pub fn workload_until(&self, spiffe_id: &str, ends: u64) -> anyhow::Result<Signed> {
+        let mut params = of_workload(spiffe_id)?;
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(ends);
         self.sign(params)
     }
 
@@ -54,4 +61,11 @@ impl Authority {
         let key = KeyPair::generate()?;
         Ok(Signed { certificate: params.signed_by(&key, &self.issuer)?.pem(), key: key.serialize_pem() })
     }
+}
+
+fn of_workload(spiffe_id: &str) -> anyhow::Result<CertificateParams> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    let id = Ia5String::try_from(spiffe_id).with_context(|| format!("`{spiffe_id}` is no id"))?;
+    params.subject_alt_names = vec![SanType::URI(id)];
+    Ok(params)
 }

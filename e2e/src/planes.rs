@@ -13,8 +13,9 @@ use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
 use tonic::Status;
 use tonic::codegen::Bytes;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use crate::authority::Signed;
 use crate::dev::Addresses;
 use crate::shop;
 
@@ -34,6 +35,20 @@ impl Planes {
     /// Connects to both.
     pub async fn connect(addresses: Addresses) -> anyhow::Result<Self> {
         Ok(Self { data: channel(addresses.data).await?, control: channel(addresses.control).await? })
+    }
+
+    /// Connects to both over TLS, to whoever has a certificate of that authority (PEM) for `127.0.0.1`, and shows them that of
+    /// `client`, if there is one.
+    pub async fn connect_over_tls(addresses: Addresses, authority: &str, client: Option<&Signed>) -> anyhow::Result<Self> {
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
+        if let Some(Signed { certificate, key }) = client {
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        let connect = async |address: SocketAddr| {
+            let endpoint = Endpoint::new(format!("https://{address}"))?.timeout(CALL_TIMEOUT).tls_config(tls.clone())?;
+            endpoint.connect().await.with_context(|| format!("connect to {address}"))
+        };
+        Ok(Self { data: connect(addresses.data).await?, control: connect(addresses.control).await? })
     }
 
     /// To both, whoever stands there now or later: connections are made when they are needed. A call that takes longer than

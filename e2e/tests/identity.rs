@@ -8,6 +8,9 @@ mod exposed;
 #[path = "identity/issued.rs"]
 mod issued;
 
+#[path = "identity/streams.rs"]
+mod streams;
+
 use std::path::PathBuf;
 use std::process::Command;
 

@@ -19,7 +19,8 @@ pub fn rules(authenticator: Arc<Authenticator>) -> Rules {
     let access = |path: &str| scope::of(path).map_or_else(|| Access::beside_ours(path), Access::Scope);
     let refusal = |refused: &Refused| match refused {
         Refused::Lacking(scope) => Failure::scope_missing(scope.name()).into(),
+        Refused::Changed => Failure::caller_changed(refused.to_string()).into(),
         _ => Failure::token_invalid(refused.to_string()).into(),
     };
-    Rules { authenticator, access, refusal }
+    Rules { authenticator, access, is_stream: scope::is_stream, refusal }
 }

@@ -1,4 +1,5 @@
-//! The scope that each method needs, from the option that each has in its .proto file. A method without one is not generated.
+//! The scope that each method needs, from the option that each has in its .proto file (a method without one is not generated), and
+//! which of them answer with a stream.
 
 /// A line per method, as the code generator writes it.
 mod generated {
@@ -9,7 +10,7 @@ mod generated {
     include!("generated/scopes.rs");
 }
 
-pub use generated::of;
+pub use generated::{is_stream, of};
 
 #[cfg(test)]
 mod tests {
@@ -27,6 +28,7 @@ mod tests {
                 let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                 assert!(of(&path).is_some(), "{path}");
                 assert_eq!(of(&path[1..]), None);
+                assert_eq!(is_stream(&path), method.server_streaming(), "{path}");
                 methods += 1;
             }
         }

@@ -122,6 +122,11 @@ impl Failure {
         Self { metadata: vec![("scope", scope.to_owned())], ..Self::new(Code::PermissionDenied, "SCOPE_MISSING", message) }
     }
 
+    /// `CALLER_CHANGED`: who opened the stream is known and may do other things than before.
+    pub fn caller_changed(message: impl Into<String>) -> Self {
+        Self::unavailable("CALLER_CHANGED", message)
+    }
+
     /// `DEADLINE_EXCEEDED`: the deadline was over when a read arrived.
     pub fn deadline_exceeded() -> Self {
         Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline had passed when the request arrived")

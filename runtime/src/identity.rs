@@ -50,10 +50,10 @@ pub enum Refused {
     #[error("the credentials are malformed: {0}")]
     Malformed(&'static str),
     /// Nobody has that token or certificate.
-    #[error("the credentials are not known here")]
+    #[error("the credentials are not known here, or no longer; come again with others")]
     Unknown,
     /// It was good once.
-    #[error("the token has expired")]
+    #[error("the credentials have expired; come again with new ones")]
     Expired,
     /// A JSON Web Token that was not made for this, or is not good yet.
     #[error("the token was not made for this: {0}")]
@@ -64,6 +64,9 @@ pub enum Refused {
     /// The caller is known and may not do this.
     #[error("the caller lacks the scope `{0}`, which this needs")]
     Lacking(Scope),
+    /// The caller of a stream is known and is not what it was when the stream began.
+    #[error("what the caller may do has changed; open the stream again")]
+    Changed,
 }
 
 impl Refused {
@@ -77,6 +80,7 @@ impl Refused {
             Self::Unfit(_) => "unfit",
             Self::KeyUnknown => "key_unknown",
             Self::Lacking(_) => "scope_missing",
+            Self::Changed => "changed",
         }
     }
 }

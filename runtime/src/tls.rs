@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use metrics::{counter, gauge};
 use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
+use tessera_core::time::Timestamp;
 use tessera_ports::Clock;
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
@@ -164,6 +165,11 @@ impl Tls {
         digest
     }
 
+    /// The time that certificates are judged by.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
     /// Shakes hands over a socket: the stream, and what the client's certificate says if it sent one.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<PeerCertificate>)> {
         let stream = TlsAcceptor::from(self.0.current.load_full()).accept(stream).await?;
@@ -171,7 +177,7 @@ impl Tls {
         if session.alpn_protocol() != Some(files::PROTOCOL) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the client did not ask for HTTP/2 (ALPN `h2`)"));
         }
-        let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(certificate::names);
+        let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(certificate::of_peer);
         Ok((stream, certificate))
     }
 }

@@ -15,7 +15,7 @@ use crate::service::server::CHECK;
 
 /// The rules by which callers of the data plane are let in.
 pub fn rules(authenticator: Arc<Authenticator>) -> Rules {
-    Rules { authenticator, access, refusal: |refused| refusal(refused).into() }
+    Rules { authenticator, access, is_stream: scope::is_stream, refusal: |refused| refusal(refused).into() }
 }
 
 fn access(path: &str) -> Access {
@@ -33,6 +33,7 @@ pub fn policy() -> Policy {
 fn refusal(refused: &Refused) -> Failure {
     match refused {
         Refused::Lacking(scope) => Failure::scope_missing(scope.name()),
+        Refused::Changed => Failure::caller_changed(refused.to_string()),
         _ => Failure::token_invalid(refused.to_string()),
     }
 }

@@ -86,7 +86,7 @@ fn generate(root: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The scope of every method of ours, as a function; refuses a method that names none.
+/// The scope of every method of ours, and whether it answers with a stream, as functions; refuses a method that names no scope.
 fn scopes(pool: &prost_reflect::DescriptorPool) -> Result<String> {
     let option = pool.get_extension_by_name(SCOPE_OPTION).context("the option that names a method's scope")?;
     let scope = pool.get_enum_by_name("tessera.v1.Scope").context("the scopes")?;
@@ -94,6 +94,7 @@ fn scopes(pool: &prost_reflect::DescriptorPool) -> Result<String> {
         "/// The scope that a caller of the method at `path` needs; `None` where there is no such method of ours.\n\
          pub fn of(path: &str) -> Option<Scope> {\n    Some(match path {\n",
     );
+    let mut streams = Vec::new();
     for service in pool.services().filter(|service| service.full_name().starts_with("tessera.")) {
         for method in service.methods() {
             let number = method.options().get_extension(&option).as_enum_number().unwrap_or_default();
@@ -102,10 +103,16 @@ fn scopes(pool: &prost_reflect::DescriptorPool) -> Result<String> {
                 format!("{} names no scope; allowed is an `option (scope)` other than SCOPE_UNSPECIFIED", method.full_name())
             })?;
             let variant = camel_case(named.name().trim_start_matches("SCOPE_"));
-            writeln!(code, "        \"/{}/{}\" => Scope::{variant},", service.full_name(), method.name())?;
+            let path = format!("\"/{}/{}\"", service.full_name(), method.name());
+            writeln!(code, "        {path} => Scope::{variant},")?;
+            if method.is_server_streaming() {
+                streams.push(path);
+            }
         }
     }
     code.push_str("        _ => return None,\n    })\n}\n");
+    writeln!(code, "\n/// Whether the method at `path` is one of ours that answers with a stream.")?;
+    writeln!(code, "pub fn is_stream(path: &str) -> bool {{\n    matches!(path, {})\n}}", streams.join(" | "))?;
     Ok(code)
 }
 

@@ -7,13 +7,13 @@ use tessera_e2e::{Start, binary};
 
 use super::Place;
 
-fn write(place: &Place, name: &str, signed: &Signed) {
+pub(super) fn write(place: &Place, name: &str, signed: &Signed) {
     place.write(&format!("{name}.crt"), &signed.certificate);
     place.write(&format!("{name}.key"), &signed.key);
 }
 
 /// Settings with TLS and, in `identity`, what is written.
-fn settings(place: &Place, identity: &str) -> String {
+pub(super) fn settings(place: &Place, identity: &str) -> String {
     let at = |name| place.path(name).display().to_string();
     format!(
         "[listener.tls]\ncertificate = \"{}\"\nkey = \"{}\"\nclient_ca = \"{}\"\nclient_certificates = \"optional\"\n{identity}",

@@ -15,32 +15,32 @@ use tokio::net::TcpListener;
 use super::{Place, tessera};
 
 /// One key of the issuer.
-struct Key {
+pub(super) struct Key {
     id: &'static str,
     pair: KeyPair,
 }
 
 impl Key {
-    fn new(id: &'static str) -> Self {
+    pub(super) fn new(id: &'static str) -> Self {
         Self { id, pair: KeyPair::generate_for(&PKCS_ED25519).unwrap() }
     }
 
-    fn public(&self) -> Value {
+    pub(super) fn public(&self) -> Value {
         let x = BASE64_URL_SAFE_NO_PAD.encode(self.pair.public_key_raw());
         json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.id, "x": x })
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(super) fn sign(&self, claims: &Value) -> String {
         let header = Header { kid: Some(self.id.to_owned()), ..Header::new(Algorithm::EdDSA) };
         encode(&header, claims, &EncodingKey::from_ed_der(&self.pair.serialize_der())).unwrap()
     }
 }
 
 /// What the issuer has at `/keys`; nothing is an error.
-type Served = Arc<Mutex<Option<Value>>>;
+pub(super) type Served = Arc<Mutex<Option<Value>>>;
 
 /// Serves it until the test ends; gives the issuer's name.
-async fn issuer(served: Served) -> String {
+pub(super) async fn issuer(served: Served) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let issuer = format!("http://{}", listener.local_addr().unwrap());
     let discovery = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }).to_string();
@@ -65,7 +65,7 @@ async fn issuer(served: Served) -> String {
     issuer
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the process under test has the real clock")]
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }

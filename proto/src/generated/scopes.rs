@@ -64,3 +64,8 @@ pub fn of(path: &str) -> Option<Scope> {
         _ => return None,
     })
 }
+
+/// Whether the method at `path` is one of ours that answers with a stream.
+pub fn is_stream(path: &str) -> bool {
+    matches!(path, "/tessera.v1.EntitlementService/StreamCheckEntitlement" | "/tessera.v1.EntitlementService/WatchEntitlements" | "/tessera.v1.TenantService/ImportTenants")
+}

@@ -23,6 +23,7 @@ use super::settings::IdentityConfig;
 use super::tokens::{PREFIX, Table, TokenFileError, TokenHash, hash_of};
 use super::{Principal, Refused};
 use crate::lifecycle::{Shutdown, Tasks};
+use crate::listener::PeerCertificate;
 
 /// The file of tokens is looked at so often: who revokes a token waits no longer.
 const FILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -30,6 +31,15 @@ const FILE_INTERVAL: Duration = Duration::from_secs(2);
 const PROVEN_FOR: Duration = Duration::from_mins(1);
 /// Most JSON Web Tokens that are remembered.
 const PROVEN_MAX: usize = 10_000;
+
+/// A caller, and how long that stands before it has to be asked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identified {
+    /// Who it is.
+    pub principal: Principal,
+    /// Its credentials are good for so long at least, unless somebody revokes them.
+    pub good_for: Duration,
+}
 
 /// Knows callers. One per process.
 #[derive(Debug)]
@@ -67,14 +77,31 @@ impl Authenticator {
         }
     }
 
-    /// The caller who has these headers and the certificate with that SPIFFE id.
-    pub fn identify(&self, headers: &HeaderMap, workload: Option<&str>) -> Result<Principal, Refused> {
-        let Some(token) = bearer(headers)? else {
-            let workload = workload.ok_or(Refused::Missing)?;
-            return self.workloads.get(workload).cloned().ok_or(Refused::Unknown);
-        };
-        let hash = hash_of(token);
+    /// The caller who has these headers and that certificate.
+    pub fn identify(&self, headers: &HeaderMap, certificate: Option<&PeerCertificate>) -> Result<Identified, Refused> {
         let now = self.clock.now();
+        let (principal, until) = match bearer(headers)? {
+            Some(token) => self.by_token(token, now)?,
+            None => self.by_certificate(certificate, now)?,
+        };
+        Ok(Identified { principal, good_for: until.saturating_since(now) })
+    }
+
+    /// As [`Self::identify`], but after the keys of the token's issuer were read once more, if it is time for that.
+    pub async fn identify_with_new_keys(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&PeerCertificate>,
+    ) -> Result<Identified, Refused> {
+        if let Some(token) = bearer(headers)? {
+            let token = Unverified::read(token)?;
+            self.issuer_of(&token)?.read_anew().await;
+        }
+        self.identify(headers, certificate)
+    }
+
+    fn by_token(&self, token: &str, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        let hash = hash_of(token);
         if token.starts_with(PREFIX) {
             let (_, tokens) = self.tokens.as_ref().ok_or(Refused::Unknown)?;
             return tokens.load().find(&hash, now);
@@ -82,21 +109,22 @@ impl Authenticator {
         if let Some(proven) = self.proven.get(&hash)
             && now < proven.1
         {
-            return Ok(proven.0.clone());
+            return Ok(proven.clone());
         }
         let token = Unverified::read(token)?;
         let (principal, expires) = self.issuer_of(&token)?.verify(&token, now)?;
-        self.remember(hash, principal.clone(), expires.min(now.saturating_add(PROVEN_FOR)), now);
-        Ok(principal)
+        let until = expires.min(now.saturating_add(PROVEN_FOR));
+        self.remember(hash, principal.clone(), until, now);
+        Ok((principal, until))
     }
 
-    /// As [`Self::identify`], but after the keys of the token's issuer were read once more, if it is time for that.
-    pub async fn identify_with_new_keys(&self, headers: &HeaderMap, workload: Option<&str>) -> Result<Principal, Refused> {
-        if let Some(token) = bearer(headers)? {
-            let token = Unverified::read(token)?;
-            self.issuer_of(&token)?.read_anew().await;
-        }
-        self.identify(headers, workload)
+    /// The handshake has looked at the certificate, when the connection was young.
+    fn by_certificate(&self, certificate: Option<&PeerCertificate>, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
+        let certificate = certificate.ok_or(Refused::Missing)?;
+        let workload = certificate.spiffe_id.as_deref().ok_or(Refused::Missing)?;
+        let principal = self.workloads.get(workload).cloned().ok_or(Refused::Unknown)?;
+        let ends = certificate.ends.unwrap_or(Timestamp::MAX);
+        if ends <= now { Err(Refused::Expired) } else { Ok((principal, ends)) }
     }
 
     fn issuer_of(&self, token: &Unverified<'_>) -> Result<&Arc<Issuer>, Refused> {

@@ -1,5 +1,8 @@
 //! What stands before the services: every call has its caller known and its scope looked at before anything of its message is
-//! read. The services find the caller in the extensions of the request, as [`Principal`].
+//! read. The services find the caller in the extensions of the request, as [`super::Principal`]. A call that lasts is looked at again
+//! and again while it does ([`lasting`]).
+
+mod lasting;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,11 +13,12 @@ use futures::future::{BoxFuture, Either};
 use tessera_core::access::Scope;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codegen::http::header::AUTHORIZATION;
 use tonic::codegen::{Service, http};
 
-use super::authenticator::Authenticator;
-use super::{Principal, Refused, metric_definitions as metrics};
-use crate::listener::Peer;
+use super::authenticator::{Authenticator, Identified};
+use super::{Refused, metric_definitions as metrics};
+use crate::listener::{Peer, PeerCertificate};
 use crate::overload::HEALTH;
 
 /// Who may call a method.
@@ -42,6 +46,8 @@ pub struct Rules {
     pub authenticator: Arc<Authenticator>,
     /// Who may call the method at a path. What it does not know nobody should be let in to.
     pub access: fn(&str) -> Access,
+    /// Whether the answer of the method at a path is a stream.
+    pub is_stream: fn(&str) -> bool,
     /// What whoever is refused hears.
     pub refusal: fn(&Refused) -> Status,
 }
@@ -64,30 +70,43 @@ impl<S> Guarded<S> {
 #[derive(Debug)]
 struct Shown {
     access: Access,
-    headers: http::HeaderMap,
-    workload: Option<String>,
+    /// Of all headers those that say who it is.
+    authorization: http::HeaderMap,
+    certificate: Option<Arc<PeerCertificate>>,
+}
+
+impl Shown {
+    fn by(request: &http::Request<Body>, access: Access) -> Self {
+        let values = request.headers().get_all(AUTHORIZATION).iter();
+        let authorization = values.map(|value| (AUTHORIZATION, value.clone())).collect();
+        Self { access, authorization, certificate: certificate(request).cloned() }
+    }
 }
 
 impl Rules {
     /// The caller, if the call may be made; `None` where nobody is asked.
-    fn admit(&self, request: &http::Request<Body>) -> Result<Option<Principal>, Refused> {
-        let access = (self.access)(request.uri().path());
+    fn admit(&self, access: Access, request: &http::Request<Body>) -> Result<Option<Identified>, Refused> {
         if access == Access::Open {
             return Ok(None);
         }
-        let principal = self.authenticator.identify(request.headers(), workload(request))?;
-        allowed(access, principal).map(Some)
+        let known = self.authenticator.identify(request.headers(), certificate(request).map(Arc::as_ref))?;
+        allowed(access, known).map(Some)
     }
 
     /// As [`Self::admit`], where a key may have to be read first.
-    async fn admit_later(&self, shown: Shown) -> Result<Principal, Refused> {
-        let principal = self.authenticator.identify_with_new_keys(&shown.headers, shown.workload.as_deref()).await?;
-        allowed(shown.access, principal)
+    async fn admit_later(&self, shown: &Shown) -> Result<Identified, Refused> {
+        let known = self.authenticator.identify_with_new_keys(&shown.authorization, shown.certificate.as_deref()).await?;
+        allowed(shown.access, known)
     }
 
-    fn shown(&self, request: &http::Request<Body>) -> Shown {
-        let access = (self.access)(request.uri().path());
-        Shown { access, headers: request.headers().clone(), workload: workload(request).map(str::to_owned) }
+    /// As [`Self::admit`], of what was shown before.
+    fn admit_again(&self, shown: &Shown) -> Result<Identified, Refused> {
+        allowed(shown.access, self.authenticator.identify(&shown.authorization, shown.certificate.as_deref())?)
+    }
+
+    /// Whether a call may last so long that its caller has to be looked at again. What stands beside our services may.
+    fn may_last(&self, access: Access, path: &str) -> bool {
+        access == Access::Known || (self.is_stream)(path)
     }
 
     fn refuse(&self, refused: &Refused) -> http::Response<Body> {
@@ -96,15 +115,15 @@ impl Rules {
     }
 }
 
-fn allowed(access: Access, principal: Principal) -> Result<Principal, Refused> {
+fn allowed(access: Access, known: Identified) -> Result<Identified, Refused> {
     match access {
-        Access::Scope(scope) if !principal.may(scope) => Err(Refused::Lacking(scope)),
-        Access::Scope(_) | Access::Known | Access::Open => Ok(principal),
+        Access::Scope(scope) if !known.principal.may(scope) => Err(Refused::Lacking(scope)),
+        Access::Scope(_) | Access::Known | Access::Open => Ok(known),
     }
 }
 
-fn workload(request: &http::Request<Body>) -> Option<&str> {
-    request.extensions().get::<Peer>()?.certificate.as_ref()?.spiffe_id.as_deref()
+fn certificate(request: &http::Request<Body>) -> Option<&Arc<PeerCertificate>> {
+    request.extensions().get::<Peer>()?.certificate.as_ref()
 }
 
 type Answering = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
@@ -124,20 +143,29 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let Some(rules) = &self.rules else { return Either::Left(self.inner.call(request)) };
-        match rules.admit(&request) {
+        let access = (rules.access)(request.uri().path());
+        match rules.admit(access, &request) {
             Ok(None) => Either::Left(self.inner.call(request)),
-            Ok(Some(principal)) => {
-                request.extensions_mut().insert(principal);
-                Either::Left(self.inner.call(request))
+            Ok(Some(known)) => {
+                let lasting = rules.may_last(access, request.uri().path());
+                let lasting = lasting.then(|| (Arc::clone(rules), Shown::by(&request, access)));
+                request.extensions_mut().insert(known.principal.clone());
+                let answering = self.inner.call(request);
+                match lasting {
+                    None => Either::Left(answering),
+                    Some((rules, shown)) => Either::Right(lasting::answer(answering, rules, shown, known).boxed()),
+                }
             }
             Err(Refused::KeyUnknown) => {
-                let (rules, mut inner, shown) = (Arc::clone(rules), self.inner.clone(), rules.shown(&request));
+                let (rules, mut inner, shown) = (Arc::clone(rules), self.inner.clone(), Shown::by(&request, access));
                 let answering = async move {
-                    match rules.admit_later(shown).await {
-                        Ok(principal) => {
-                            request.extensions_mut().insert(principal);
+                    match rules.admit_later(&shown).await {
+                        Ok(known) => {
+                            request.extensions_mut().insert(known.principal.clone());
                             std::future::poll_fn(|context| inner.poll_ready(context)).await?;
-                            inner.call(request).await
+                            let may_last = rules.may_last(access, request.uri().path());
+                            let answering = inner.call(request);
+                            if may_last { lasting::answer(answering, rules, shown, known).await } else { answering.await }
                         }
                         Err(refused) => Ok(rules.refuse(&refused)),
                     }

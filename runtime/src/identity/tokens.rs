@@ -259,10 +259,10 @@ impl Table {
         Self::read(path).map(Some)
     }
 
-    /// Whose token it is.
-    pub(super) fn find(&self, hash: &TokenHash, now: Timestamp) -> Result<Principal, Refused> {
+    /// Whose token it is, and until when.
+    pub(super) fn find(&self, hash: &TokenHash, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
         let (expires, principal) = self.tokens.get(hash).ok_or(Refused::Unknown)?;
-        if *expires <= now { Err(Refused::Expired) } else { Ok(principal.clone()) }
+        if *expires <= now { Err(Refused::Expired) } else { Ok((principal.clone(), *expires)) }
     }
 
     /// How many there are.

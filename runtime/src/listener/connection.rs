@@ -53,6 +53,12 @@ impl Rules {
             .keep_alive_timeout(Duration::from_secs(config.keepalive_timeout_s));
         Self { config: config.clone(), tls, http, refusals: Arc::new(refusals) }
     }
+
+    /// How long the certificate of a peer is good from now on, if it has one that ends.
+    fn certificate_good_for(&self, peer: &Peer) -> Option<Duration> {
+        let ends = peer.certificate.as_ref()?.ends?;
+        Some(ends.saturating_since(self.tls.as_ref()?.now()))
+    }
 }
 
 /// A connection that is open, as the metric counts it.
@@ -143,7 +149,7 @@ async fn live<S: Calls>(
     draw: u64,
     draining: CancellationToken,
 ) -> &'static str {
-    let mut course = Course::begin(&rules.config, Instant::now(), draw);
+    let mut course = Course::begin(&rules.config, Instant::now(), draw, rules.certificate_good_for(&taker.peer));
     let mut connection = pin!(rules.http.serve_connection(TokioIo::new(transport), taker));
     let mut timer = pin!(tokio::time::sleep_until(Instant::now() + Duration::from_secs(rules.config.first_bytes_timeout_s)));
     let mut is_draining = false;
@@ -185,6 +191,7 @@ fn name(cause: Cause) -> &'static str {
         Cause::Preface => "preface",
         Cause::Idle => "idle",
         Cause::Age => "age",
+        Cause::Certificate => "certificate",
         Cause::Drain => "drain",
     }
 }

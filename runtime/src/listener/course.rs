@@ -37,6 +37,8 @@ pub(super) enum Cause {
     Idle,
     /// It had reached its age.
     Age,
+    /// The certificate of its peer ends.
+    Certificate,
     /// The process drains.
     Drain,
 }
@@ -58,7 +60,8 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Course {
     stage: Stage,
-    age_until: Instant,
+    /// When it is told to go, whatever it does, and why.
+    until: (Instant, Cause),
     grace: Duration,
     idle_look: Duration,
     cause: Option<Cause>,
@@ -79,12 +82,20 @@ enum Stage {
 }
 
 impl Course {
-    /// Begins at `now`. `draw` is a random number; it spreads the ages of connections that began together.
-    pub(super) fn begin(config: &ListenerConfig, now: Instant, draw: u64) -> Self {
+    /// Begins at `now`. `draw` is a random number; it spreads the ages of connections that began together. The peer's certificate, if
+    /// it has one that ends, is good for so long.
+    ///
+    /// The connection ends before the certificate, by the grace if there is time for that: whoever has a new one by then opens
+    /// another connection with it, and none of its calls is refused.
+    pub(super) fn begin(config: &ListenerConfig, now: Instant, draw: u64, certificate_good_for: Option<Duration>) -> Self {
+        let grace = Duration::from_secs(config.age_grace_s);
+        let of_age = (now + spread(Duration::from_secs(config.age_max_s), draw), Cause::Age);
+        let of_certificate = certificate_good_for.and_then(|left| now.checked_add(left.saturating_sub(grace.min(left / 2))));
+        let until = of_certificate.filter(|until| *until < of_age.0).map_or(of_age, |until| (until, Cause::Certificate));
         Self {
             stage: Stage::Beginning { until: now + Duration::from_secs(config.first_bytes_timeout_s) },
-            age_until: now + spread(Duration::from_secs(config.age_max_s), draw),
-            grace: Duration::from_secs(config.age_grace_s),
+            until,
+            grace,
             idle_look: Duration::from_secs(config.idle_max_s) / IDLE_LOOKS,
             cause: None,
         }
@@ -114,7 +125,7 @@ impl Course {
                 if seen.read >= PREFACE_LEN {
                     let look = now + self.idle_look;
                     self.stage = Stage::Serving { look, quiet: 0, begun: seen.begun };
-                    return Step::Wait(look.min(self.age_until));
+                    return Step::Wait(look.min(self.until.0));
                 }
                 if now < *until {
                     return Step::Wait(*until);
@@ -123,8 +134,9 @@ impl Course {
                 Step::Drop
             }
             Stage::Serving { look, quiet, begun } => {
-                if now >= self.age_until {
-                    self.tell_to_go(Cause::Age, now, seen);
+                let (until, cause) = self.until;
+                if now >= until {
+                    self.tell_to_go(cause, now, seen);
                     return Step::TellToGo;
                 }
                 if now >= *look {
@@ -135,7 +147,7 @@ impl Course {
                         return Step::TellToGo;
                     }
                 }
-                Step::Wait((*look).min(self.age_until))
+                Step::Wait((*look).min(until))
             }
             Stage::Told { heard, until, grace_until } => {
                 if now < *until {

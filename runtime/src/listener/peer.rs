@@ -4,6 +4,8 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use tessera_core::time::Timestamp;
+
 /// The other end of the connection that a request came over: an extension of every request. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Peer {
@@ -20,6 +22,8 @@ pub struct PeerCertificate {
     pub spiffe_id: Option<String>,
     /// All URIs among its names.
     pub uri_names: Vec<String>,
+    /// When it ends; `None` when that is beyond all times.
+    pub ends: Option<Timestamp>,
 }
 
 /// What counts as one peer where connections are counted. One host has all addresses of an IPv6 network of 64 bits.

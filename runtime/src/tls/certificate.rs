@@ -2,6 +2,7 @@
 
 use jiff::civil::DateTime;
 use rustls::pki_types::CertificateDer;
+use tessera_core::time::Timestamp;
 use webpki::EndEntityCert;
 
 use crate::listener::PeerCertificate;
@@ -10,8 +11,8 @@ use crate::listener::PeerCertificate;
 const SPIFFE_LEN_MAX: usize = 2_048;
 const TRUST_DOMAIN_LEN_MAX: usize = 255;
 
-/// The names of a client.
-pub(super) fn names(certificate: &CertificateDer<'_>) -> PeerCertificate {
+/// What a client's certificate says.
+pub(super) fn of_peer(certificate: &CertificateDer<'_>) -> PeerCertificate {
     let uri_names: Vec<String> = match EndEntityCert::try_from(certificate) {
         Ok(certificate) => certificate.valid_uri_names().map(str::to_owned).collect(),
         // It was verified, so it can be read; else it names nobody.
@@ -21,7 +22,8 @@ pub(super) fn names(certificate: &CertificateDer<'_>) -> PeerCertificate {
         [only] if is_spiffe_id(only) => Some(only.clone()),
         _ => None,
     };
-    PeerCertificate { spiffe_id, uri_names }
+    let ends = ends_at(certificate).and_then(|seconds| Timestamp::from_seconds(seconds).ok());
+    PeerCertificate { spiffe_id, uri_names, ends }
 }
 
 /// Whether it is `spiffe://<trust domain>/<path>` as SPIFFE-ID, 2, has it: no port, no query, no empty or dotted part, and a

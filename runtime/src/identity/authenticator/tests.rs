@@ -45,31 +45,41 @@ fn headers(values: &[&str]) -> HeaderMap {
     values.iter().map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect()
 }
 
-const CHECKOUT: Option<&str> = Some("spiffe://example.org/checkout");
+fn certificate(spiffe_id: &str, ends: Option<Timestamp>) -> PeerCertificate {
+    PeerCertificate { spiffe_id: Some(spiffe_id.to_owned()), uri_names: Vec::new(), ends }
+}
+
+const CHECKOUT: &str = "spiffe://example.org/checkout";
 
 #[test]
 fn tokens_and_certificates_name_their_callers() {
     let place = place();
-    let actor = |values: &[&str], workload| {
-        place.authenticator.identify(&headers(values), workload).map(|principal| principal.actor().to_string())
+    let checkout = certificate(CHECKOUT, None);
+    let actor = |values: &[&str], certificate| {
+        place.authenticator.identify(&headers(values), certificate).map(|known| known.principal.actor().to_string())
     };
     let token = place.token.reveal();
     for scheme in ["Bearer", "bearer", "BEARER"] {
         assert_eq!(actor(&[&format!("{scheme} {token}")], None), Ok("token:shop".to_owned()));
     }
-    assert_eq!(actor(&[], CHECKOUT), Ok("spiffe://example.org/checkout".to_owned()));
-    assert_eq!(actor(&[&format!("Bearer {token}")], CHECKOUT), Ok("token:shop".to_owned()), "the token goes first");
+    assert_eq!(actor(&[], Some(&checkout)), Ok("spiffe://example.org/checkout".to_owned()));
+    assert_eq!(actor(&[&format!("Bearer {token}")], Some(&checkout)), Ok("token:shop".to_owned()), "the token goes first");
 }
 
 #[test]
 fn whoever_is_not_known_is_refused_and_nothing_is_fallen_back_to() {
     let place = place();
-    let refused = |values: &[&str], workload| place.authenticator.identify(&headers(values), workload).unwrap_err();
+    let refused = |values: &[&str], workload: Option<&str>| {
+        let certificate = workload.map(|workload| certificate(workload, None));
+        place.authenticator.identify(&headers(values), certificate.as_ref()).unwrap_err()
+    };
     let token = place.token.reveal();
     assert_eq!(refused(&[], None), Refused::Missing);
+    let nameless = PeerCertificate::default();
+    assert_eq!(place.authenticator.identify(&headers(&[]), Some(&nameless)), Err(Refused::Missing));
     assert_eq!(refused(&[], Some("spiffe://example.org/checkout/")), Refused::Unknown);
     assert_eq!(refused(&["Bearer tessera_nobody"], None), Refused::Unknown);
-    assert_eq!(refused(&["Bearer tessera_nobody"], CHECKOUT), Refused::Unknown);
+    assert_eq!(refused(&["Bearer tessera_nobody"], Some(CHECKOUT)), Refused::Unknown);
     for values in [
         &["Basic dXNlcjpwYXNz"][..],
         &["Bearer"],
@@ -79,7 +89,7 @@ fn whoever_is_not_known_is_refused_and_nothing_is_fallen_back_to() {
         &[&format!("Bearer {token}"), ""],
         &["Bearer a.b.c"],
     ] {
-        assert!(matches!(refused(values, CHECKOUT), Refused::Malformed(_)), "{values:?}");
+        assert!(matches!(refused(values, Some(CHECKOUT)), Refused::Malformed(_)), "{values:?}");
     }
     // Nothing of the token is in what is said of it.
     let said = format!("{:?} {}", refused(&["Bearer tessera_nobody"], None), refused(&["Bearer a.b.c"], None));
@@ -88,6 +98,22 @@ fn whoever_is_not_known_is_refused_and_nothing_is_fallen_back_to() {
     assert_eq!(refused(&[others], None), Refused::Unknown, "another issuer");
     place.clock.set(place.clock.now().saturating_add(Duration::from_hours(1)));
     assert_eq!(refused(&[&format!("Bearer {token}")], None), Refused::Expired);
+}
+
+#[test]
+fn credentials_are_good_until_they_end() {
+    let place = place();
+    let token = format!("Bearer {}", place.token.reveal());
+    let now = place.clock.now();
+    let checkout = certificate(CHECKOUT, Some(now.saturating_add(Duration::from_mins(10))));
+    let good_for = |values: &[&str]| place.authenticator.identify(&headers(values), Some(&checkout)).map(|known| known.good_for);
+    assert_eq!(good_for(&[&token]), Ok(Duration::from_hours(1)));
+    assert_eq!(good_for(&[]), Ok(Duration::from_mins(10)));
+    place.clock.advance(Duration::from_mins(10) - Duration::from_nanos(1));
+    assert_eq!(good_for(&[]), Ok(Duration::from_nanos(1)));
+    place.clock.advance(Duration::from_nanos(1));
+    assert_eq!(good_for(&[]), Err(Refused::Expired));
+    assert_eq!(good_for(&[&token]), Ok(Duration::from_mins(50)));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use tessera_core::time::Timestamp;
 use tessera_ports::clock::ManualClock;
 use tonic::Code;
 
+use super::super::Principal;
 use super::super::settings::IdentityConfig;
 use super::super::tokens::{FreshToken, TokenFile};
 use super::*;
@@ -63,7 +64,7 @@ async fn scopes_are_looked_at_before_the_service_is_called() {
     let config = IdentityConfig { tokens_file: Some(file.path().to_owned()), ..IdentityConfig::default() };
     let authenticator = Arc::new(Authenticator::new(config, Arc::new(ManualClock::new(now))).unwrap());
     let seen = Seen::default();
-    let mut guarded = Guarded::new(seen.clone(), Some(Rules { authenticator, access, refusal }));
+    let mut guarded = Guarded::new(seen.clone(), Some(Rules { authenticator, access, is_stream: |_| false, refusal }));
     let said = || std::mem::take(&mut *seen.0.lock().unwrap());
 
     let good = Some(token.reveal());

@@ -26,11 +26,11 @@ fn a_token_that_was_written_is_found_until_it_expires_and_no_other_is() {
     assert!(!written.text().unwrap().contains(token.reveal()), "the secret is in the file");
 
     let table = Table::read(file.path()).unwrap();
-    let principal = table.find(&hash_of(token.reveal()), at(NOW)).unwrap();
+    let (principal, expires) = table.find(&hash_of(token.reveal()), at(NOW)).unwrap();
     assert_eq!(principal.actor().as_str(), "token:billing");
     assert!(principal.may(Scope::Decide) && principal.may(Scope::Audit) && !principal.may(Scope::Read));
     assert!(principal.sees("acme") && !principal.sees("Acme") && !principal.sees("globex"));
-    assert_eq!(table.find(&hash_of(token.reveal()), at("2026-01-31T23:59:59Z")), Ok(principal));
+    assert_eq!(table.find(&hash_of(token.reveal()), at("2026-01-31T23:59:59Z")), Ok((principal, expires)));
     assert_eq!(table.find(&hash_of(token.reveal()), at("2026-02-01T00:00:00Z")), Err(Refused::Expired));
     assert_eq!(table.find(&hash_of(other.reveal()), at(NOW)), Err(Refused::Unknown));
     // Who has the file has nothing to show.
@@ -47,7 +47,7 @@ fn a_rotated_token_has_two_secrets() {
     let table = Table::read(file.path()).unwrap();
     let found = [&old, &new].map(|token| table.find(&hash_of(token.reveal()), at(NOW)).unwrap());
     assert_eq!(found[0], found[1]);
-    assert!(found[0].sees("anybody"));
+    assert!(found[0].0.sees("anybody"));
 }
 
 #[test]

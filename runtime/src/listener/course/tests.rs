@@ -32,7 +32,7 @@ fn follow(course: &mut Course, from: Instant, seen: impl Fn(Duration) -> Seen) -
 async fn whoever_does_not_begin_is_dropped() {
     for read in [0, 1, 23, 24, PREFACE_LEN - 1] {
         let start = Instant::now();
-        let mut course = Course::begin(&config(), start, 0);
+        let mut course = Course::begin(&config(), start, 0, None);
         let (step, after) = follow(&mut course, start, |_| Seen { read, ..Seen::default() });
         assert_eq!((step, after, course.cause()), (Step::Drop, seconds(5), Some(Cause::Preface)), "{read} bytes");
     }
@@ -41,7 +41,7 @@ async fn whoever_does_not_begin_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_of_the_beginning_is_for_all_of_it() {
     let start = Instant::now();
-    let mut course = Course::begin(&config(), start, 0);
+    let mut course = Course::begin(&config(), start, 0, None);
     // A byte a second.
     let (step, after) = follow(&mut course, start, |elapsed| Seen { read: elapsed.as_secs(), ..Seen::default() });
     assert_eq!((step, after), (Step::Drop, seconds(5)));
@@ -50,7 +50,7 @@ async fn the_deadline_of_the_beginning_is_for_all_of_it() {
 #[tokio::test(start_paused = true)]
 async fn who_has_no_calls_goes_and_who_has_some_stays() {
     let start = Instant::now();
-    let mut idle = Course::begin(&config(), start, 500);
+    let mut idle = Course::begin(&config(), start, 500, None);
     let (step, after) = follow(&mut idle, start, |_| BEGUN);
     assert_eq!((step, idle.cause()), (Step::TellToGo, Some(Cause::Idle)));
     // No sooner than allowed, and no later than the looks are apart.
@@ -60,7 +60,7 @@ async fn who_has_no_calls_goes_and_who_has_some_stays() {
     let watching = |_| Seen { begun: 1, under_way: true, ..BEGUN };
     let calling = |elapsed: Duration| Seen { begun: elapsed.as_secs() / 30, ..BEGUN };
     for seen in [&watching as &dyn Fn(Duration) -> Seen, &calling] {
-        let mut course = Course::begin(&config(), start, 500);
+        let mut course = Course::begin(&config(), start, 500, None);
         let (step, after) = follow(&mut course, start, seen);
         assert_eq!((step, course.cause(), after), (Step::TellToGo, Some(Cause::Age), seconds(1_000)));
     }
@@ -69,7 +69,7 @@ async fn who_has_no_calls_goes_and_who_has_some_stays() {
 #[tokio::test(start_paused = true)]
 async fn at_the_end_of_its_age_it_has_its_grace_then_streams_end_then_it_does() {
     let start = Instant::now();
-    let mut course = Course::begin(&config(), start, 500);
+    let mut course = Course::begin(&config(), start, 500, None);
     // It goes on talking.
     let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true };
     let (step, told) = follow(&mut course, start, busy);
@@ -86,7 +86,7 @@ async fn at_the_end_of_its_age_it_has_its_grace_then_streams_end_then_it_does() 
 async fn who_says_nothing_after_being_told_is_gone() {
     for cause in [Cause::Drain, Cause::Age] {
         let start = Instant::now();
-        let mut course = Course::begin(&config(), start, 0);
+        let mut course = Course::begin(&config(), start, 0, None);
         course.tell_to_go(cause, start, BEGUN);
         let (step, after) = follow(&mut course, start, |_| BEGUN);
         assert_eq!((step, after, course.cause()), (Step::Drop, FAREWELL_MAX, Some(cause)));
@@ -96,7 +96,7 @@ async fn who_says_nothing_after_being_told_is_gone() {
 #[tokio::test(start_paused = true)]
 async fn draining_leaves_the_end_to_the_process() {
     let start = Instant::now();
-    let mut course = Course::begin(&config(), start, 0);
+    let mut course = Course::begin(&config(), start, 0, None);
     course.tell_to_go(Cause::Drain, start, BEGUN);
     let mut now = start;
     while now < start + seconds(100_000) {
@@ -116,4 +116,23 @@ fn ages_are_spread_by_a_tenth_and_no_more() {
     let lengths: std::collections::BTreeSet<Duration> = (0..2_000).map(|draw| spread(age, draw)).collect();
     assert!(lengths.iter().all(|length| (seconds(3_240)..=seconds(3_960)).contains(length)));
     assert!(lengths.len() > 1_000, "{}", lengths.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_before_the_certificate_of_its_peer_does() {
+    let start = Instant::now();
+    let watching = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true };
+    // With the grace before the end; at half of what is left where that is less; and at its age where that comes first.
+    for (good_for, told, cause) in [
+        (seconds(500), seconds(470), Cause::Certificate),
+        (seconds(20), seconds(10), Cause::Certificate),
+        (seconds(5_000), seconds(1_000), Cause::Age),
+        (Duration::MAX, seconds(1_000), Cause::Age),
+    ] {
+        let mut course = Course::begin(&config(), start, 500, Some(good_for));
+        let (step, after) = follow(&mut course, start, watching);
+        assert_eq!((step, course.cause(), after), (Step::TellToGo, Some(cause), told), "{good_for:?}");
+        let (step, ended) = follow(&mut course, start + told, |elapsed| watching(told + elapsed));
+        assert_eq!((step, ended), (Step::EndStreams, seconds(30)));
+    }
 }
