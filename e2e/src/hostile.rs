@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -99,6 +100,12 @@ pub struct Frame {
 #[derive(Debug)]
 pub struct Hostile(TcpStream);
 
+impl From<Hostile> for TcpStream {
+    fn from(hostile: Hostile) -> Self {
+        hostile.0
+    }
+}
+
 impl Hostile {
     /// Connects from that address, which is one of 127.0.0.0/8, and says nothing.
     pub async fn connect(from: Ipv4Addr, to: SocketAddr) -> anyhow::Result<Self> {
@@ -129,6 +136,25 @@ impl Hostile {
         let listens = async { while !matches!(reads.read(&mut heard).await, Ok(0) | Err(_)) {} };
         let both = async { tokio::join!(floods, listens) };
         tokio::time::timeout(PATIENCE, both).await.context("the flood goes on and on")?;
+        Ok(())
+    }
+
+    /// Writes one byte after the other, with pauses, until the other side has had enough or there are no more.
+    pub async fn dribble(self, bytes: &[u8], pause: Duration) -> anyhow::Result<()> {
+        let (mut reads, mut writes) = self.0.into_split();
+        let mut heard = vec![0; 1 << 10];
+        let listens = async { while !matches!(reads.read(&mut heard).await, Ok(0) | Err(_)) {} };
+        let dribbles = async {
+            let mut pauses = tokio::time::interval(pause);
+            for byte in bytes {
+                pauses.tick().await;
+                if writes.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let both = async { tokio::join!(dribbles, listens) };
+        tokio::time::timeout(PATIENCE, both).await.context("the connection is not closed")?;
         Ok(())
     }
 

@@ -8,11 +8,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tempfile::TempDir;
+use tessera_e2e::authority::Authority;
 use tessera_e2e::commands::{Change, Command};
 use tessera_e2e::hostile::{Hostile, PREFACE, call, flag, frame, header, kind};
 use tessera_e2e::waiting::{PATIENCE, eventually};
 use tessera_e2e::{Dev, Launch, Planes, shop};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// Where the attackers call from: another peer than the clients that behave.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -46,6 +54,11 @@ struct Attacked {
 
 impl Attacked {
     async fn start(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_behind(None, settings).await
+    }
+
+    /// With TLS, for which that authority signs.
+    async fn start_behind(tls: Option<&Authority>, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let (per_peer, streams) = (PER_PEER.to_string(), STREAMS.to_string());
         let usual = [
@@ -53,12 +66,23 @@ impl Attacked {
             ("STREAMS_PER_CONNECTION_MAX", &streams),
             ("PENDING_RESETS_MAX", "20"),
         ];
-        let mut launch = Launch::over(folder.path())?;
+        let mut launch = Launch::over(&folder.path().join("data"))?;
+        if let Some(authority) = tls {
+            let signed = authority.server(&["127.0.0.1"])?;
+            for (name, text) in [("CERTIFICATE", signed.certificate), ("KEY", signed.key)] {
+                let path = folder.path().join(name);
+                std::fs::write(&path, text)?;
+                launch = launch.env(&format!("TESSERA_LISTENER__TLS__{name}"), &path.display().to_string());
+            }
+        }
         for (name, value) in usual.iter().chain(settings) {
             launch = launch.env(&format!("TESSERA_LISTENER__{name}"), value);
         }
         let dev = launch.ready().await?;
-        let planes = dev.planes().await?;
+        let planes = match tls {
+            Some(authority) => Planes::connect_over_tls(dev.addresses(), &authority.pem, None).await?,
+            None => dev.planes().await?,
+        };
         shop::open(&planes).await?;
         let create = Command { tenant: "acme".into(), request_id: "acme".into(), change: Change::Create };
         create.send(&planes, false).await?;
@@ -330,5 +354,90 @@ async fn goaway_says_why() -> anyhow::Result<()> {
     peer.say(&resets.collect::<Vec<u8>>()).await?;
     let goaway = peer.next_of(kind::GOAWAY).await?;
     anyhow::ensure!(goaway.payload.get(4..8) == Some(&ENHANCE_YOUR_CALM.to_be_bytes()), "{goaway:?}");
+    attacked.unharmed().await
+}
+
+/// The beginning of a record of TLS with as much in it as there may be (RFC 8446, 5.1), of which it has a hello that is as long as a
+/// hello can be told to be (4).
+fn endless_hello() -> Vec<u8> {
+    let mut record = vec![0x16, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff, 3, 3];
+    record.resize(5 + (1 << 14), 0);
+    record
+}
+
+/// Addresses that attackers call from, each of which may have as many connections as one peer may.
+fn attackers() -> impl Iterator<Item = Ipv4Addr> {
+    (2..6).flat_map(|last| std::iter::repeat_n(Ipv4Addr::new(127, 0, 0, last), PER_PEER))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_does_not_finish_a_handshake_is_closed() -> anyhow::Result<()> {
+    let authority = Authority::new()?;
+    let attacked = Attacked::start_behind(Some(&authority), &[("HANDSHAKE_TIMEOUT_S", "3")]).await?;
+    let (hello, address) = (Arc::new(endless_hello()), attacked.dev.addresses().data);
+    let (mut peers, mut count) = (JoinSet::new(), 0);
+    for (number, attacker) in attackers().enumerate() {
+        let (mut peer, hello) = (Hostile::connect(attacker, address).await?, Arc::clone(&hello));
+        count += 1;
+        peers.spawn(async move {
+            match number % 3 {
+                // Nothing; a part of a hello; and a byte of it now and then, which is no more.
+                0 => peer.is_closed().await,
+                1 => {
+                    peer.say(&hello[..number]).await?;
+                    peer.is_closed().await
+                }
+                _ => peer.dribble(&hello, Duration::from_millis(20)).await,
+            }
+        });
+    }
+    while let Some(closed) = peers.join_next().await {
+        closed??;
+    }
+    attacked.ended("handshake_timeout", count).await?;
+    // Who says more than any hello has in it is not listened to for so long.
+    for round in 1..=5 {
+        Hostile::connect(ATTACKER, address).await?.flood(&hello).await?;
+        attacked.ended("handshake", round).await?;
+    }
+    attacked.unharmed().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_connects_again_and_again_has_few_handshakes() -> anyhow::Result<()> {
+    const PER_SECOND: u32 = 10;
+    let authority = Authority::new()?;
+    let per_second = PER_SECOND.to_string();
+    let settings = [("CONNECTIONS_PER_PEER_PER_SECOND", per_second.as_str())];
+    let attacked = Attacked::start_behind(Some(&authority), &settings).await?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes())?)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let mut config = config.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (connector, name) = (TlsConnector::from(Arc::new(config)), ServerName::try_from("127.0.0.1")?);
+
+    let (begun, address) = (Instant::now(), attacked.dev.addresses().data);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut attackers = JoinSet::new();
+    for _ in 0..8 {
+        let (connector, name, stop) = (connector.clone(), name.clone(), Arc::clone(&stop));
+        attackers.spawn(async move {
+            let mut handshakes = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                let stream = TcpStream::from(Hostile::connect(ATTACKER, address).await?);
+                handshakes += u32::from(connector.connect(name.clone(), stream).await.is_ok());
+            }
+            anyhow::Ok(handshakes)
+        });
+    }
+    attacked.dev.metric_reaches("tessera_connections_refused_total{cause=\"rate\"}", 1_000.0).await?;
+    stop.store(true, Ordering::Relaxed);
+    let mut handshakes = 0;
+    while let Some(counted) = attackers.join_next().await {
+        handshakes += counted??;
+    }
+    let allowed = u32::try_from(PER_PEER)? + PER_SECOND * (u32::try_from(begun.elapsed().as_secs())? + 1);
+    anyhow::ensure!(handshakes <= allowed, "{handshakes} handshakes; allowed are {allowed}");
     attacked.unharmed().await
 }

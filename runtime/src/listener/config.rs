@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use crate::overload::buckets::Rate;
 use crate::tls::TlsConfig;
 
 /// How a gRPC listener behaves, and how long its connections live.
@@ -19,6 +20,10 @@ pub struct ListenerConfig {
     /// addresses. Further ones are closed at once. 1 to 100,000; default 1,000: a tenth of all, so that one peer cannot have
     /// them all, and enough for a proxy that speaks for many.
     pub connections_per_peer_max: usize,
+    /// New connections of one peer per second, when it has opened as many in a row as it may have; further ones are closed before
+    /// anything is done for them. 1 to 100,000; default 100: what a handshake of TLS costs is up to a millisecond of a core, and a
+    /// peer is to take no more than a tenth of one with them.
+    pub connections_per_peer_per_second: u64,
     /// Most streams (calls under way) of one connection; further ones are refused. 1 to 100,000; default 1,000.
     pub streams_per_connection_max: u32,
     /// Bytes of a whole connection that may be under way unread. 65,535 to 2^31-1; default 8 MiB.
@@ -78,6 +83,7 @@ impl Default for ListenerConfig {
         Self {
             connections_max: 10_000,
             connections_per_peer_max: 1_000,
+            connections_per_peer_per_second: 100,
             streams_per_connection_max: 1_000,
             connection_window_bytes: 8 << 20,
             stream_window_bytes: 4 << 20,
@@ -110,6 +116,7 @@ impl ListenerConfig {
         let bounds = [
             ("connections_max", number(self.connections_max), 1, 100_000),
             ("connections_per_peer_max", number(self.connections_per_peer_max), 1, 100_000),
+            ("connections_per_peer_per_second", self.connections_per_peer_per_second, 1, 100_000),
             ("streams_per_connection_max", self.streams_per_connection_max.into(), 1, 100_000),
             ("connection_window_bytes", self.connection_window_bytes.into(), 65_535, (1 << 31) - 1),
             ("stream_window_bytes", self.stream_window_bytes.into(), 65_535, (1 << 31) - 1),
@@ -144,6 +151,13 @@ impl ListenerConfig {
         mode.ok_or_else(|| Error::Mode { given: self.unix_socket_mode.chars().take(20).collect() })
     }
 
+    /// How often one peer may connect: as often in a row as it may have connections, so that whoever loses all of them has all of
+    /// them back at once.
+    pub(super) fn connecting(&self) -> Rate {
+        let burst = u64::try_from(self.connections_per_peer_max).unwrap_or(u64::MAX);
+        Rate { per_second: self.connections_per_peer_per_second, burst }
+    }
+
     pub(super) fn wait_target(&self) -> Duration {
         Duration::from_millis(self.wait_target_ms)
     }
@@ -162,6 +176,8 @@ mod tests {
         assert!(ListenerConfig::default().validate().is_ok());
         let error = ListenerConfig { connections_max: 0, ..ListenerConfig::default() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "`connections_max` is `0`; allowed are 1 to 100000");
+        let error = ListenerConfig { connections_per_peer_per_second: 0, ..ListenerConfig::default() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "`connections_per_peer_per_second` is `0`; allowed are 1 to 100000");
         let error = ListenerConfig { age_max_s: 9, ..ListenerConfig::default() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "`age_max_s` is `9`; allowed are 10 to 2592000");
     }

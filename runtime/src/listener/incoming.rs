@@ -1,23 +1,24 @@
-//! Accepting connections: no more than allowed at a time, of all peers and of one. A socket is accepted by one runtime and served,
-//! perhaps, by another.
+//! Accepting connections: no more than allowed at a time, of all peers and of one, and of one no more than allowed in a time. A
+//! socket is accepted by one runtime and served, perhaps, by another.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::counter;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::config::ListenerConfig;
 use super::peer::Origin;
 use super::unix::UnixSocket;
 use crate::metric_definitions::CONNECTIONS_REFUSED;
+use crate::overload::buckets::Buckets;
 
 /// Pause after a failed accept: the usual cause, no free file descriptors, does not go away by asking at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -52,13 +53,17 @@ pub(super) struct Doors {
     unix_places: Arc<Semaphore>,
     peers: Arc<Peers>,
     per_peer_max: usize,
+    /// How often each peer has connected of late.
+    connecting: Buckets,
+    begun: Instant,
 }
 
 impl Doors {
     pub(super) fn new(tcp: Option<TcpListener>, unix: Option<UnixSocket>, config: &ListenerConfig) -> Self {
         let places = || Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
         let (tcp_places, unix_places) = (places(), places());
-        Self { tcp, unix, tcp_places, unix_places, peers: Arc::default(), per_peer_max: config.connections_per_peer_max }
+        let (connecting, per_peer_max) = (Buckets::new(config.connecting()), config.connections_per_peer_max);
+        Self { tcp, unix, tcp_places, unix_places, peers: Arc::default(), per_peer_max, connecting, begun: Instant::now() }
     }
 
     /// The next connection. Nothing is lost when this is dropped.
@@ -74,10 +79,16 @@ impl Doors {
         loop {
             let among_all = place(&self.tcp_places).await;
             let (stream, address) = accept(|| listener.accept()).await;
-            let Some(of_peer) = Peers::count_in(&self.peers, address, self.per_peer_max) else {
+            let origin = Origin::from(address.ip());
+            let Some(of_peer) = Peers::count_in(&self.peers, origin, self.per_peer_max) else {
                 counter!(CONNECTIONS_REFUSED, "cause" => "peer").increment(1);
                 continue;
             };
+            // Behind the count: who has too many open pays for none.
+            if self.connecting.take(origin, 1, self.begun.elapsed()).is_err() {
+                counter!(CONNECTIONS_REFUSED, "cause" => "rate").increment(1);
+                continue;
+            }
             if let Err(error) = stream.set_nodelay(true) {
                 warn!(%error, "cannot set TCP_NODELAY");
             }
@@ -140,8 +151,7 @@ struct OfPeer {
 
 impl Peers {
     /// Counts a connection, unless the peer has as many as it may.
-    fn count_in(peers: &Arc<Self>, address: SocketAddr, max: usize) -> Option<OfPeer> {
-        let origin = Origin::from(address.ip());
+    fn count_in(peers: &Arc<Self>, origin: Origin, max: usize) -> Option<OfPeer> {
         let mut counts = peers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(origin).or_default();
         if *count >= max {
@@ -167,20 +177,54 @@ impl Drop for OfPeer {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpStream;
+
     use super::*;
 
     #[test]
     fn a_peer_has_its_share_and_gets_it_back() {
         let peers = Arc::new(Peers::default());
-        let of = |text: &str| Peers::count_in(&peers, text.parse().unwrap(), 2);
-        let first = of("192.0.2.1:1000").unwrap();
-        let second = of("192.0.2.1:1001").unwrap();
-        assert!(of("192.0.2.1:1002").is_none());
-        let other = of("192.0.2.2:1000").unwrap();
+        let of = |text: &str| Peers::count_in(&peers, Origin::from(text.parse::<IpAddr>().unwrap()), 2);
+        let first = of("192.0.2.1").unwrap();
+        let second = of("192.0.2.1").unwrap();
+        assert!(of("192.0.2.1").is_none());
+        let other = of("192.0.2.2").unwrap();
         drop(first);
-        let third = of("192.0.2.1:1003").unwrap();
-        assert!(of("[::ffff:192.0.2.1]:1004").is_none(), "the same address");
+        let third = of("192.0.2.1").unwrap();
+        assert!(of("::ffff:192.0.2.1").is_none(), "the same address");
         drop((second, third, other));
         assert!(peers.0.lock().unwrap().is_empty(), "nobody is remembered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_connects_no_more_often_than_it_may() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config =
+            ListenerConfig { connections_per_peer_max: 3, connections_per_peer_per_second: 10, ..ListenerConfig::default() };
+        let doors = Doors::new(Some(listener), None, &config);
+        let connect = || async { TcpStream::connect(address).await.unwrap() };
+        let is_closed = async |mut peer: TcpStream| {
+            let mut said = [0; 1];
+            tokio::select! {
+                _ = doors.next() => false,
+                read = peer.read(&mut said) => matches!(read, Ok(0) | Err(_)),
+            }
+        };
+        for _ in 0..3 {
+            let _peer = connect().await;
+            // It ends at once, and counts all the same.
+            drop(doors.next().await);
+        }
+        for _ in 0..5 {
+            assert!(is_closed(connect().await).await);
+        }
+        tokio::time::advance(Duration::from_millis(100)).await;
+        let _peer = connect().await;
+        drop(doors.next().await);
+        assert!(is_closed(connect().await).await);
     }
 }

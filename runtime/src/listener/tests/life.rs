@@ -212,7 +212,9 @@ async fn a_call_that_waits_ends_at_its_callers_deadline() {
 
 #[tokio::test]
 async fn a_peer_has_no_more_connections_than_it_may() {
-    let served = served(ListenerConfig { connections_per_peer_max: 2, ..ListenerConfig::default() }).await;
+    let config =
+        ListenerConfig { connections_per_peer_max: 2, connections_per_peer_per_second: 100_000, ..ListenerConfig::default() };
+    let served = served(config).await;
     let first = served.client().await;
     let _second = served.client().await;
     let mut third = TcpStream::connect(served.address).await.unwrap();
