@@ -64,6 +64,7 @@ use settings::Settings;
 use tenants::{Standing, Tenants};
 
 use crate::client::Tessera;
+use crate::error::Error;
 
 /// A local mode: cheap to clone, one watch behind all clones, which ends with the last. See [`Tessera::local`].
 #[derive(Clone)]
@@ -110,6 +111,13 @@ impl Local {
     pub fn status(&self) -> LocalStatus {
         let progress = &self.shared.progress;
         LocalStatus { tenants: progress.tenants.load(Ordering::Relaxed), connected: progress.connected.load(Ordering::Relaxed) }
+    }
+
+    /// Why there is no stream, as the last attempt to have one told; `None` while there is one. It is tried again for ever, but what
+    /// [`Error::is_transient`] denies nobody here can mend: [`Error::Unauthenticated`] and [`Error::NotAllowed`] want another token or
+    /// certificate. Meanwhile what is held grows old, and then the wire and the policies answer.
+    pub fn trouble(&self) -> Option<Error> {
+        self.shared.progress.trouble()
     }
 
     fn knows(&self, tenant: &str) -> bool {

@@ -1,7 +1,7 @@
 //! The task behind a local mode: tells the keeper what happens, and does what it says.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -9,7 +9,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::clock::Clock;
 use super::keeper::{Action, Keeper};
-use crate::watch::Watch;
+use crate::error::Error;
+use crate::watch::{Watch, WatchEvent};
 
 /// How often the keeper looks at the time; how far off the wall's clock may be after it was set.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ pub(super) struct Parts {
 pub(super) struct Progress {
     pub(super) tenants: AtomicUsize,
     pub(super) connected: AtomicBool,
+    /// Why there is no stream; unset while there is one, and before the first attempt has ended.
+    trouble: Mutex<Option<Error>>,
     news: Notify,
 }
 
@@ -43,6 +46,20 @@ impl Progress {
             }
             news.await;
         }
+    }
+
+    pub(super) fn trouble(&self) -> Option<Error> {
+        // Every change is complete before anything can panic.
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn happened(&self, event: &WatchEvent) {
+        let trouble = match event {
+            WatchEvent::Connected { .. } => None,
+            WatchEvent::Disconnected { error, .. } => Some(error.clone()),
+            _ => return,
+        };
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn note(&self, keeper: &Keeper) {
@@ -63,6 +80,7 @@ pub(super) async fn follow(mut parts: Parts, first: Vec<Action>) {
             biased;
             event = parts.watch.next() => {
                 let Some(event) = event else { return };
+                parts.progress.happened(&event);
                 parts.keeper.happened(&event, parts.clock.now());
                 Vec::new()
             }

@@ -105,7 +105,7 @@ impl Stream for Outgoing {
 
 /// Runs until nobody listens.
 pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::Sender<WatchEvent>) {
-    let (mut failed, mut resumed) = (0u32, false);
+    let (mut failed, mut resumed, mut told) = (0u32, false, false);
     let mut asked: Vec<usize> = Vec::new();
     loop {
         let begun = Instant::now();
@@ -126,7 +126,7 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
                 if events.send(connected).await.is_err() {
                     return;
                 }
-                resumed = true;
+                (resumed, told) = (true, false);
                 let (end, heard) = listen(&inner, &shared, messages, &events).await;
                 if heard {
                     failed = 0;
@@ -157,6 +157,10 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
             inner.settings.retry.pause(failed, None, inner.random.next())
         };
         tracing::debug!(%failure, ?retry_in, "a watch broke");
+        // Said once: nobody but an operator can mend it, and not everybody looks at events.
+        if failure.is_refusal() && !retry_in.is_zero() && !std::mem::replace(&mut told, true) {
+            tracing::warn!(%failure, "a watch is not let in; it goes on trying");
+        }
         if events.send(WatchEvent::Disconnected { error: failure.into(), retry_in }).await.is_err() {
             return;
         }

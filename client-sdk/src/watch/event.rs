@@ -41,7 +41,8 @@ pub enum WatchEvent {
     },
     /// The stream broke, or could not be opened.
     Disconnected {
-        /// Why.
+        /// Why. [`Error::Unauthenticated`] and [`Error::NotAllowed`] say that this client is not let in: that passes only when it has
+        /// another token or certificate, or may do more; it is tried again all the same.
         error: Error,
         /// When the next endpoint is tried.
         retry_in: Duration,

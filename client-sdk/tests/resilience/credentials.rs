@@ -8,7 +8,7 @@ use tessera_client::{Check, Code, Error, Method, Tessera, Watch, WatchEvent};
 use tokio::time::timeout;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
-use crate::server::{PATIENCE, Record, SLACK, Server, client};
+use crate::server::{PATIENCE, Record, SLACK, Server, client, eventually};
 
 fn unauthenticated<T: std::fmt::Debug>(answer: Result<T, Error>) -> Error {
     let error = answer.unwrap_err();
@@ -67,6 +67,8 @@ async fn who_is_not_known_is_told_so_once_and_at_once() {
         unauthenticated(tessera.list("acme").await);
         let local = tessera.local().start().unwrap();
         unauthenticated(local.check("acme", "reporting", "exports").await);
+        // Its watch goes on trying.
+        drop(local);
         assert_eq!(record.calls().len(), 4);
         assert!(record.calls().iter().all(|(_, _, attempts)| *attempts == 1), "{:?}", record.calls());
         let seen = || one.seen.lock().unwrap().len() + two.seen.lock().unwrap().len();
@@ -97,6 +99,32 @@ async fn who_may_not_is_told_so_once() {
     assert_eq!(one.fake.calls() + two.fake.calls(), 1);
     let refused = client(&[one.endpoint(), two.endpoint()]).connect().await.unwrap_err();
     assert!(matches!(refused, Error::NotAllowed(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_local_mode_that_is_not_let_in_says_so_until_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "secret-old").unwrap();
+    let server = Server::start("gold").await;
+    server.want("secret-new");
+    let tessera = client(&[server.endpoint()]).token_file(&path).connect_lazy().unwrap();
+    let local = tessera.local().preload(["acme"]).start().unwrap();
+    eventually("the refusal", async || matches!(local.trouble(), Some(Error::Unauthenticated(_)))).await;
+    assert!(!local.status().connected);
+    let seen = || server.seen.lock().unwrap().len();
+    let before = seen();
+    eventually("further attempts", async || seen() >= before + 3).await;
+    assert!(matches!(local.trouble(), Some(Error::Unauthenticated(_))));
+    // What is wrong now is said, and not what was.
+    server.want("secret-new");
+    server.fake.fail_always(FakeError::NotAllowed);
+    std::fs::write(&path, "secret-new").unwrap();
+    eventually("another refusal", async || matches!(local.trouble(), Some(Error::NotAllowed(_)))).await;
+    server.fake.recover();
+    timeout(PATIENCE, local.loaded()).await.unwrap();
+    assert!(local.trouble().is_none() && local.status().connected);
+    assert!(local.check("acme", "reporting", "exports").await.unwrap().is_entitled());
 }
 
 #[tokio::test]
