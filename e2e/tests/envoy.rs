@@ -11,6 +11,8 @@ mod callers;
 mod certificates;
 #[path = "envoy/exchange.rs"]
 mod exchange;
+#[path = "envoy/exhausted.rs"]
+mod exhausted;
 #[path = "envoy/killed.rs"]
 mod killed;
 #[path = "envoy/proxy.rs"]
