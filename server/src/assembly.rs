@@ -14,7 +14,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::config::{Config, OutOfBounds};
+use crate::config::{self, Config};
 use crate::consistency::Consistency;
 use crate::decide::{Check, Moment, Wants, decide};
 use crate::decision_log::{self, DecisionLog};
@@ -44,12 +44,9 @@ pub struct Dependencies {
 /// Why no data plane can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A setting is out of its bounds.
+    /// Settings are refused.
     #[error("settings of the server: {0}")]
-    Config(#[from] OutOfBounds),
-    /// Requests that an Envoy holds cannot be made checks.
-    #[error("settings of the server: {0}")]
-    ExtAuthz(#[from] ext_authz::settings::Refused),
+    Config(#[from] config::Refused),
     /// Decisions cannot be logged.
     #[error("settings of the server: {0}")]
     DecisionLog(#[from] decision_log::Refused),
@@ -86,7 +83,7 @@ pub struct Handle {
 /// Puts a data plane together. Metrics are counted by the recorder that is installed by now.
 pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Result<Server, BuildError> {
     config.validate()?;
-    let rules = config.ext_authz.as_ref().map(ext_authz::settings::Settings::rules).transpose()?;
+    let rules = config.ext_authz.as_ref().map(ext_authz::settings::Settings::rules).transpose().map_err(config::Refused::from)?;
     let (config, shutdown) = (Arc::new(config), tasks.shutdown());
     let Dependencies { store, feed, clock } = dependencies;
     let (wishes, granting) = mpsc::channel(WISHES_MAX);

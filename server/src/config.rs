@@ -124,6 +124,17 @@ impl Default for Config {
     }
 }
 
+/// Why settings are refused; each names the field, the value and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// One is out of its bounds.
+    #[error(transparent)]
+    OutOfBounds(#[from] OutOfBounds),
+    /// Requests that an Envoy holds cannot be made checks.
+    #[error(transparent)]
+    ExtAuthz(#[from] ext_authz::settings::Refused),
+}
+
 /// A setting is out of its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` is `{given}`; allowed are {min} to {max}")]
@@ -135,8 +146,8 @@ pub struct OutOfBounds {
 }
 
 impl Config {
-    /// Checks every field against its bounds.
-    pub fn validate(&self) -> Result<(), OutOfBounds> {
+    /// Checks every field against its bounds, and how requests become checks.
+    pub fn validate(&self) -> Result<(), Refused> {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let bounds = [
             ("threads", count(self.threads), 0, 1_024),
@@ -169,8 +180,11 @@ impl Config {
         let of_log = self.decision_log.iter().flat_map(decision_log::Settings::bounds);
         for (field, given, min, max) in bounds.into_iter().chain(of_log) {
             if !(min..=max).contains(&given) {
-                return Err(OutOfBounds { field, given, min, max });
+                return Err(OutOfBounds { field, given, min, max }.into());
             }
+        }
+        if let Some(ext_authz) = &self.ext_authz {
+            ext_authz.validate()?;
         }
         Ok(())
     }
@@ -219,5 +233,8 @@ mod tests {
         let long_lap = Config { scan_lap_s: 901, ..Config::default() };
         let error = long_lap.validate().unwrap_err().to_string();
         assert_eq!(error, "`scan_lap_s` is `901`; allowed are 1 to 900");
+        let nobody_asks = Config { ext_authz: Some(ext_authz::settings::Settings::default()), ..Config::default() };
+        let error = nobody_asks.validate().unwrap_err().to_string();
+        assert_eq!(error, "`ext_authz.tenant` has no source; allowed is one at least");
     }
 }

@@ -98,9 +98,6 @@ pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, b
         let exposure = Exposure::open(settings.listener, settings.identity, &addresses, access::policy(), &clock)?;
         check(&settings.backends).context("settings of the backends")?;
         settings.server.validate().context("settings of the server")?;
-        if let Some(ext_authz) = &settings.server.ext_authz {
-            ext_authz.validate().context("settings of the server")?;
-        }
         let snapshots = settings.server.snapshot_folder(data_dir(&settings.backends).as_deref());
         let can_wait = snapshots.as_ref().is_some_and(|folder| snapshot::load::is_there(folder, &settings.server, &SystemClock));
         arguments.process.block_on(async {

@@ -114,9 +114,6 @@ impl Settings {
         settings.listener.validate().context("settings of the listener")?;
         settings.backends.validate().map_err(anyhow::Error::msg).context("settings of the backends")?;
         settings.server.validate().context("settings of the server")?;
-        if let Some(ext_authz) = &settings.server.ext_authz {
-            ext_authz.validate().context("settings of the server")?;
-        }
         Ok(settings)
     }
 
