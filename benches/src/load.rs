@@ -145,7 +145,7 @@ async fn caller(
             Call::Envoy => prefixed(&envoy::request(&questions[0])),
             Call::Unary | Call::Frame(_) => prefixed(&questions[0].message()),
         };
-        let (response, mut body_sender) = send(&mut sender, call, address).await?;
+        let (response, mut body_sender) = begin(&mut sender, call, address).await?;
         body_sender.send_data(body, true)?;
         let mut answer = response.await?.into_body();
         let mut messages = Messages::default();
@@ -173,7 +173,7 @@ async fn frames(
     address: SocketAddr,
     source: &Rc<RefCell<Source>>,
 ) -> anyhow::Result<()> {
-    let (response, mut stream) = send(&mut sender, Call::Frame(count), address).await?;
+    let (response, mut stream) = begin(&mut sender, Call::Frame(count), address).await?;
     let (mut id, mut waiting) = (0, VecDeque::with_capacity(under_way));
     let checked = source.borrow().checked;
     let mut ask = |stream: &mut SendStream<Bytes>, waiting: &mut VecDeque<_>| -> anyhow::Result<bool> {
@@ -202,7 +202,8 @@ async fn frames(
 
 type Started = (h2::client::ResponseFuture, SendStream<Bytes>);
 
-async fn send(sender: &mut SendRequest<Bytes>, call: Call, address: SocketAddr) -> anyhow::Result<Started> {
+/// Begins a call, whose message is to follow.
+pub(crate) async fn begin(sender: &mut SendRequest<Bytes>, call: Call, address: SocketAddr) -> anyhow::Result<Started> {
     let request = Request::post(format!("http://{address}{}", call.path()))
         .header("content-type", "application/grpc")
         .header("te", "trailers")

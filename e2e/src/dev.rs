@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use crate::process::{Running, Start};
-use crate::quota::MemoryLimit;
 use crate::{Planes, binary, tools};
+use tessera_benches::quota::MemoryLimit;
 
 /// How to start it.
 #[derive(Debug)]

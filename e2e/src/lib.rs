@@ -11,7 +11,6 @@
 //! - [`load`]: writers that go on whatever happens to the processes;
 //! - [`generator`]: the load generator, and the scenario that it asks about;
 //! - [`proxy`]: connections that are cut, held up or deaf;
-//! - [`quota`]: less of the machine than there is;
 //! - [`lines`]: what a process prints, line by line;
 //! - [`hostile`]: peers that mean no good, frame by frame;
 //! - [`http`]: the pages for machines;
@@ -34,7 +33,6 @@ pub mod load;
 pub mod planes;
 pub mod process;
 pub mod proxy;
-pub mod quota;
 pub mod shop;
 pub mod tools;
 pub mod waiting;

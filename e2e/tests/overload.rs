@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tessera_benches::quota::{MemoryLimit, QuarterCore};
 use tessera_e2e::binary;
 use tessera_e2e::commands::{Change, Command};
 use tessera_e2e::generator::{deployment, run};
-use tessera_e2e::quota::{MemoryLimit, QuarterCore};
 use tessera_e2e::{Dev, Launch, Planes, shop};
 use tessera_loadtest::report::Report;
 use tessera_proto::v1;

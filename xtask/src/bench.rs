@@ -8,7 +8,7 @@ use crate::workspace;
 
 /// Builds and measures; the arguments are `tessera-bench`'s.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    let packages = ["tessera-cli", "tessera-server", "tessera-loader", "tessera-benches"];
+    let packages = ["tessera-cli", "tessera-server", "tessera-loader", "tessera-loadtest", "tessera-benches"];
     let packages = packages.map(|package| format!("--package={package}"));
     let mut build = Command::new("cargo");
     finish(build.args(["build", "--release", "--bins"]).args(packages), "build what is measured")?;

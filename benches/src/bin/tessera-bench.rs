@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use tessera_benches::report::{self, Row};
-use tessera_benches::rows::{cluster, counts, local, matrix, residence, snapshot, wire, writes};
+use tessera_benches::rows::{cluster, counts, local, matrix, overload, residence, snapshot, wire, writes};
 use tessera_benches::stores::Workshop;
 
 /// What to measure.
@@ -43,6 +43,8 @@ enum Kind {
     Wire,
     /// Checks in local mode of the client
     Local,
+    /// More asked than can be done
+    Overload,
     /// Store and feed of a cluster, on real engines
     Cluster,
 }
@@ -70,6 +72,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     if wanted(Kind::Local) {
         rows.extend(local::measure(&workshop)?);
+    }
+    if wanted(Kind::Overload) {
+        rows.extend(overload::measure(&workshop)?);
     }
     let many = arguments.full.then_some(MANY_TENANTS);
     for tenants in std::iter::once(TENANTS).chain(many) {

@@ -19,8 +19,9 @@ const TENANTS: u64 = 10_000;
 const TOLERANCE: f64 = 0.05;
 
 /// What is counted: the name, how calls are made, messages to warm up, messages under instructions, messages under allocations.
-const SHAPES: [(&str, Shape, u64, u64); 3] = [
+const SHAPES: [(&str, Shape, u64, u64); 4] = [
     ("unary", Shape { call: Call::Unary, connections: 1, under_way: 10 }, 2_000, 20_000),
+    ("Envoy", Shape { call: Call::Envoy, connections: 1, under_way: 10 }, 2_000, 20_000),
     ("stream, 50 checks a frame", Shape { call: Call::Frame(50), connections: 1, under_way: 10 }, 400, 4_000),
     ("batch of 1,000", Shape { call: Call::Batch(1_000), connections: 1, under_way: 1 }, 20, 200),
 ];

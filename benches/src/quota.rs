@@ -33,7 +33,7 @@ impl ControlGroup {
         let mounted = Path::new(MOUNTED);
         let first = mounted.join(controller);
         let is_first = first.join("cgroup.procs").exists();
-        let name = format!("tessera-e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!("tessera-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = if is_first { first } else { mounted.to_owned() }.join(name);
         fs::create_dir(&folder).ok()?;
         let group = Self { folder };

@@ -1,0 +1,156 @@
+//! More is asked of a process than it can do: what of it is still served, and what those feel who ask little.
+//!
+//! The process has a quarter of a core and one thread, as a container of that size has; whoever asks has another core.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::Pid;
+
+use crate::child;
+use crate::flood::Flood;
+use crate::generator::Generator;
+use crate::quota::QuarterCore;
+use crate::report::{Goal, Row};
+use crate::rows::wire::SERVING_CORE;
+use crate::stores::Workshop;
+
+/// Tenants of the scenario; how many there are does not matter here.
+const TENANTS: u64 = 10_000;
+/// Rounds, each with everything.
+const ROUNDS: u64 = 5;
+/// How long load lasts whose effect is looked at.
+const SECONDS: u32 = 4;
+/// What is asked beside it begins so long before and ends so long after.
+const MARGIN_SECONDS: u32 = 1;
+/// After so much silence nothing is known of overload any more.
+const SETTLING: Duration = Duration::from_millis(1_500);
+/// So many times the peak are too much.
+const TOO_MUCH: f64 = 3.0;
+/// The part of the peak that all others ask for.
+const OTHERS: f64 = 0.25;
+/// What a good client asks for, a second.
+const MODEST: f64 = 50.0;
+/// What an attacker asks for, a second.
+const RESETS_PER_SECOND: u32 = 20_000;
+
+/// What one round saw; waits in ms.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// Checks a second.
+    peak: f64,
+    /// Per cent of it.
+    goodput: f64,
+    others: Beside,
+    modest: Beside,
+    attacked: Beside,
+    /// Calls a second that nobody meant.
+    attack: f64,
+}
+
+/// The p99 of somebody without and with others.
+#[derive(Debug, Clone, Copy)]
+struct Beside {
+    alone: f64,
+    beside: f64,
+}
+
+/// All rows of this kind.
+pub fn measure(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
+    let store = workshop.store(TENANTS)?;
+    let mut server = workshop.server(child::pinned(&child::beside("tessera-server")?, SERVING_CORE), &store)?;
+    server.ready()?;
+    let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw).context("its process id")?;
+    let quarter = QuarterCore::of(pid);
+    // One more, which warms up.
+    let rounds = (0..=ROUNDS).map(|seed| look(server.address("data")?, seed)).skip(1).collect::<anyhow::Result<Vec<_>>>();
+    drop(quarter);
+    server.stop()?;
+    Ok(rows(&rounds?))
+}
+
+fn look(server: SocketAddr, seed: u64) -> anyhow::Result<Round> {
+    settle();
+    // Never for much at once, and everything has its answer in the end.
+    let words = format!("--rate 40k --in-flight 256 --connections 8 --deadline 60s --duration 500ms --seed {seed}");
+    let most = Generator::start(server, TENANTS, &words)?.step()?;
+    let peak = counted(most.answered) / most.elapsed_seconds;
+
+    settle();
+    let answered = flood(server, TENANTS, TOO_MUCH * peak, seed, SECONDS)?.step()?.answered_per_second;
+
+    settle();
+    let others = || asking(server, OTHERS * peak, 4, seed);
+    let others = Beside { alone: others()?, beside: beside_a_flood(server, peak, seed, others)? };
+
+    settle();
+    let modest = || asking(server, MODEST, 1, seed);
+    let modest_alone = modest()?;
+    let modest_beside = beside_a_flood(server, peak, seed, modest)?;
+    settle();
+    let resets = Flood::start(server, RESETS_PER_SECOND);
+    let modest_attacked = modest()?;
+    Ok(Round {
+        peak,
+        goodput: 100.0 * answered / peak,
+        others,
+        modest: Beside { alone: modest_alone, beside: modest_beside },
+        attacked: Beside { alone: modest_alone, beside: modest_attacked },
+        attack: counted(resets.stop()?) / f64::from(SECONDS),
+    })
+}
+
+fn rows(rounds: &[Round]) -> Vec<Row> {
+    let row = |name: &str, unit, of: &dyn Fn(&Round) -> f64| {
+        let values: Vec<f64> = rounds.iter().map(of).collect();
+        Row::measured(format!("a quarter of a core: {name}"), TENANTS, unit, &values)
+    };
+    let ratio = |name: &str, of: &dyn Fn(&Round) -> Beside| {
+        row(name, "×", &|round| of(round).beside / of(round).alone).goal(Goal::AtMost(2.0))
+    };
+    vec![
+        row("checks per second at its peak", "1/s", &|round| round.peak),
+        row("asked for three times the peak, it answers of it", "%", &|round| round.goodput).goal(Goal::AtLeast(80.0)),
+        row("tenants that ask for a quarter of the peak: p99", "ms", &|round| round.others.alone),
+        row("… beside one that asks for three times the peak: p99", "ms", &|round| round.others.beside),
+        ratio("… ratio", &|round| round.others),
+        row("a client that asks 50 times a second: p99", "ms", &|round| round.modest.alone),
+        row("… beside a tenant that asks for three times the peak: p99", "ms", &|round| round.modest.beside),
+        ratio("… ratio", &|round| round.modest),
+        row("calls per second of an attacker who takes them back", "1/s", &|round| round.attack),
+        row("the client beside the attacker: p99", "ms", &|round| round.attacked.beside),
+        ratio("… ratio to the client alone", &|round| round.attacked),
+    ]
+}
+
+/// Until what came before is forgotten.
+fn settle() {
+    std::thread::sleep(SETTLING);
+}
+
+/// The p99 of whoever asks for no more than there is time for, in ms.
+fn asking(server: SocketAddr, rate: f64, connections: u32, seed: u64) -> anyhow::Result<f64> {
+    let words = format!("--rate {rate:.0} --connections {connections} --duration {SECONDS}s --seed {}", seed + 1_000);
+    Ok(Generator::start(server, TENANTS, &words)?.step()?.latency.p99_us / 1e3)
+}
+
+/// Far too much, about the first so many tenants.
+fn flood(server: SocketAddr, tenants: u64, rate: f64, seed: u64, seconds: u32) -> anyhow::Result<Generator> {
+    let words = format!("--rate {rate:.0} --in-flight 1000 --connections 8 --deadline 10s --duration {seconds}s --seed {seed}");
+    Generator::start(server, tenants, &words)
+}
+
+/// What `others` see while one tenant is asked about three times as often as can be answered.
+fn beside_a_flood(server: SocketAddr, peak: f64, seed: u64, others: impl Fn() -> anyhow::Result<f64>) -> anyhow::Result<f64> {
+    let flood = flood(server, 1, TOO_MUCH * peak, seed, SECONDS + 2 * MARGIN_SECONDS)?;
+    std::thread::sleep(Duration::from_secs(MARGIN_SECONDS.into()));
+    let p99 = others()?;
+    flood.step()?;
+    Ok(p99)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+fn counted(count: u64) -> f64 {
+    count as f64
+}
