@@ -1,6 +1,7 @@
 //! One connection from its handshake to its end: performs what `course.rs` says. A connection is one task, and its calls are tasks
 //! that end before it does; whoever drops the connection drops its calls.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -156,7 +157,7 @@ async fn live<S: Calls>(
     loop {
         tokio::select! {
             biased;
-            ended = connection.as_mut() => {
+            ended = poll_fn(|cx| { traffic.takes_turn(); connection.as_mut().poll(cx) }) => {
                 let ended_by_us = traffic.given_up().or_else(|| course.cause().map(name));
                 return match ended {
                     Ok(()) => ended_by_us.unwrap_or("peer"),

@@ -18,6 +18,9 @@ const IDLE_FRAMES_PER_SECOND: u64 = 10;
 /// Frames that one frame of a call or an answer accounts for: credit for it, of stream and connection, and a measurement.
 const FRAMES_PER_FRAME: u64 = 3;
 
+/// Bytes of a small call, frames and all, about: of whoever has not called yet.
+const SMALL_CALL_LEN: usize = 128;
+
 /// What every message of gRPC begins with. Clients send it with the message behind it, or with what there is room for.
 const MESSAGE_HEAD_LEN: usize = 5;
 
@@ -60,7 +63,7 @@ impl Traffic {
 
     /// Whether more is to be read now.
     pub(super) fn readiness(&self, now: Instant) -> Readiness {
-        self.limiter.readiness(&self.own, worked, now)
+        self.limiter.readiness(&self.own, now)
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -73,6 +76,13 @@ impl Traffic {
 
     pub(super) fn heard(&self, len: usize) {
         self.read.fetch_add(u64::try_from(len).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Bytes of so many calls, if they are as long as those before.
+    pub(super) fn len_of(&self, calls: usize) -> usize {
+        let len = self.read.load(Ordering::Relaxed).checked_div(self.begun.load(Ordering::Relaxed));
+        let len = len.and_then(|len| usize::try_from(len).ok()).unwrap_or(SMALL_CALL_LEN);
+        calls.saturating_mul(len)
     }
 
     pub(super) fn answers_with_a_frame(&self) {
@@ -112,12 +122,6 @@ impl Drop for UnderWay {
     }
 }
 
-/// What this thread has worked.
-fn worked() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
-
 /// When a connection was not read though it may have had something.
 #[derive(Debug, Default)]
 struct Turns {
@@ -125,9 +129,20 @@ struct Turns {
     put_off: Option<Instant>,
     /// What is read now may have been there since then.
     put_off_before: Option<Instant>,
+    /// In the step that its task is making it was read already.
+    was_read: bool,
 }
 
 impl Traffic {
+    /// Its task begins a step, in which it may be read once while connections take turns: HTTP/2 asks for more before each call that it hands out.
+    pub(super) fn takes_turn(&self) {
+        self.turns().was_read = false;
+    }
+
+    pub(super) fn was_read(&self) -> bool {
+        self.turns().was_read
+    }
+
     /// Others are read first.
     pub(super) fn is_put_off(&self, now: Instant) {
         self.turns().put_off.get_or_insert(now);
@@ -137,6 +152,7 @@ impl Traffic {
     pub(super) fn is_read(&self) {
         let mut turns = self.turns();
         turns.put_off_before = turns.put_off.take();
+        turns.was_read = true;
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {

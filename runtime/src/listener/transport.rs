@@ -15,8 +15,6 @@ use tokio_rustls::server::TlsStream;
 use super::traffic::{Frames, Traffic};
 use crate::overload::limiter::Readiness;
 
-/// Bytes of a small call, frames and all, about: so that a given number of calls can be read.
-const SMALL_CALL_LEN: usize = 128;
 /// Bytes that are read at a time where it is not as many as fit.
 const LITTLE: usize = 4 << 10;
 
@@ -37,8 +35,6 @@ pub(super) struct Transport {
     slow_reader: Duration,
     /// Runs while the peer takes nothing.
     blocked: Option<Pin<Box<Sleep>>>,
-    /// Others are to be read before this one is again.
-    is_others_turn: bool,
     /// Runs while nothing is to be read, since it would be refused.
     later: Option<Pin<Box<Sleep>>>,
 }
@@ -57,7 +53,7 @@ macro_rules! carried {
 impl Transport {
     pub(super) fn new(socket: Socket, traffic: Arc<Traffic>, slow_reader: Duration) -> Self {
         let frames = Frames::new(Instant::now());
-        Self { socket, traffic, frames, slow_reader, blocked: None, is_others_turn: false, later: None }
+        Self { socket, traffic, frames, slow_reader, blocked: None, later: None }
     }
 
     /// How many bytes are to be read now, at most. Whoever has to wait for that is woken when it may be time.
@@ -72,14 +68,14 @@ impl Transport {
                 self.traffic.is_read();
                 Poll::Ready(usize::MAX)
             }
-            Readiness::InTurns(_) if std::mem::take(&mut self.is_others_turn) => {
+            Readiness::InTurns(_) if self.traffic.was_read() => {
                 self.traffic.is_put_off(now);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
             Readiness::InTurns(calls) => {
                 self.traffic.is_read();
-                Poll::Ready(self.frames.rest().saturating_add(calls.saturating_mul(SMALL_CALL_LEN)))
+                Poll::Ready(self.frames.rest().saturating_add(self.traffic.len_of(calls)))
             }
             Readiness::Later(pause) => {
                 self.traffic.is_put_off(now);
@@ -126,7 +122,6 @@ impl AsyncRead for Transport {
         let before = buf.filled().len();
         let read = self.read(cx, buf, len_max);
         if matches!(read, Poll::Ready(Ok(()))) {
-            self.is_others_turn = true;
             let came = buf.filled().get(before..).unwrap_or_default();
             self.traffic.heard(came.len());
             let this = &mut *self;

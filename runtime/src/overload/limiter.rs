@@ -8,9 +8,9 @@
 //! Whoever asks no more than half of an equal share of what is served is let in even then: it is the connections that ask most that are
 //! refused.
 //!
-//! To refuse a small call costs a quarter and more of what serving it does, so that refusing alone can fill a thread. It may take a fifth
-//! of its time ([`Readiness`]): while that is used up, connections that would be refused are not read, and TCP and HTTP/2 hold their
-//! callers back, at no cost to anybody.
+//! To refuse a small call costs nearly what serving it does when calls come in handfuls, so that refusing alone can fill a thread. One is refused for
+//! every [`SERVED_PER_REFUSAL`] that are served ([`Readiness`]): beyond that, connections that would be refused are not read, and TCP
+//! and HTTP/2 hold their callers back, at no cost to anybody. Whoever is read is read a handful at a time: to read calls one by one costs twice as much.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,18 +35,16 @@ const CALLS_MIN: u32 = 4;
 const SHARE: u32 = 2;
 /// Whoever was silent may ask for what is its share of so much time at once.
 const BURST: Duration = Duration::from_millis(50);
-/// What a refusal takes, about, of the thread's time; and what it takes in a build that is not optimized.
-const REFUSAL: Duration = Duration::from_micros(if cfg!(debug_assertions) { 300 } else { 10 });
-/// One part in so many of the thread's time may be taken by refusals.
-const REFUSING: u32 = 5;
-/// Calls that a read may bring.
+/// A call takes no more of a share than this, so that one who asks little has something left soon after the thread stood still.
+const UNIT_MAX: Duration = Duration::from_secs(1);
+/// For so many calls that are served one may be refused.
+const SERVED_PER_REFUSAL: usize = 8;
+/// Calls that a read may bring, unless there is room for more: so few that others soon have their turn, so many that they share what a read and a write cost.
 const A_FEW: usize = 8;
-/// Nobody stays unread for longer, so that what was cancelled meanwhile, and the pings between, are seen.
-const UNREAD_MAX: Duration = Duration::from_secs(1);
 /// Whoever is not read is looked at again so soon.
 const LATER: Duration = Duration::from_millis(1);
-/// So many of them may be saved up.
-const REFUSALS_SAVED_MAX: u32 = 100;
+/// So many refusals may be saved up.
+const REFUSALS_SAVED_MAX: usize = 4 * A_FEW;
 
 /// What is known of a connection.
 #[derive(Debug, Default)]
@@ -57,8 +55,6 @@ pub(crate) struct Own {
     asked_in: u64,
     /// Until then its share is used up.
     used_until: Option<Instant>,
-    /// Some of its calls were refused, and its share will not do for a few more before then.
-    refused_until: Option<Instant>,
 }
 
 /// Whether a connection is to be read now.
@@ -97,9 +93,9 @@ impl Limiter {
         self.state().leave(&mut lock(own));
     }
 
-    /// Whether a connection is to be read. `worked` is what the thread has worked since it began.
-    pub(crate) fn readiness(&self, own: &Mutex<Own>, worked: impl FnOnce() -> Duration, now: Instant) -> Readiness {
-        self.state().readiness(&lock(own), worked, now)
+    /// Whether a connection is to be read.
+    pub(crate) fn readiness(&self, own: &Mutex<Own>, now: Instant) -> Readiness {
+        self.state().readiness(&lock(own), now)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,10 +120,8 @@ struct State {
     crowd: u32,
     /// What each connection's calls take of its share.
     unit: Duration,
-    /// What refusals may take, in ns.
-    credit: i64,
-    credited: Duration,
-    credited_at: Instant,
+    /// Calls that were served and for which none was refused yet.
+    unmatched: usize,
 }
 
 /// What is seen between two looks.
@@ -146,19 +140,7 @@ struct Interval {
 impl State {
     fn new(target: Duration, now: Instant) -> Self {
         let interval = Interval { number: 1, ends: now + INTERVAL, begun: 0, late: 0, refused: 0, asking: 0 };
-        let credit = nanoseconds(REFUSAL * REFUSALS_SAVED_MAX);
-        Self {
-            target,
-            waiting: 0,
-            limit: UNLIMITED,
-            interval,
-            late_for: 0,
-            crowd: 1,
-            unit: INTERVAL,
-            credit,
-            credited: Duration::ZERO,
-            credited_at: now,
-        }
+        Self { target, waiting: 0, limit: UNLIMITED, interval, late_for: 0, crowd: 1, unit: INTERVAL, unmatched: 0 }
     }
 
     fn arrive(&mut self, own: &mut Own, now: Instant) -> bool {
@@ -167,10 +149,12 @@ impl State {
             own.asked_in = self.interval.number;
             self.interval.asking += 1;
         }
-        if self.waiting >= self.limit && !own.has_share_left(now) {
-            self.credit = self.credit.saturating_sub(nanoseconds(REFUSAL));
+        // Who was read beyond half of the queue was read to be told.
+        let half = self.limit.div_ceil(2).max(LIMIT_MIN);
+        let most = if self.unmatched < SERVED_PER_REFUSAL { self.limit } else { half };
+        if self.waiting >= most && own.share_left(self.unit, now) == 0 {
+            self.unmatched = self.unmatched.saturating_sub(SERVED_PER_REFUSAL);
             self.interval.refused = self.interval.refused.saturating_add(1);
-            own.refused_until = Some(now + (self.unit * u32::try_from(A_FEW).unwrap_or(u32::MAX)).min(UNREAD_MAX));
             return false;
         }
         own.takes(self.unit, now);
@@ -182,6 +166,7 @@ impl State {
     fn begin(&mut self, own: &mut Own, wait: Duration, now: Instant) {
         self.leave(own);
         self.interval.begun = self.interval.begun.saturating_add(1);
+        self.unmatched = (self.unmatched + 1).min(REFUSALS_SAVED_MAX * SERVED_PER_REFUSAL);
         if wait > self.target {
             self.interval.late = self.interval.late.saturating_add(1);
         }
@@ -193,26 +178,23 @@ impl State {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    fn readiness(&mut self, own: &Own, worked: impl FnOnce() -> Duration, now: Instant) -> Readiness {
+    fn readiness(&mut self, own: &Own, now: Instant) -> Readiness {
         self.look(now);
         if self.limit == UNLIMITED {
             return Readiness::Free;
         }
-        // To ask what was worked costs something itself.
-        if now >= self.credited_at + LATER {
-            let worked = worked();
-            let earned = worked.saturating_sub(self.credited) / REFUSING;
-            (self.credited, self.credited_at) = (worked, now);
-            self.credit = self.credit.saturating_add(nanoseconds(earned)).min(nanoseconds(REFUSAL * REFUSALS_SAVED_MAX));
+        // Half of the queue is for whoever comes first, the rest for those who are let in anyhow; and now and then a few are told.
+        let told = if self.unmatched < A_FEW * SERVED_PER_REFUSAL { 0 } else { A_FEW };
+        let part = self.limit / usize::try_from(self.crowd).unwrap_or(usize::MAX).max(1);
+        let room = if self.waiting < self.limit.div_ceil(2) { part.max(A_FEW) } else { 0 };
+        if room + told > 0 {
+            return Readiness::InTurns(room + told);
         }
-        let room = self.limit.saturating_sub(self.waiting);
-        let refusals = usize::try_from(self.credit / nanoseconds(REFUSAL)).unwrap_or(0);
-        let was_refused = own.refused_until.is_some_and(|until| now < until);
-        if room + refusals == 0 && was_refused {
-            return Readiness::Later(LATER);
+        // Whoever asks much comes once in a while, with a handful; whoever asks little has saved up all of it.
+        if own.used_until.is_none_or(|until| until <= now + BURST / 2) {
+            return Readiness::InTurns(own.share_left(self.unit, now).min(A_FEW));
         }
-        let asking = usize::try_from(self.crowd.max(self.interval.asking).max(1)).unwrap_or(usize::MAX);
-        Readiness::InTurns(((self.limit + refusals) / asking).min(room + refusals).max(if was_refused { 1 } else { A_FEW }))
+        Readiness::Later(LATER)
     }
 
     /// Sets limit and shares anew when an interval has passed.
@@ -239,7 +221,7 @@ impl State {
         };
         // Whoever asked a moment ago may do so again: an interval may be shorter than a turn.
         self.crowd = past.asking.max(self.crowd - self.crowd / 4).max(1);
-        self.unit = elapsed * self.crowd / past.begun.max(1) * SHARE;
+        self.unit = (elapsed * self.crowd / past.begun.max(1) * SHARE).min(UNIT_MAX);
         let number = past.number + 1;
         let ends = now + INTERVAL;
         self.interval = Interval { number, ends, begun: 0, late: 0, refused: 0, asking: 0 };
@@ -247,8 +229,10 @@ impl State {
 }
 
 impl Own {
-    fn has_share_left(&self, now: Instant) -> bool {
-        self.used_until.is_none_or(|until| until < now + BURST)
+    /// How many calls are let in whatever others ask for, each of which takes `unit` of the share.
+    fn share_left(&self, unit: Duration, now: Instant) -> usize {
+        let left = self.used_until.map_or(BURST, |until| (now + BURST).saturating_duration_since(until));
+        usize::try_from(left.as_nanos().div_ceil(unit.as_nanos().max(1))).unwrap_or(usize::MAX)
     }
 
     /// A call is let in that takes so much of the share. What was let in beyond it, since there was room, is not held against anybody
@@ -257,10 +241,6 @@ impl Own {
         let until = self.used_until.map_or(now, |until| until.max(now)) + unit;
         self.used_until = Some(until.min(now + BURST + unit));
     }
-}
-
-fn nanoseconds(of: Duration) -> i64 {
-    i64::try_from(of.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
