@@ -298,8 +298,8 @@ pub struct Migrated {
     pub events_topic: Option<TopicMigration>,
 }
 
-/// Brings the schema of a store up to date. An embedded one must be there; the keyspace and the topics of a cluster are made. `epoch` is
-/// that of a keyspace that is made; without one it is 1.
+/// Brings the schema of a store up to date. An embedded one must be there; the keyspace and the topics of a cluster are made.
+/// `epoch` is that of a keyspace that is made; without one it is 1.
 pub async fn migrate(config: &Config, opening: &Opening, epoch: Option<Epoch>) -> Result<Migrated, OpenError> {
     config.validate().map_err(OpenError::Config)?;
     match config {

@@ -39,13 +39,12 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Latency {
     /// In µs.
-    pub p50_us: f64,
-    /// In µs.
     pub p99_us: f64,
 }
 
 impl Generator {
-    /// Asks that server about the first `tenants` tenants of the scenario; `words` say how, and the tenants of several are told apart by their seeds.
+    /// Asks that server about the first `tenants` tenants of the scenario; `words` say how, and the tenants of several are told
+    /// apart by their seeds.
     pub fn start(server: SocketAddr, tenants: u64, words: &str) -> anyhow::Result<Self> {
         let mut command = child::pinned(&child::beside("tessera-loadtest")?, ASKING_CORE);
         command.args(["run", "--skip-probe", "--json", "-", "--warm-up", "0s", "--give-up-after", "60s"]);

@@ -6,7 +6,8 @@
 //! - [`bare_driver`]: what an import writes, written by a bare loop over SQLite;
 //! - [`cluster`]: real engines, and adapters and bare drivers in turns;
 //! - [`envoy`]: the questions of the scenario as an Envoy asks them;
-//! - [`load`]: questions over the wire, with every answer looked at; [`generator`]: the load test beside it; [`flood`]: calls that nobody means;
+//! - [`load`]: questions over the wire, with every answer looked at; [`generator`]: the load test beside it; [`flood`]: calls
+//!   that nobody means;
 //! - [`quota`]: less of the machine than there is;
 //! - [`rows`]: what is measured; one file per kind of row;
 //! - [`report`]: rows as a table and as JSON.

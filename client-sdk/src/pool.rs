@@ -175,6 +175,7 @@ pub(crate) fn outcome_of(failure: &Failure) -> Outcome {
     if failure.timed_out() {
         return Outcome::Unanswered;
     }
+    // `CONNECTION_ENDS` is said by an endpoint that is well.
     let serves_not = match failure.code() {
         Code::Unavailable => matches!(failure.reason(), "" | "NOT_READY" | "DRAINING"),
         // Something listens there, but it is no Tessera server.
@@ -182,4 +183,32 @@ pub(crate) fn outcome_of(failure: &Failure) -> Outcome {
         _ => false,
     };
     if serves_not || failure.is_connection_trouble() { Outcome::Refused } else { Outcome::Answered }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_proto::status as server;
+    use tonic::Status;
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_put_aside_for_what_speaks_against_it_alone() {
+        let of = |status: Status| outcome_of(&Failure::of_status(&status));
+        for against in [server::Failure::not_ready(), server::Failure::draining()] {
+            assert_eq!(of(against.clone().into()), Outcome::Refused, "{against:?}");
+        }
+        assert_eq!(of(Status::unavailable("a proxy, which knows of nobody behind it")), Outcome::Refused);
+        assert_eq!(of(Status::unimplemented("no Tessera server")), Outcome::Refused);
+        assert_eq!(outcome_of(&Failure::no_answer_in_time("slow")), Outcome::Unanswered);
+        for well in [
+            server::Failure::connection_ends(),
+            server::Failure::caller_changed("other tenants"),
+            server::Failure::revision_not_reached(),
+            server::Failure::too_much_asked(),
+            server::Failure::token_invalid("it has expired"),
+        ] {
+            assert_eq!(of(well.clone().into()), Outcome::Answered, "{well:?}");
+        }
+    }
 }

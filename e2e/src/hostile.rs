@@ -1,5 +1,6 @@
 //! Peers that mean no good: HTTP/2 written frame by frame over a socket of their own (RFC 9113), from a loopback address of
-//! their own, so that their connections are counted apart from those of clients that behave. What becomes of them is for the suite to say.
+//! their own, so that their connections are counted apart from those of clients that behave. What becomes of them is for the
+//! suite to say.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

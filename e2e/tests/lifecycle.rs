@@ -14,6 +14,7 @@ use tokio_stream::StreamExt as _;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
 
 const WRITERS: usize = 8;
 
@@ -123,6 +124,33 @@ async fn every_service_is_healthy_by_name_and_described() -> anyhow::Result<()> 
         assert_eq!(answer.with_context(|| service.clone())?.into_inner().status(), ServingStatus::Serving, "{service}");
     }
     dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_not_ours_and_stays_open_holds_up_nothing() -> anyhow::Result<()> {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    let planes = dev.planes().await?;
+    let mut open = Vec::new();
+    for channel in [planes.data, planes.control] {
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let list = ServerReflectionRequest { host: String::new(), message_request };
+        let asks = tokio_stream::once(list).chain(tokio_stream::pending());
+        let mut answers = ServerReflectionClient::new(channel).server_reflection_info(asks).await?.into_inner();
+        answers.next().await.context("an answer")??;
+        open.push(answers);
+    }
+    dev.signal(Signal::TERM)?;
+    for answers in &mut open {
+        let end = answers.next().await.context("a word at the end")?.err().context("an answer nobody asked for")?;
+        assert_eq!(end.get_details_error_info().map(|info| info.reason).as_deref(), Some("CONNECTION_ENDS"), "{end:?}");
+    }
+    // With the questions' half still open.
+    dev.finished_well()
 }
 
 /// What one version of the reflection protocol answers to "list services", from one plane.

@@ -24,8 +24,8 @@ const SLACK: f64 = 3.0;
 /// Beyond what it had before, a process needs no more under any load.
 const GROWTH_MAX: u64 = 96 << 20;
 
-/// What a process with a quarter of a core does at its best, in messages a second: it is asked for more, but never for much at once, and
-/// everything has its answer in the end.
+/// What a process with a quarter of a core does at its best, in messages a second: it is asked for more, but never for much at
+/// once, and everything has its answer in the end.
 fn peak(dev: &Dev) -> anyhow::Result<f64> {
     let words = "--rate 4k --in-flight 16 --connections 8 --deadline 60s --warm-up 0s --duration 1s --give-up-after 60s";
     let (report, _) = run(dev, words)?;

@@ -11,7 +11,11 @@ use tessera_runtime::overload::Policy;
 
 /// What is answered when too much is asked; nothing is so small that it would be served before all else.
 pub fn policy() -> Policy {
-    Policy { overloaded: Failure::too_much_asked().into(), is_small: |_| false }
+    Policy {
+        overloaded: Failure::too_much_asked().into(),
+        connection_ends: Failure::connection_ends().into(),
+        is_small: |_| false,
+    }
 }
 
 /// The rules by which callers of the control plane are let in.

@@ -10,7 +10,8 @@
 //!
 //! Everything else:
 //! - [`arguments`], [`commands()`]: from the command line to an exit code;
-//! - [`credentials`]: who asks, and by what servers are known; [`address`], [`control`], [`prepare`]: the scenario in a deployment; [`probe`]: whether it is there;
+//! - [`credentials`]: who asks, and by what servers are known; [`address`], [`control`], [`prepare`]: the scenario in a
+//!   deployment; [`probe`]: whether it is there;
 //! - [`run`]: steps, interruption, progress; [`worker`]: a thread that sends; [`storm`]: changes beside it;
 //! - [`wire`], [`failure`], [`pacing`]: gRPC over h2, what goes wrong there, exact waiting.
 

@@ -1,8 +1,9 @@
 //! Conformance suites: what every implementation of a port must do, run by each adapter against the real thing.
 //!
 //! Recipe for an adapter: in `tests/conformance.rs` open the real thing and call [`event_store::check_all`],
-//! [`change_feed::check_all`], [`hint_store::check_all`] and [`lease_store::check_all`] with a text that no other run has used; what earlier runs left
-//! behind does not matter. Every check is a function of its own, so that one can be called alone; a failed one panics.
+//! [`change_feed::check_all`], [`hint_store::check_all`] and [`lease_store::check_all`] with a text that no other run has used;
+//! what earlier runs left behind does not matter. Every check is a function of its own, so that one can be called alone; a failed
+//! one panics.
 //!
 //! Only what the traits promise is checked, without faults. How an adapter behaves when its technology fails is for its own
 //! tests.

@@ -71,6 +71,11 @@ impl Failure {
         Self::unavailable("DRAINING", "the process is shutting down; connect again")
     }
 
+    /// `CONNECTION_ENDS`: a stream ends with its connection; nothing is wrong with the process.
+    pub fn connection_ends() -> Self {
+        Self::unavailable("CONNECTION_ENDS", "the connection ends, since it is old or the process drains; open the stream again")
+    }
+
     /// `REVISION_NOT_REACHED`: what the revision names did not arrive in time.
     pub fn revision_not_reached() -> Self {
         Self::unavailable("REVISION_NOT_REACHED", "the revision asked for has not arrived yet")

@@ -35,6 +35,8 @@ fn table() -> Vec<(Failure, &'static str, Code, Option<Duration>)> {
         (Failure::request_id_reused("r-1"), "REQUEST_ID_REUSED", Code::AlreadyExists, None),
         (Failure::not_ready(), "NOT_READY", Code::Unavailable, later),
         (Failure::draining(), "DRAINING", Code::Unavailable, later),
+        (Failure::connection_ends(), "CONNECTION_ENDS", Code::Unavailable, later),
+        (Failure::caller_changed("no"), "CALLER_CHANGED", Code::Unavailable, later),
         (Failure::revision_not_reached(), "REVISION_NOT_REACHED", Code::Unavailable, later),
         (Failure::catalog_behind(), "CATALOG_BEHIND", Code::Unavailable, later),
         (Failure::store_unavailable("no"), "STORE_UNAVAILABLE", Code::Unavailable, later),

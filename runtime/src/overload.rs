@@ -1,16 +1,18 @@
-//! What keeps a process useful when more is asked of it than it can do: whoever cannot be served soon is told so at once, and what is
-//! not even read costs nothing (docs/adr/0024).
+//! What keeps a process useful when more is asked of it than it can do: whoever cannot be served soon is told so at once, and
+//! what is not even read costs nothing (docs/adr/0024).
 //!
 //! - [`limiter`]: how many calls may wait for their turn on a thread, and whose; and which connections are read meanwhile;
 //! - [`memory`]: how much of the memory that the process may have is in use;
 //! - [`buckets`]: how much one caller or tenant may ask for.
 //!
-//! Connections are run by [`crate::listener`], which goes by the first two; what a call costs, and whose bucket pays, is the business
-//! of the services.
+//! Connections are run by [`crate::listener`], which goes by the first two; what a call costs, and whose bucket pays, is the
+//! business of the services.
 
 pub mod buckets;
 pub(crate) mod limiter;
 pub(crate) mod memory;
+
+use std::sync::Arc;
 
 use http::{HeaderMap, Response};
 use metrics::{Counter, counter};
@@ -29,13 +31,19 @@ pub(crate) const HEALTH: &str = "/grpc.health.v1.Health/";
 pub struct Policy {
     /// What is answered to a call that cannot be served now.
     pub overloaded: Status,
+    /// With what streams end when their connection has to.
+    pub connection_ends: Status,
     /// Whether calls to a path need so little memory that they are served when others are not.
     pub is_small: fn(&str) -> bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { overloaded: Status::resource_exhausted("too much is asked at a time"), is_small: |_| false }
+        Self {
+            overloaded: Status::resource_exhausted("too much is asked at a time"),
+            connection_ends: Status::unavailable("the connection ends; open another"),
+            is_small: |_| false,
+        }
     }
 }
 
@@ -43,6 +51,7 @@ impl Default for Policy {
 #[derive(Debug)]
 pub(crate) struct Refusals {
     headers: HeaderMap,
+    connection_ends: Arc<Status>,
     is_small: fn(&str) -> bool,
     memory: Memory,
     percent_max: u64,
@@ -55,6 +64,7 @@ impl Refusals {
         let counted = |cause| counter!(CALLS_REFUSED, "cause" => cause);
         Self {
             headers: policy.overloaded.into_http::<Body>().into_parts().0.headers,
+            connection_ends: Arc::new(policy.connection_ends),
             is_small: policy.is_small,
             memory,
             percent_max: config.memory_percent_max,
@@ -81,6 +91,11 @@ impl Refusals {
     /// Takes note of a call that would have waited too long.
     pub(crate) fn waits_too_long(&self) {
         self.for_wait.increment(1);
+    }
+
+    /// With what the streams of a connection end that has to.
+    pub(crate) fn connection_ends(&self) -> Arc<Status> {
+        Arc::clone(&self.connection_ends)
     }
 
     /// The answer.

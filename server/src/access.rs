@@ -27,7 +27,11 @@ fn access(path: &str) -> Access {
 
 /// What is answered when too much is asked. Single checks need little, and are what most callers wait for.
 pub fn policy() -> Policy {
-    Policy { overloaded: Failure::too_much_asked().into(), is_small: |path| path == CHECK || path == ext_authz::METHOD }
+    Policy {
+        overloaded: Failure::too_much_asked().into(),
+        connection_ends: Failure::connection_ends().into(),
+        is_small: |path| path == CHECK || path == ext_authz::METHOD,
+    }
 }
 
 fn refusal(refused: &Refused) -> Failure {

@@ -110,7 +110,9 @@ async fn serve(echo: Echo, held: EnvoyEcho) -> anyhow::Result<ExitCode> {
     let routes = Routes::new(EntitlementServiceServer::new(echo)).add_service(AuthorizationServer::new(held)).prepare();
     let shutdown = tasks.shutdown();
     tasks.spawn("calls.listener", async move {
-        listener::serve_on_threads(listener, routes, &ListenerConfig::default(), NonZeroUsize::MIN, shutdown).await
+        // It is asked for as much as there is time for, at times by a tool that makes everything wait.
+        let config = ListenerConfig { wait_target_ms: 1_000, ..ListenerConfig::default() };
+        listener::serve_on_threads(listener, routes, &config, NonZeroUsize::MIN, shutdown).await
     });
     Ok(tasks.run_until_stopped(signals).await.into())
 }

@@ -1,5 +1,5 @@
-//! What can be counted exactly: instructions (by valgrind's callgrind) and allocations per message, of the thread that serves. These
-//! rows have a baseline, `benches/baseline.json`, which CI holds them against.
+//! What can be counted exactly: instructions (by valgrind's callgrind) and allocations per message, of the thread that serves.
+//! These rows have a baseline, `benches/baseline.json`, which CI holds them against.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -91,6 +91,8 @@ fn counting(workshop: &Workshop, program: &str) -> anyhow::Result<Command> {
         .args(["--quiet", "--tool=callgrind", "--separate-threads=yes"])
         .arg(format!("--callgrind-out-file={}", counts.join("out").display()));
     command.arg(child::beside(program)?);
+    // Everything waits long here, and that is no overload.
+    command.env("TESSERA_LISTENER__WAIT_TARGET_MS", "1000");
     Ok(command)
 }
 

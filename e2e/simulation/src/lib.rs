@@ -24,8 +24,9 @@
 //! means that everything is in that was published before the ends to reach were noted, and whoever answers from a life of the store
 //! has all that this life began with; (h) a rejection was true at some moment during the call; (i) an answer is not older than it
 //! says; (s1) whoever has written a snapshot starts without its store, however it ended; (s2) nobody answers from a snapshot that is
-//! older than allowed; (t) to a caller that is bound to tenants the others do not exist; (p1) an answer is what the reference evaluator says of what the store holds at the revision that the answer names; (p2) a
-//! heartbeat keeps its promise; (o) others are told of every event.
+//! older than allowed; (t) to a caller that is bound to tenants the others do not exist; (p1) an answer is what the reference
+//! evaluator says of what the store holds at the revision that the answer names; (p2) a heartbeat keeps its promise; (o) others
+//! are told of every event.
 #![cfg(feature = "test-hooks")]
 #![expect(clippy::missing_panics_doc, reason = "a simulation that panics has found something")]
 

@@ -1,5 +1,5 @@
-//! A Tessera that refuses to judge since too much is asked about a tenant: to an Envoy that is nobody who could judge, and its failure mode
-//! says what becomes of the request. It is no denial.
+//! A Tessera that refuses to judge since too much is asked about a tenant: to an Envoy that is nobody who could judge, and its
+//! failure mode says what becomes of the request. It is no denial.
 
 use anyhow::Context as _;
 use tessera_e2e::binary;

@@ -1,5 +1,5 @@
-//! Streams end with what they were opened with: a token that expires or is revoked, a certificate that ends. The client of the SDK opens
-//! them again with what it has then.
+//! Streams end with what they were opened with: a token that expires or is revoked, a certificate that ends. The client of the
+//! SDK opens them again with what it has then.
 
 use std::fmt::Debug;
 use std::sync::Arc;

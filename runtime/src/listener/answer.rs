@@ -3,13 +3,14 @@
 //!
 //! HTTP/2 tells a body nothing of its reader: whoever sends it takes a frame, waits until there is room, and asks for the next
 //! one. A reader is slow when that takes too long. The task that sends is wrapped ([`Senders`]): after each of its steps
-//! it looks whether a frame was taken and none asked for since, and gives up when that stays so. What is left then is `RST_STREAM`
-//! (CANCEL): the frame that waits stands before anything else that could be said, trailers too.
+//! it looks whether a frame was taken and none asked for since, and gives up when that stays so. What is left then is
+//! `RST_STREAM` (CANCEL): the frame that waits stands before anything else that could be said, trailers too.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,17 +20,16 @@ use hyper_util::rt::TokioExecutor;
 use metrics::counter;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
 use tracing::debug;
 
 use super::call::panicked;
-use super::traffic::UnderWay;
+use super::traffic::{Ending, UnderWay};
 use crate::metric_definitions::SLOW_READERS;
 
-/// Longest slice that is handed out: what HTTP/2 puts into one frame unless told otherwise. A slice is sent whole as soon as there is room
-/// for a byte of it, so it is also what a stream can hold beyond its buffer.
+/// Longest slice that is handed out: what HTTP/2 puts into one frame unless told otherwise. A slice is sent whole as soon as
+/// there is room for a byte of it, so it is also what a stream can hold beyond its buffer.
 const SLICE_LEN_MAX: usize = 16 << 10;
 
 /// The body of an answer.
@@ -38,15 +38,15 @@ pub(super) struct Answer {
     inner: Body,
     /// What is left of the frame that was made last.
     rest: Bytes,
-    /// The connection's wish that streams end; listened to once this one waits.
-    ending: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Listened to once this one waits.
+    ending: Ending,
     is_over: bool,
     under_way: Option<UnderWay>,
 }
 
 impl Answer {
     pub(super) fn new(inner: Body, under_way: Option<UnderWay>) -> Self {
-        Self { inner, rest: Bytes::new(), ending: None, is_over: false, under_way }
+        Self { inner, rest: Bytes::new(), ending: Ending::default(), is_over: false, under_way }
     }
 
     /// The next slice of what there is.
@@ -66,10 +66,10 @@ impl Answer {
         Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
     }
 
-    fn must_end(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(UnderWay(traffic)) = &self.under_way else { return false };
-        let ending = self.ending.get_or_insert_with(|| Box::pin(traffic.end_streams.clone().cancelled_owned()));
-        ending.as_mut().poll(cx).is_ready()
+    /// With what it ends when its connection has to.
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Arc<Status>> {
+        let Some(UnderWay(traffic)) = &self.under_way else { return Poll::Pending };
+        self.ending.poll(traffic, cx)
     }
 }
 
@@ -95,10 +95,10 @@ impl http_body::Body for Answer {
                 Err(other) => Poll::Ready(Some(Ok(other))),
             },
             Ok(Poll::Ready(last)) => Poll::Ready(last),
-            Ok(Poll::Pending) if self.must_end(cx) => {
-                self.end(&Status::unavailable("the connection has reached its age; connect again"))
+            Ok(Poll::Pending) => {
+                let status = ready!(self.poll_ending(cx));
+                self.end(&status)
             }
-            Ok(Poll::Pending) => Poll::Pending,
             Err(panic) => {
                 let status = panicked(&*panic);
                 self.end(&status)
@@ -131,6 +131,16 @@ thread_local! {
     static TAKEN: Cell<Taken> = const { Cell::new(Taken::Unknown) };
 }
 
+thread_local! {
+    /// The task that is made next on this thread is not to wait for those before it.
+    static AT_ONCE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The call that its connection hands out now is served within the step that the connection's task is making.
+pub(super) fn serve_at_once() {
+    AT_ONCE.set(true);
+}
+
 /// Runs the tasks that send answers, and gives up on slow readers. The tasks end with their connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Senders {
@@ -139,7 +149,15 @@ pub(super) struct Senders {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Senders {
     fn execute(&self, sends: F) {
-        TokioExecutor::new().execute(Sender { sends, waits: None, slow_reader: self.slow_reader });
+        let sender = Sender { sends, waits: None, slow_reader: self.slow_reader };
+        if !AT_ONCE.take() {
+            return TokioExecutor::new().execute(sender);
+        }
+        let mut sender = Box::pin(sender);
+        // What is not done by then is polled again by its task, whose waker counts.
+        if sender.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            TokioExecutor::new().execute(sender);
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::Body as _;
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use metrics::counter;
 use pin_project_lite::pin_project;
@@ -17,27 +18,20 @@ use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
-use tower::ServiceExt as _;
 use tower::util::Oneshot;
+use tower::{BoxError, ServiceExt as _};
 use tracing::error;
 
 use super::Calls;
-use super::answer::Answer;
+use super::answer::{Answer, serve_at_once};
 use super::peer::Peer;
-use super::traffic::{Traffic, Turn, UnderWay};
+use super::traffic::{Admission, Ending, Traffic, Turn, UnderWay};
 use crate::lifecycle::panic_text;
 use crate::metric_definitions::CALL_PANICS;
 use crate::overload::{HEALTH, Refusals};
 
-/// Whether a call is looked at.
-enum Admission {
-    /// When its turn comes, if it has to wait for one.
-    Admitted(Option<Turn>),
-    Refused,
-}
-
-/// A call that is refused. Its message is let in before it is answered: what comes of a call that is over counts as a breach of the
-/// protocol, and whoever has many calls refused would lose the connection.
+/// A call that is refused. Its message is let in before it is answered: what comes of a call that is over counts as a breach of
+/// the protocol, and whoever has many calls refused would lose the connection.
 struct Refused {
     response: Response<Body>,
     unread: Incoming,
@@ -54,11 +48,43 @@ impl Refused {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.len <= MESSAGE_LEN_MAX {
             match ready!(Pin::new(&mut self.unread).poll_frame(cx)) {
-                Some(Ok(frame)) => self.len += frame.data_ref().map_or(0, bytes::Bytes::len),
+                Some(Ok(frame)) => self.len += frame.data_ref().map_or(0, Bytes::len),
                 Some(Err(_)) | None => break,
             }
         }
         Poll::Ready(())
+    }
+}
+
+/// The body of a request that is looked at. Ends with an error when the connection has to end, so that nobody who reads on holds
+/// it up: the end of a stream without one would mean that all of it was said.
+#[derive(Debug)]
+struct Question {
+    inner: Incoming,
+    traffic: Arc<Traffic>,
+    /// Listened to once this one waits.
+    ending: Ending,
+}
+
+impl http_body::Body for Question {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) {
+            return Poll::Ready(next.map(|frame| frame.map_err(BoxError::from)));
+        }
+        let status = ready!(this.ending.poll(&this.traffic, cx));
+        Poll::Ready(Some(Err(Status::clone(&status).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -80,14 +106,19 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
 
     fn call(&self, request: Request<Incoming>) -> Call<S> {
         let now = Instant::now();
-        let Admission::Admitted(turn) = self.admit(request.uri().path(), now) else {
-            return Call::refused(
-                Refused { response: self.refusals.response(), unread: request.into_body(), len: 0 },
-                &self.traffic,
-                now,
-            );
+        let turn = match self.admit(request.uri().path(), now) {
+            Admission::AtOnce => {
+                serve_at_once();
+                None
+            }
+            Admission::InTurn(turn) => Some(turn),
+            Admission::Refused => {
+                let refused = Refused { response: self.refusals.response(), unread: request.into_body(), len: 0 };
+                return Call::refused(refused, &self.traffic, now);
+            }
         };
-        let mut request = request.map(Body::new);
+        let traffic = Arc::clone(&self.traffic);
+        let mut request = request.map(|inner| Body::new(Question { inner, traffic, ending: Ending::default() }));
         let deadline = time_max(request.headers()).and_then(|time_max| now.checked_add(time_max));
         let extensions = request.extensions_mut();
         extensions.insert(self.peer.clone());
@@ -110,12 +141,14 @@ impl<S> Taker<S> {
         if self.refusals.lacks_memory(path) {
             return Admission::Refused;
         }
-        let turn = Turn::wait_for(&self.traffic, now);
-        if turn.is_none() && !path.starts_with(HEALTH) {
-            self.refusals.waits_too_long();
-            return Admission::Refused;
+        match Admission::of(&self.traffic, now) {
+            Admission::Refused if path.starts_with(HEALTH) => Admission::AtOnce,
+            Admission::Refused => {
+                self.refusals.waits_too_long();
+                Admission::Refused
+            }
+            admitted => admitted,
         }
-        Admission::Admitted(turn)
     }
 }
 
@@ -126,7 +159,7 @@ pin_project! {
         #[pin]
         inner: Option<Oneshot<S, Request<Body>>>,
         refused: Option<Refused>,
-        // Until the thread gets to it.
+        // Until the thread gets to it, if it has to wait for that.
         turn: Option<Turn>,
         deadline: Option<Instant>,
         // Begins to run when the call waits for something.
@@ -201,8 +234,8 @@ pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Status {
     Status::internal("the call failed by a mistake of the server's, which is in its log")
 }
 
-/// What the caller says that it waits for, of the gRPC header `grpc-timeout`: at most eight digits and a unit. Anything else is as
-/// if it were not there.
+/// What the caller says that it waits for, of the gRPC header `grpc-timeout`: at most eight digits and a unit. Anything else is
+/// as if it were not there.
 fn time_max(headers: &HeaderMap) -> Option<Duration> {
     let (unit, digits) = headers.get("grpc-timeout")?.as_bytes().split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {

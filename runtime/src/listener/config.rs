@@ -21,8 +21,8 @@ pub struct ListenerConfig {
     /// them all, and enough for a proxy that speaks for many.
     pub connections_per_peer_max: usize,
     /// New connections of one peer per second, when it has opened as many in a row as it may have; further ones are closed before
-    /// anything is done for them. 1 to 100,000; default 100: what a handshake of TLS costs is up to a millisecond of a core, and a
-    /// peer is to take no more than a tenth of one with them.
+    /// anything is done for them. 1 to 100,000; default 100: what a handshake of TLS costs is up to a millisecond of a core, and
+    /// a peer is to take no more than a tenth of one with them.
     pub connections_per_peer_per_second: u64,
     /// Most streams (calls under way) of one connection; further ones are refused. 1 to 100,000; default 1,000.
     pub streams_per_connection_max: u32,
@@ -33,8 +33,9 @@ pub struct ListenerConfig {
     /// Bytes of answers of one stream that wait here for its reader. 16 KiB to 4 MiB; default 64 KiB: times the streams of a
     /// connection it is what a peer that does not read can make us hold.
     pub send_buffer_bytes: usize,
-    /// Bytes of the headers of one call, unpacked. 4 KiB to 1 MiB; default 80 KiB: the headers of a request that an Envoy holds come
-    /// in the message, but one that traces hands on what its client says of a trace, up to the 60 KiB of headers that it takes.
+    /// Bytes of the headers of one call, unpacked. 4 KiB to 1 MiB; default 80 KiB: the headers of a request that an Envoy holds
+    /// come in the message, but one that traces hands on what its client says of a trace, up to the 60 KiB of headers that it
+    /// takes.
     pub header_list_bytes_max: u32,
     /// Calls of one connection that were cancelled before they were looked at; one more ends it. 1 to 10,000; default 200:
     /// clients whose deadlines pass cancel many at once, and a slow process is not to send them away for it.

@@ -1,5 +1,5 @@
-//! One connection from its handshake to its end: performs what `course.rs` says. A connection is one task, and its calls are tasks
-//! that end before it does; whoever drops the connection drops its calls.
+//! One connection from its handshake to its end: performs what `course.rs` says. A connection is one task, and its calls are
+//! tasks that end before it does; whoever drops the connection drops its calls.
 
 use std::future::poll_fn;
 use std::io;
@@ -91,7 +91,7 @@ pub(super) async fn serve<S: Calls>(
     let open = Open::count();
     let ended = match shake_hands(raw, &rules, &draining).await {
         Ok((socket, peer, addresses)) => {
-            let traffic = Arc::new(Traffic::new(limiter));
+            let traffic = Arc::new(Traffic::new(limiter, rules.refusals.connection_ends()));
             let refusals = Arc::clone(&rules.refusals);
             let taker = Taker { service, peer, addresses, traffic: Arc::clone(&traffic), refusals };
             let transport = Transport::new(socket, Arc::clone(&traffic), rules.config.slow_reader());
@@ -180,7 +180,7 @@ async fn live<S: Calls>(
                     break;
                 }
                 Step::TellToGo => connection.as_mut().graceful_shutdown(),
-                Step::EndStreams => traffic.end_streams.cancel(),
+                Step::EndStreams => traffic.end_streams(),
                 Step::Drop => return course.cause().map_or("peer", name),
             }
         }

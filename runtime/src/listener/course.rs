@@ -12,6 +12,8 @@ const PREFACE_LEN: u64 = 24 + 9;
 /// A peer answers the PING that comes with being told to go. From whom nothing was heard for so long after it, nothing will be:
 /// a host that vanished, a process that stands still.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// Who drains ends its own streams at once. What else there is (reflection) is ended after so long.
+const DRAIN_STREAMS_AFTER: Duration = Duration::from_secs(5);
 /// Streams that are ended at the end of the grace have so long to say so to their callers.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// Looks at whether a connection is idle, over the time that it may be: idle is who had no call at so many in a row.
@@ -74,16 +76,16 @@ enum Stage {
     /// Serves. Looked at next at `look`; `quiet` looks in a row have found no call, `begun` had begun by the last.
     Serving { look: Instant, quiet: u32, begun: u64 },
     /// Was told to go when so much had been heard; something has to be heard by then.
-    Told { heard: u64, until: Instant, grace_until: Option<Instant> },
-    /// Was heard since. May finish what it has begun, by then if there is an end to it.
-    Going { grace_until: Option<Instant> },
-    /// Has until then to take the last words.
-    Ended { until: Instant },
+    Told { heard: u64, until: Instant, grace_until: Instant },
+    /// Was heard since. May finish what it has begun; streams by then.
+    Going { grace_until: Instant },
+    /// Its streams are ended. Has until then to take the last words, and if it drains until the process ends: a call is answered.
+    Ended { until: Option<Instant> },
 }
 
 impl Course {
-    /// Begins at `now`. `draw` is a random number; it spreads the ages of connections that began together. The peer's certificate, if
-    /// it has one that ends, is good for so long.
+    /// Begins at `now`. `draw` is a random number; it spreads the ages of connections that began together. The peer's
+    /// certificate, if it has one that ends, is good for so long.
     ///
     /// The connection ends before the certificate, by the grace if there is time for that: whoever has a new one by then opens
     /// another connection with it, and none of its calls is refused.
@@ -111,10 +113,10 @@ impl Course {
         matches!(self.stage, Stage::Told { .. } | Stage::Going { .. } | Stage::Ended { .. })
     }
 
-    /// It is being told to go. Draining ends with the process, everything else with the grace.
+    /// It is being told to go.
     pub(super) fn tell_to_go(&mut self, cause: Cause, now: Instant, seen: Seen) {
         self.cause = Some(cause);
-        let grace_until = (cause != Cause::Drain).then(|| now + self.grace);
+        let grace_until = now + if cause == Cause::Drain { DRAIN_STREAMS_AFTER } else { self.grace };
         self.stage = Stage::Told { heard: seen.read, until: now + FAREWELL_MAX, grace_until };
     }
 
@@ -160,15 +162,16 @@ impl Course {
                 self.stage = Stage::Going { grace_until };
                 self.next(now, seen)
             }
-            Stage::Going { grace_until: None } => Step::Wait(now + self.grace),
-            Stage::Going { grace_until: Some(until) } => {
-                if now < *until {
-                    return Step::Wait(*until);
+            Stage::Going { grace_until } => {
+                if now < *grace_until {
+                    return Step::Wait(*grace_until);
                 }
-                self.stage = Stage::Ended { until: now + LAST_WORDS_MAX };
+                let until = (self.cause != Some(Cause::Drain)).then(|| now + LAST_WORDS_MAX);
+                self.stage = Stage::Ended { until };
                 Step::EndStreams
             }
-            Stage::Ended { until } => {
+            Stage::Ended { until: None } => Step::Wait(now + self.grace),
+            Stage::Ended { until: Some(until) } => {
                 if now < *until {
                     Step::Wait(*until)
                 } else {

@@ -1,15 +1,18 @@
 //! What one connection has seen, counted by whoever sees it and read by whoever decides about its life; and whether what a peer
 //! says is worth its while.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Status;
 
 use super::course::Seen;
-use crate::overload::limiter::{Limiter, Own, Readiness};
+use crate::overload::limiter::{Arrival, Limiter, Own, Readiness};
 
 /// Frames beyond those that calls account for that a connection may send at any time, and how many more each second. Clients
 /// send some to measure their round trip, which on one machine is thousands a second; but only while answers come.
@@ -29,7 +32,6 @@ const MESSAGE_HEAD_LEN: usize = 5;
 pub(super) struct Traffic {
     /// Of the thread that serves the connection.
     limiter: Limiter,
-    own: Mutex<Own>,
     turns: Mutex<Turns>,
     /// Bytes that came, behind TLS.
     read: AtomicU64,
@@ -41,15 +43,17 @@ pub(super) struct Traffic {
     blocked: AtomicBool,
     /// Its peer says too much that is nothing.
     chatters: AtomicBool,
-    /// Streams are to end, with a hint.
-    pub(super) end_streams: CancellationToken,
+    /// Streams are to end.
+    end_streams: CancellationToken,
+    /// With that, which tells their callers what to do.
+    connection_ends: Arc<Status>,
 }
 
 impl Traffic {
-    pub(super) fn new(limiter: Limiter) -> Self {
+    /// Of a connection on the thread of `limiter`, whose streams end with `connection_ends` when it has to.
+    pub(super) fn new(limiter: Limiter, connection_ends: Arc<Status>) -> Self {
         Self {
             limiter,
-            own: Mutex::default(),
             turns: Mutex::default(),
             read: AtomicU64::default(),
             begun: AtomicU64::default(),
@@ -58,12 +62,8 @@ impl Traffic {
             blocked: AtomicBool::default(),
             chatters: AtomicBool::default(),
             end_streams: CancellationToken::new(),
+            connection_ends,
         }
-    }
-
-    /// Whether more is to be read now.
-    pub(super) fn readiness(&self, now: Instant) -> Readiness {
-        self.limiter.readiness(&self.own, now)
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -85,6 +85,11 @@ impl Traffic {
         calls.saturating_mul(len)
     }
 
+    /// Has streams end that wait for something.
+    pub(super) fn end_streams(&self) {
+        self.end_streams.cancel();
+    }
+
     pub(super) fn answers_with_a_frame(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
@@ -101,6 +106,19 @@ impl Traffic {
     pub(super) fn given_up(&self) -> Option<&'static str> {
         let of = |flag: &AtomicBool, cause| flag.load(Ordering::Relaxed).then_some(cause);
         of(&self.blocked, "slow_reader").or_else(|| of(&self.chatters, "chatter"))
+    }
+}
+
+/// Half of a stream that waits: listens to the connection's wish that it ends.
+#[derive(Debug, Default)]
+pub(super) struct Ending(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
+
+impl Ending {
+    /// With what the stream ends, once it has to; whoever asks is woken then.
+    pub(super) fn poll(&mut self, traffic: &Traffic, cx: &mut Context<'_>) -> Poll<Arc<Status>> {
+        let wish = self.0.get_or_insert_with(|| Box::pin(traffic.end_streams.clone().cancelled_owned()));
+        ready!(wish.as_mut().poll(cx));
+        Poll::Ready(Arc::clone(&traffic.connection_ends))
     }
 }
 
@@ -122,9 +140,10 @@ impl Drop for UnderWay {
     }
 }
 
-/// When a connection was not read though it may have had something.
+/// What a connection has of its thread.
 #[derive(Debug, Default)]
 struct Turns {
+    own: Own,
     /// Since then it waits to be read.
     put_off: Option<Instant>,
     /// What is read now may have been there since then.
@@ -134,25 +153,26 @@ struct Turns {
 }
 
 impl Traffic {
-    /// Its task begins a step, in which it may be read once while connections take turns: HTTP/2 asks for more before each call that it hands out.
+    /// Its task begins a step, in which it may be read once while connections take turns: HTTP/2 asks for more before each call
+    /// that it hands out.
     pub(super) fn takes_turn(&self) {
         self.turns().was_read = false;
     }
 
-    pub(super) fn was_read(&self) -> bool {
-        self.turns().was_read
-    }
-
-    /// Others are read first.
-    pub(super) fn is_put_off(&self, now: Instant) {
-        self.turns().put_off.get_or_insert(now);
-    }
-
-    /// It is read.
-    pub(super) fn is_read(&self) {
+    /// Whether more is to be read now; if so, it is. Not for no time at all means that it is others' turn.
+    pub(super) fn may_read(&self, now: Instant) -> Readiness {
         let mut turns = self.turns();
-        turns.put_off_before = turns.put_off.take();
-        turns.was_read = true;
+        let readiness = match self.limiter.readiness(&turns.own, now) {
+            Readiness::InTurns(_) if turns.was_read => Readiness::Later(Duration::ZERO),
+            readiness => readiness,
+        };
+        if let Readiness::Later(_) = readiness {
+            turns.put_off.get_or_insert(now);
+        } else {
+            turns.put_off_before = turns.put_off.take();
+            turns.was_read = true;
+        }
+        readiness
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -168,28 +188,42 @@ pub(super) struct Turn {
     has_come: bool,
 }
 
-impl Turn {
-    /// Has a call wait, unless too many do.
-    pub(super) fn wait_for(traffic: &Arc<Traffic>, now: Instant) -> Option<Self> {
-        let waits = traffic.limiter.arrive(&traffic.own, now);
-        waits.then(|| Self {
-            traffic: Arc::clone(traffic),
-            arrived: traffic.turns().put_off_before.unwrap_or(now),
-            has_come: false,
-        })
-    }
+/// Whether a call is looked at.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// Before those who wait.
+    AtOnce,
+    /// When its turn comes.
+    InTurn(Turn),
+    Refused,
+}
 
+impl Admission {
+    /// Of a call that arrives.
+    pub(super) fn of(traffic: &Arc<Traffic>, now: Instant) -> Self {
+        let mut turns = traffic.turns();
+        let arrived = turns.put_off_before.unwrap_or(now);
+        match traffic.limiter.arrive(&mut turns.own, now.saturating_duration_since(arrived), now) {
+            Arrival::AtOnce => Self::AtOnce,
+            Arrival::Waits => Self::InTurn(Turn { traffic: Arc::clone(traffic), arrived, has_come: false }),
+            Arrival::Refused => Self::Refused,
+        }
+    }
+}
+
+impl Turn {
     /// The call's turn has come.
     pub(super) fn begin(mut self, now: Instant) {
         self.has_come = true;
-        self.traffic.limiter.begin(&self.traffic.own, now.saturating_duration_since(self.arrived), now);
+        let wait = now.saturating_duration_since(self.arrived);
+        self.traffic.limiter.begin(wait, now);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         if !self.has_come {
-            self.traffic.limiter.leave(&self.traffic.own);
+            self.traffic.limiter.leave();
         }
     }
 }

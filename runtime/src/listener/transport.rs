@@ -1,5 +1,5 @@
-//! The bytes of a connection, whatever carries them: TCP, TLS over it, or a Unix socket. Counts what comes, and gives up on a peer
-//! that takes nothing of what is written, or that only chatters.
+//! The bytes of a connection, whatever carries them: TCP, TLS over it, or a Unix socket. Counts what comes, and gives up on a
+//! peer that takes nothing of what is written, or that only chatters.
 
 use std::io;
 use std::pin::Pin;
@@ -62,26 +62,15 @@ impl Transport {
             ready!(later.as_mut().poll(cx));
             self.later = None;
         }
-        let now = Instant::now();
-        match self.traffic.readiness(now) {
-            Readiness::Free => {
-                self.traffic.is_read();
-                Poll::Ready(usize::MAX)
-            }
-            Readiness::InTurns(_) if self.traffic.was_read() => {
-                self.traffic.is_put_off(now);
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Readiness::InTurns(calls) => {
-                self.traffic.is_read();
-                Poll::Ready(self.frames.rest().saturating_add(self.traffic.len_of(calls)))
-            }
+        match self.traffic.may_read(Instant::now()) {
+            Readiness::Free => Poll::Ready(usize::MAX),
+            Readiness::InTurns(calls) => Poll::Ready(self.frames.rest().saturating_add(self.traffic.len_of(calls))),
             Readiness::Later(pause) => {
-                self.traffic.is_put_off(now);
-                let later = self.later.insert(Box::pin(tokio::time::sleep(pause)));
-                // For its waker.
-                ready!(later.as_mut().poll(cx));
+                if !pause.is_zero() {
+                    let later = self.later.insert(Box::pin(tokio::time::sleep(pause)));
+                    // For its waker.
+                    ready!(later.as_mut().poll(cx));
+                }
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }

@@ -25,8 +25,8 @@ pub struct UnixSocket {
 impl UnixSocket {
     /// Takes `path`; its file gets that mode before anybody can connect.
     ///
-    /// It is bound beside its place and moved there, so that clients find the old socket or the new one, and never one that is open
-    /// to more than it should be.
+    /// It is bound beside its place and moved there, so that clients find the old socket or the new one, and never one that is
+    /// open to more than it should be.
     pub(super) fn bind(path: &Path, mode: u32) -> Result<Self, Error> {
         let failed = |source: io::Error| Error::Unix { path: path.to_owned(), source };
         let len = path.as_os_str().len();

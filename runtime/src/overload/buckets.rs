@@ -1,9 +1,9 @@
-//! How much one caller or tenant may ask for: leaky buckets, as the generic cell rate algorithm keeps them (GCRA, ITU-T I.371): one
-//! time per bucket, the one at which it will have leaked dry.
+//! How much one caller or tenant may ask for: leaky buckets, as the generic cell rate algorithm keeps them (GCRA, ITU-T I.371):
+//! one time per bucket, the one at which it will have leaked dry.
 //!
-//! The table has a fixed size, whatever is made up to fill it: a bucket that is not found is a full one, and the one that is driven
-//! out is the fullest of its row. Buckets are told apart by 64 bits of a keyed hash. Two threads that charge a bucket at the same moment
-//! may let a little more through than it has. No clock here: time is an argument.
+//! The table has a fixed size, whatever is made up to fill it: a bucket that is not found is a full one, and the one that is
+//! driven out is the fullest of its row. Buckets are told apart by 64 bits of a keyed hash. Two threads that charge a bucket at
+//! the same moment may let a little more through than it has. No clock here: time is an argument.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};

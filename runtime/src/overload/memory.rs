@@ -2,8 +2,8 @@
 //! passes its limit, and with it every answer; so new calls are refused before (F6: nothing is aborted, load is shed).
 //!
 //! What the kernel gives back by itself when it is short (`inactive_file`, what was read from or written to disk) does not count:
-//! else a snapshot would look like an overload. Where there is no limit nothing is refused. Both versions of control groups are read:
-//! cgroup v2 (`memory.max`, `memory.current`) and v1 (`memory.limit_in_bytes`, `memory.usage_in_bytes`).
+//! else a snapshot would look like an overload. Where there is no limit nothing is refused. Both versions of control groups are
+//! read: cgroup v2 (`memory.max`, `memory.current`) and v1 (`memory.limit_in_bytes`, `memory.usage_in_bytes`).
 
 use std::path::{Path, PathBuf};
 

@@ -30,6 +30,11 @@ impl http_body::Body for Says {
     }
 }
 
+fn traffic() -> Arc<Traffic> {
+    let limiter = Limiter::new(Duration::from_secs(1), Instant::now());
+    Arc::new(Traffic::new(limiter, Arc::new(Status::unavailable("come again"))))
+}
+
 fn answer(frames: &[Vec<u8>], waits: bool, traffic: &Arc<Traffic>) -> Answer {
     let frames = frames.iter().cloned().map(Bytes::from).collect();
     Answer::new(Body::new(Says { frames, waits }), Some(UnderWay::on(traffic)))
@@ -42,7 +47,7 @@ fn next(answer: &mut Answer) -> Poll<Option<Frame<Bytes>>> {
 
 #[test]
 fn long_frames_leave_in_slices_and_nothing_is_lost() {
-    let traffic = Arc::new(Traffic::new(Limiter::new(Duration::from_secs(1), Instant::now())));
+    let traffic = traffic();
     let long: Vec<u8> = (0..100_000_u32).flat_map(u32::to_be_bytes).collect();
     let frames = [b"short".to_vec(), long, b"end".to_vec()];
     let mut answer = answer(&frames, false, &traffic);
@@ -62,15 +67,15 @@ fn long_frames_leave_in_slices_and_nothing_is_lost() {
 
 #[test]
 fn a_waiting_answer_is_ended_with_the_connection_and_one_that_speaks_is_not() {
-    let traffic = Arc::new(Traffic::new(Limiter::new(Duration::from_secs(1), Instant::now())));
+    let traffic = traffic();
     let mut answer = answer(&[b"first".to_vec(), b"second".to_vec()], true, &traffic);
     assert!(next(&mut answer).is_ready());
-    traffic.end_streams.cancel();
+    traffic.end_streams();
     let Poll::Ready(Some(second)) = next(&mut answer) else { panic!("what is there is said") };
     assert!(second.is_data());
     let Poll::Ready(Some(last)) = next(&mut answer) else { panic!("it has an end") };
     let trailers = last.into_trailers().unwrap();
-    assert_eq!(trailers.get("grpc-status").unwrap(), "14");
+    assert_eq!((&trailers["grpc-status"], &trailers["grpc-message"]), (&"14".parse().unwrap(), &"come%20again".parse().unwrap()));
     assert!(matches!(next(&mut answer), Poll::Ready(None)));
     assert!(answer.is_end_stream());
 }

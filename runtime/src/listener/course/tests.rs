@@ -98,9 +98,11 @@ async fn draining_leaves_the_end_to_the_process() {
     let start = Instant::now();
     let mut course = Course::begin(&config(), start, 0, None);
     course.tell_to_go(Cause::Drain, start, BEGUN);
-    let mut now = start;
+    let heard = Seen { read: 61, ..BEGUN };
+    let (step, after) = follow(&mut course, start, |_| heard);
+    assert_eq!((step, after), (Step::EndStreams, DRAIN_STREAMS_AFTER));
+    let mut now = start + after;
     while now < start + seconds(100_000) {
-        let heard = Seen { read: 61, ..BEGUN };
         let Step::Wait(until) = course.next(now, heard) else { panic!("{course:?}") };
         now = until;
     }
