@@ -9,7 +9,6 @@ use tessera_ports::Clock;
 use tessera_ports::clock::ManualClock;
 use tonic::Code;
 use tonic::codegen::Service as _;
-use tower::util::{ServiceFn, service_fn};
 
 use super::super::super::authenticator::Authenticator;
 use super::super::super::settings::IdentityConfig;
@@ -24,7 +23,7 @@ const WORKLOAD: &str = "spiffe://example.org/checkout";
 
 /// A process with a file of tokens.
 struct Place {
-    guarded: Guarded<ServiceFn<fn(http::Request<Body>) -> Answering>>,
+    guarded: Guarded<Streams>,
     clock: Arc<ManualClock>,
     path: PathBuf,
     token: FreshToken,
@@ -33,13 +32,24 @@ struct Place {
     _folder: tempfile::TempDir,
 }
 
-type Answering = std::future::Ready<Result<http::Response<Body>, Infallible>>;
-
 /// Answers with streams: that of `/silent` waits for ever, all others always have something to say.
-fn streams(request: http::Request<Body>) -> Answering {
-    let is_silent = request.uri().path() == "/silent";
-    let body = if is_silent { Body::new(Says::Nothing) } else { Body::new(Says::Something) };
-    std::future::ready(Ok(http::Response::new(body)))
+#[derive(Debug, Clone)]
+struct Streams;
+
+impl tonic::codegen::Service<http::Request<Body>> for Streams {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let is_silent = request.uri().path() == "/silent";
+        let body = if is_silent { Body::new(Says::Nothing) } else { Body::new(Says::Something) };
+        std::future::ready(Ok(http::Response::new(body)))
+    }
 }
 
 #[derive(Debug)]
@@ -82,14 +92,7 @@ fn place() -> Place {
     authenticator.start(&tasks);
     let access = |path: &str| if path == "/known" { Access::Known } else { Access::Scope(Scope::Decide) };
     let rules = Rules { authenticator, access, is_stream: |path| path != "/unary" && path != "/known", refusal };
-    Place {
-        guarded: Guarded::new(service_fn(streams as fn(_) -> _), Some(rules)),
-        clock,
-        path,
-        token,
-        _tasks: tasks,
-        _folder: folder,
-    }
+    Place { guarded: Guarded::new(Streams, Some(rules)), clock, path, token, _tasks: tasks, _folder: folder }
 }
 
 /// Good for an hour.
