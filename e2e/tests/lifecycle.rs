@@ -146,8 +146,11 @@ async fn a_stream_that_is_not_ours_and_stays_open_holds_up_nothing() -> anyhow::
     }
     dev.signal(Signal::TERM)?;
     for answers in &mut open {
-        let end = answers.next().await.context("a word at the end")?.err().context("an answer nobody asked for")?;
-        assert_eq!(end.get_details_error_info().map(|info| info.reason).as_deref(), Some("CONNECTION_ENDS"), "{end:?}");
+        // Its service may end it first, in order, since its questions end.
+        if let Some(last) = answers.next().await {
+            let end = last.err().context("an answer nobody asked for")?;
+            assert_eq!(end.get_details_error_info().map(|info| info.reason).as_deref(), Some("CONNECTION_ENDS"), "{end:?}");
+        }
     }
     // With the questions' half still open.
     dev.finished_well()
