@@ -31,17 +31,6 @@ pub fn beside(name: &str) -> anyhow::Result<PathBuf> {
     Ok(binary)
 }
 
-/// A command that runs on that core alone, where the system has `taskset`; elsewhere it runs anywhere.
-pub fn pinned(program: &Path, core: usize) -> Command {
-    let mut taskset = Command::new("taskset");
-    if taskset.arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        let mut command = Command::new("taskset");
-        command.args(["-c", &core.to_string()]).arg(program);
-        return command;
-    }
-    Command::new(program)
-}
-
 impl Running {
     /// Starts it and reads the line with its addresses. What it logs goes to `log`.
     pub fn start(mut command: Command, log: &Path) -> anyhow::Result<Self> {

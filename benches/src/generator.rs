@@ -1,15 +1,13 @@
 //! The load test, on cores that do not serve: messages at a rate, whether they are answered or not, which is what overload needs.
 
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::child;
-
-/// The core that asks.
-const ASKING_CORE: usize = 1;
+use crate::place::{ASKING_CORE, pinned, pinned_before_others};
 
 /// A load test that is running. Dropping it kills it.
 #[derive(Debug)]
@@ -46,7 +44,15 @@ impl Generator {
     /// Asks that server about the first `tenants` tenants of the scenario; `words` say how, and the tenants of several are told
     /// apart by their seeds.
     pub fn start(server: SocketAddr, tenants: u64, words: &str) -> anyhow::Result<Self> {
-        let mut command = child::pinned(&child::beside("tessera-loadtest")?, ASKING_CORE);
+        Self::of(pinned(&child::beside("tessera-loadtest")?, ASKING_CORE), server, tenants, words)
+    }
+
+    /// As [`Self::start`], and does not wait for others who ask.
+    pub fn start_before_others(server: SocketAddr, tenants: u64, words: &str) -> anyhow::Result<Self> {
+        Self::of(pinned_before_others(&child::beside("tessera-loadtest")?, ASKING_CORE), server, tenants, words)
+    }
+
+    fn of(mut command: Command, server: SocketAddr, tenants: u64, words: &str) -> anyhow::Result<Self> {
         command.args(["run", "--skip-probe", "--json", "-", "--warm-up", "0s", "--give-up-after", "60s"]);
         command.args(["--data-addr", &server.to_string(), "--tenants", &tenants.to_string()]);
         command.args(words.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -2,7 +2,7 @@
 //!
 //! - [`scenario`]: which tenants, plans and questions there are; the same for benches, load tests and tests;
 //! - [`stores`]: the scenario in a store on disk, kept between runs;
-//! - [`child`]: the processes that are measured, and what they use; [`twin`]: the bare one beside them;
+//! - [`child`]: the processes that are measured, and what they use; [`twin`]: the bare one beside them; [`place`]: on which core;
 //! - [`bare_driver`]: what an import writes, written by a bare loop over SQLite;
 //! - [`cluster`]: real engines, and adapters and bare drivers in turns;
 //! - [`envoy`]: the questions of the scenario as an Envoy asks them;
@@ -24,6 +24,7 @@ pub mod flood;
 pub mod generator;
 pub mod load;
 pub mod miscounted;
+pub mod place;
 pub mod quota;
 pub mod report;
 pub mod rows;

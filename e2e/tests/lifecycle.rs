@@ -156,6 +156,28 @@ async fn a_stream_that_is_not_ours_and_stays_open_holds_up_nothing() -> anyhow::
     dev.finished_well()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_a_connection_that_is_old_end_by_name_and_the_next_one_serves() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let launch = Launch::over(folder.path())?.env("TESSERA_LISTENER__AGE_MAX_S", "10").env("TESSERA_LISTENER__AGE_GRACE_S", "1");
+    let dev = launch.ready().await?;
+    let planes = dev.planes().await?;
+    let lives = async |channel: &tonic::transport::Channel| {
+        let whole = HealthCheckRequest { service: String::new() };
+        let mut watch = HealthClient::new(channel.clone()).watch(whole.clone()).await?.into_inner();
+        assert_eq!(watch.next().await.context("a first health status")??.status(), ServingStatus::Serving);
+        let end = watch.next().await.context("how it ends")?.err().context("a status that nothing changed")?;
+        assert_eq!(end.code(), tonic::Code::Unavailable, "{end:?}");
+        assert_eq!(end.get_details_error_info().map(|info| info.reason).as_deref(), Some("CONNECTION_ENDS"), "{end:?}");
+        assert!(end.get_details_retry_info().is_some(), "{end:?}");
+        let answer = HealthClient::new(channel.clone()).check(whole).await?;
+        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+        anyhow::Ok(())
+    };
+    tokio::try_join!(lives(&planes.data), lives(&planes.control))?;
+    dev.stop()
+}
+
 /// What one version of the reflection protocol answers to "list services", from one plane.
 macro_rules! listed {
     ($version:ident, $channel:expr) => {{

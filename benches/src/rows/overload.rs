@@ -11,9 +11,9 @@ use rustix::process::Pid;
 use crate::child;
 use crate::flood::Flood;
 use crate::generator::Generator;
+use crate::place::{SERVING_CORE, pinned};
 use crate::quota::QuarterCore;
 use crate::report::{Goal, Row};
-use crate::rows::wire::SERVING_CORE;
 use crate::stores::Workshop;
 
 /// Tenants of the scenario; how many there are does not matter here.
@@ -59,10 +59,10 @@ struct Beside {
 /// All rows of this kind.
 pub fn measure(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
     let store = workshop.store(TENANTS)?;
-    let mut server = workshop.server(child::pinned(&child::beside("tessera-server")?, SERVING_CORE), &store)?;
+    let mut server = workshop.server(pinned(&child::beside("tessera-server")?, SERVING_CORE), &store)?;
     server.ready()?;
     let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw).context("its process id")?;
-    let quarter = QuarterCore::of(pid);
+    let quarter = QuarterCore::of(pid, SERVING_CORE)?;
     // One more, which warms up.
     let rounds = (0..=ROUNDS).map(|seed| look(server.address("data")?, seed)).skip(1).collect::<anyhow::Result<Vec<_>>>();
     drop(quarter);
@@ -132,7 +132,7 @@ fn settle() {
 /// The p99 of whoever asks for no more than there is time for, in ms.
 fn asking(server: SocketAddr, rate: f64, connections: u32, seed: u64) -> anyhow::Result<f64> {
     let words = format!("--rate {rate:.0} --connections {connections} --duration {SECONDS}s --seed {}", seed + 1_000);
-    Ok(Generator::start(server, TENANTS, &words)?.step()?.latency.p99_us / 1e3)
+    Ok(Generator::start_before_others(server, TENANTS, &words)?.step()?.latency.p99_us / 1e3)
 }
 
 /// Far too much, about the first so many tenants.

@@ -78,13 +78,6 @@ impl Traffic {
         self.read.fetch_add(u64::try_from(len).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Bytes of so many calls, if they are as long as those before.
-    pub(super) fn len_of(&self, calls: usize) -> usize {
-        let len = self.read.load(Ordering::Relaxed).checked_div(self.begun.load(Ordering::Relaxed));
-        let len = len.and_then(|len| usize::try_from(len).ok()).unwrap_or(SMALL_CALL_LEN);
-        calls.saturating_mul(len)
-    }
-
     /// Has streams end that wait for something.
     pub(super) fn end_streams(&self) {
         self.end_streams.cancel();
@@ -140,6 +133,19 @@ impl Drop for UnderWay {
     }
 }
 
+/// Whether a connection is read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// As much as comes.
+    Freely,
+    /// So many bytes beyond the frame that has begun.
+    AtMost(usize),
+    /// When the others of its thread had their turn.
+    AfterOthers,
+    /// Not for so long.
+    Later(Duration),
+}
+
 /// What a connection has of its thread.
 #[derive(Debug, Default)]
 struct Turns {
@@ -159,20 +165,29 @@ impl Traffic {
         self.turns().was_read = false;
     }
 
-    /// Whether more is to be read now; if so, it is. Not for no time at all means that it is others' turn.
-    pub(super) fn may_read(&self, now: Instant) -> Readiness {
+    /// Whether more is to be read now; if so, it is.
+    pub(super) fn may_read(&self, now: Instant) -> Reading {
         let mut turns = self.turns();
-        let readiness = match self.limiter.readiness(&turns.own, now) {
-            Readiness::InTurns(_) if turns.was_read => Readiness::Later(Duration::ZERO),
-            readiness => readiness,
+        let reading = match self.limiter.readiness(&turns.own, now) {
+            Readiness::Free => Reading::Freely,
+            Readiness::InTurns(_) if turns.was_read => Reading::AfterOthers,
+            Readiness::InTurns(calls) => Reading::AtMost(self.len_of(calls)),
+            Readiness::Later(pause) => Reading::Later(pause),
         };
-        if let Readiness::Later(_) = readiness {
+        if let Reading::AfterOthers | Reading::Later(_) = reading {
             turns.put_off.get_or_insert(now);
         } else {
             turns.put_off_before = turns.put_off.take();
             turns.was_read = true;
         }
-        readiness
+        reading
+    }
+
+    /// Bytes of so many calls, if they are as long as those before.
+    fn len_of(&self, calls: usize) -> usize {
+        let len = self.read.load(Ordering::Relaxed).checked_div(self.begun.load(Ordering::Relaxed));
+        let len = len.and_then(|len| usize::try_from(len).ok()).unwrap_or(SMALL_CALL_LEN);
+        calls.saturating_mul(len)
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {

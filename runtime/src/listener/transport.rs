@@ -12,8 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
-use super::traffic::{Frames, Traffic};
-use crate::overload::limiter::Readiness;
+use super::traffic::{Frames, Reading, Traffic};
 
 /// Bytes that are read at a time where it is not as many as fit.
 const LITTLE: usize = 4 << 10;
@@ -63,18 +62,17 @@ impl Transport {
             self.later = None;
         }
         match self.traffic.may_read(Instant::now()) {
-            Readiness::Free => Poll::Ready(usize::MAX),
-            Readiness::InTurns(calls) => Poll::Ready(self.frames.rest().saturating_add(self.traffic.len_of(calls))),
-            Readiness::Later(pause) => {
-                if !pause.is_zero() {
-                    let later = self.later.insert(Box::pin(tokio::time::sleep(pause)));
-                    // For its waker.
-                    ready!(later.as_mut().poll(cx));
-                }
-                cx.waker().wake_by_ref();
-                Poll::Pending
+            Reading::Freely => return Poll::Ready(usize::MAX),
+            Reading::AtMost(len) => return Poll::Ready(self.frames.rest().saturating_add(len)),
+            Reading::AfterOthers => {}
+            Reading::Later(pause) => {
+                let later = self.later.insert(Box::pin(tokio::time::sleep(pause)));
+                // For its waker.
+                ready!(later.as_mut().poll(cx));
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Reads what fits into `buf`, and no more than that many bytes.
