@@ -14,7 +14,7 @@ use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::load;
-use crate::place::{ASKING_CORE, move_thread};
+use crate::place::{asking_core, move_thread};
 
 /// Connections at a time.
 const CONNECTIONS: u32 = 8;
@@ -36,7 +36,7 @@ impl Flood {
         let thread = std::thread::spawn({
             let (over, calls) = (Arc::clone(&over), Arc::clone(&calls));
             move || {
-                move_thread(None, ASKING_CORE)?;
+                move_thread(None, asking_core())?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 let local = LocalSet::new();
                 let handful = u128::from(per_second / CONNECTIONS) * PAUSE.as_millis() / 1_000;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::child;
-use crate::place::{ASKING_CORE, pinned, pinned_before_others};
+use crate::place::{asking_core, pinned, pinned_before_others};
 
 /// A load test that is running. Dropping it kills it.
 #[derive(Debug)]
@@ -44,12 +44,12 @@ impl Generator {
     /// Asks that server about the first `tenants` tenants of the scenario; `words` say how, and the tenants of several are told
     /// apart by their seeds.
     pub fn start(server: SocketAddr, tenants: u64, words: &str) -> anyhow::Result<Self> {
-        Self::of(pinned(&child::beside("tessera-loadtest")?, ASKING_CORE), server, tenants, words)
+        Self::of(pinned(&child::beside("tessera-loadtest")?, asking_core()), server, tenants, words)
     }
 
     /// As [`Self::start`], and does not wait for others who ask.
     pub fn start_before_others(server: SocketAddr, tenants: u64, words: &str) -> anyhow::Result<Self> {
-        Self::of(pinned_before_others(&child::beside("tessera-loadtest")?, ASKING_CORE), server, tenants, words)
+        Self::of(pinned_before_others(&child::beside("tessera-loadtest")?, asking_core()), server, tenants, words)
     }
 
     fn of(mut command: Command, server: SocketAddr, tenants: u64, words: &str) -> anyhow::Result<Self> {

@@ -5,12 +5,23 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use rustix::process::Pid;
-use rustix::thread::{CpuSet, gettid, sched_setaffinity};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 
-/// The core of what is measured.
-pub const SERVING_CORE: usize = 0;
-/// The core of what asks it.
-pub const ASKING_CORE: usize = 1;
+/// The core of what is measured: the first that we may have.
+pub fn serving_core() -> usize {
+    ours().next().unwrap_or_default()
+}
+
+/// The core of what asks it: the last one.
+pub fn asking_core() -> usize {
+    ours().last().unwrap_or_default()
+}
+
+/// The cores that we may have.
+fn ours() -> impl Iterator<Item = usize> {
+    let cores = sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU).filter(move |core| cores.is_set(*core))
+}
 
 /// A command that runs on that core alone, where the system has `taskset`; elsewhere it runs anywhere.
 pub fn pinned(program: &Path, core: usize) -> Command {

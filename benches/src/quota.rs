@@ -33,11 +33,12 @@ pub struct QuarterCore {
 }
 
 impl QuarterCore {
-    /// Of that process, all threads of which move to `core`. A thread of ours that goes before everybody is busy there for the rest
+    /// Of that process, all threads of which move to one. A thread of ours that goes before everybody is busy there for the rest
     /// of the time; where we may not have such a thread, the process is stopped instead.
-    pub fn of(pid: Pid, core: usize) -> anyhow::Result<Self> {
+    pub fn of(pid: Pid) -> anyhow::Result<Self> {
         static ONLY: Mutex<()> = Mutex::new(());
         let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+        let core = place::serving_core();
         place::move_process(pid, core)?;
         let (over, is_over) = mpsc::channel();
         let taking = std::thread::spawn(move || {

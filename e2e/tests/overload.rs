@@ -8,7 +8,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tessera_benches::place::SERVING_CORE;
 use tessera_benches::quota::{MemoryLimit, QuarterCore};
 use tessera_e2e::binary;
 use tessera_e2e::commands::{Change, Command};
@@ -53,7 +52,7 @@ async fn three_times_too_much_is_served_as_far_as_can_be_and_refused_beyond() ->
     let data = tempfile::tempdir()?;
     let dev = deployment(shipped(data.path())?).await?;
     let before = dev.resident_bytes()?;
-    let quarter = QuarterCore::of(dev.pid(), SERVING_CORE)?;
+    let quarter = QuarterCore::of(dev.pid())?;
     let peak = peak(&dev)?;
     let report = overload(&dev, peak)?;
     let step = report.steps.first().context("a step")?;
@@ -103,7 +102,7 @@ async fn whoever_asks_little_is_served_whatever_others_do() -> anyhow::Result<()
     let dev = deployment(shipped(data.path())?).await?;
     let planes = dev.planes().await?;
     create(&planes, "acme").await?;
-    let quarter = QuarterCore::of(dev.pid(), SERVING_CORE)?;
+    let quarter = QuarterCore::of(dev.pid())?;
     let peak = peak(&dev)?;
     let (quiet, ..) = modest(&planes).await?;
     let (attack, under_attack) = tokio::join!(

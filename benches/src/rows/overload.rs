@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use crate::child;
 use crate::flood::Flood;
 use crate::generator::Generator;
-use crate::place::{SERVING_CORE, pinned};
+use crate::place::{pinned, serving_core};
 use crate::quota::QuarterCore;
 use crate::report::{Goal, Row};
 use crate::stores::Workshop;
@@ -59,10 +59,10 @@ struct Beside {
 /// All rows of this kind.
 pub fn measure(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
     let store = workshop.store(TENANTS)?;
-    let mut server = workshop.server(pinned(&child::beside("tessera-server")?, SERVING_CORE), &store)?;
+    let mut server = workshop.server(pinned(&child::beside("tessera-server")?, serving_core()), &store)?;
     server.ready()?;
     let pid = i32::try_from(server.id()).ok().and_then(Pid::from_raw).context("its process id")?;
-    let quarter = QuarterCore::of(pid, SERVING_CORE)?;
+    let quarter = QuarterCore::of(pid)?;
     // One more, which warms up.
     let rounds = (0..=ROUNDS).map(|seed| look(server.address("data")?, seed)).skip(1).collect::<anyhow::Result<Vec<_>>>();
     drop(quarter);

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::child::{self, Running};
 use crate::load::{self, Call, Shape, Source};
-use crate::place::{SERVING_CORE, pinned};
+use crate::place::{pinned, serving_core};
 use crate::report::{Goal, Row};
 use crate::stores::Workshop;
 use crate::twin;
@@ -39,9 +39,9 @@ const GRID: [(&str, Shape, u64); 6] = [
 /// All rows of this kind; with `grid`, of more shapes.
 pub fn measure(workshop: &Workshop, tenants: u64, grid: bool) -> anyhow::Result<Vec<Row>> {
     let store = workshop.store(tenants)?;
-    let mut server = workshop.server(pinned(&child::beside("tessera-server")?, SERVING_CORE), &store)?;
+    let mut server = workshop.server(pinned(&child::beside("tessera-server")?, serving_core()), &store)?;
     server.ready()?;
-    let twin = twin::of(&server, pinned(&child::beside("echo-twin")?, SERVING_CORE), workshop)?;
+    let twin = twin::of(&server, pinned(&child::beside("echo-twin")?, serving_core()), workshop)?;
     let mut rows = Vec::new();
     let more = if grid { &GRID[..] } else { &[] };
     for &(name, shape, messages) in SHAPES.iter().chain(more) {
