@@ -1,6 +1,7 @@
 //! What keeps a process useful when more is asked of it than it can do: whoever cannot be served soon is told so at once, and
 //! what is not even read costs nothing (docs/adr/0024).
 //!
+//! - [`line`]: calls that wait for their turn;
 //! - [`limiter`]: how many calls may wait for their turn on a thread, and whose; and which connections are read meanwhile;
 //! - [`memory`]: how much of the memory that the process may have is in use;
 //! - [`buckets`]: how much one caller or tenant may ask for.
@@ -10,6 +11,7 @@
 
 pub mod buckets;
 pub(crate) mod limiter;
+pub(crate) mod line;
 pub(crate) mod memory;
 
 use std::sync::Arc;
@@ -51,6 +53,7 @@ impl Default for Policy {
 #[derive(Debug)]
 pub(crate) struct Refusals {
     headers: HeaderMap,
+    overloaded: Status,
     connection_ends: Arc<Status>,
     is_small: fn(&str) -> bool,
     memory: Memory,
@@ -63,6 +66,7 @@ impl Refusals {
     pub(crate) fn new(policy: Policy, memory: Memory, config: &ListenerConfig) -> Self {
         let counted = |cause| counter!(CALLS_REFUSED, "cause" => cause);
         Self {
+            overloaded: policy.overloaded.clone(),
             headers: policy.overloaded.into_http::<Body>().into_parts().0.headers,
             connection_ends: Arc::new(policy.connection_ends),
             is_small: policy.is_small,
@@ -86,6 +90,20 @@ impl Refusals {
         }
         self.for_memory.increment(1);
         true
+    }
+
+    /// What is said in the middle of a message of which there is much already, if memory is too short for more of it.
+    pub(crate) fn lacks_memory_for_more(&self) -> Option<Status> {
+        if self.memory.percent() < self.percent_max {
+            return None;
+        }
+        self.for_memory.increment(1);
+        Some(self.overloaded.clone())
+    }
+
+    /// Whether a call to that path needs next to nothing.
+    pub(crate) fn is_small(&self, path: &str) -> bool {
+        (self.is_small)(path) || path.starts_with(HEALTH)
     }
 
     /// Takes note of a call that would have waited too long.

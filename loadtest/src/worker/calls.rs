@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 
-use bytes::Bytes;
-use h2::SendStream;
 use h2::client::ResponseFuture;
 use tokio::time::Instant;
 
@@ -45,10 +43,12 @@ impl Calls {
             let turn = self.next.get();
             self.next.set((turn + 1) % self.lines.len());
             let Some(line) = self.lines.get(turn) else { continue };
-            let Some((answer, body)) = line.begin() else { continue };
+            let Some((answer, mut body)) = line.begin() else { continue };
             let (questions, bytes) = desk.draw(0, size)?;
+            // Before the connection has its turn, so that headers and message are written together.
+            let sent = body.send_data(bytes, true);
             let call = Call { desk: Rc::clone(desk), line: Rc::clone(line), due, questions };
-            tokio::task::spawn_local(call.run(answer, body, bytes));
+            tokio::task::spawn_local(call.run(sent, answer));
             return Ok(Offered::Sent);
         }
         Ok(Offered::Held(Hold::NoConnection))
@@ -56,9 +56,9 @@ impl Calls {
 }
 
 impl Call {
-    async fn run(self, answer: ResponseFuture, mut body: SendStream<Bytes>, bytes: Bytes) {
+    async fn run(self, sent: Result<(), h2::Error>, answer: ResponseFuture) {
         let Self { desk, line, due, questions } = self;
-        if let Err(error) = body.send_data(bytes, true) {
+        if let Err(error) = sent {
             return desk.failed(Failed::lost(&error));
         }
         let mut answer = pin!(wire::only_message(answer));

@@ -40,8 +40,8 @@ struct Refused {
 
 /// The message of a call that is refused may take so long to come; that of a stream never ends.
 const MESSAGE_WAIT_MAX: Duration = Duration::from_millis(250);
-/// So many bytes of it are let in.
-const MESSAGE_LEN_MAX: usize = 64 << 10;
+/// So many bytes of it are let in; and what is longer is not a small one.
+pub(super) const MESSAGE_LEN_MAX: usize = 64 << 10;
 
 impl Refused {
     /// Completes when the message is there, or is too much.
@@ -57,13 +57,62 @@ impl Refused {
 }
 
 /// The body of a request that is looked at. Ends with an error when the connection has to end, so that nobody who reads on holds
-/// it up: the end of a stream without one would mean that all of it was said.
+/// it up: the end of a stream without one would mean that all of it was said. And when memory is short in the middle of a message
+/// that is not a small one: whoever decodes it keeps what has come of it until all of it has, for as long as its sender likes.
 #[derive(Debug)]
 struct Question {
     inner: Incoming,
     traffic: Arc<Traffic>,
     /// Listened to once this one waits.
     ending: Ending,
+    refusals: Arc<Refusals>,
+    message: Gathered,
+}
+
+impl Question {
+    fn new(inner: Incoming, traffic: &Arc<Traffic>, refusals: &Arc<Refusals>) -> Self {
+        let (traffic, refusals) = (Arc::clone(traffic), Arc::clone(refusals));
+        Self { inner, traffic, ending: Ending::default(), refusals, message: Gathered::default() }
+    }
+}
+
+/// What has come of the message that comes: messages are a flag and four bytes of length each, and so many bytes (gRPC over HTTP/2,
+/// "Length-Prefixed-Message").
+#[derive(Debug, Default)]
+struct Gathered {
+    head: [u8; 5],
+    head_len: usize,
+    /// Bytes that have come behind the head, and that have not yet.
+    come: usize,
+    rest: usize,
+}
+
+impl Gathered {
+    fn take_in(&mut self, mut bytes: &[u8]) {
+        while let Some((first, behind)) = bytes.split_first() {
+            if self.rest > 0 {
+                let part = self.rest.min(bytes.len());
+                (self.come, self.rest) = (self.come + part, self.rest - part);
+                bytes = bytes.get(part..).unwrap_or_default();
+                continue;
+            }
+            if let Some(place) = self.head.get_mut(self.head_len) {
+                *place = *first;
+                self.head_len += 1;
+            }
+            bytes = behind;
+            if self.head_len == self.head.len() {
+                let [_, length @ ..] = self.head;
+                let rest = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                (self.head_len, self.come, self.rest) = (0, 0, rest);
+            }
+        }
+    }
+
+    /// Bytes of a message of which more is to come.
+    fn unfinished(&self) -> usize {
+        if self.rest > 0 { self.come } else { 0 }
+    }
 }
 
 impl http_body::Body for Question {
@@ -73,6 +122,13 @@ impl http_body::Body for Question {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) {
+            let Some(Ok(frame)) = &next else { return Poll::Ready(next.map(|frame| frame.map_err(BoxError::from))) };
+            this.message.take_in(frame.data_ref().map_or(&[][..], Bytes::as_ref));
+            if this.message.unfinished() > MESSAGE_LEN_MAX
+                && let Some(status) = this.refusals.lacks_memory_for_more()
+            {
+                return Poll::Ready(Some(Err(status.into())));
+            }
             return Poll::Ready(next.map(|frame| frame.map_err(BoxError::from)));
         }
         let status = ready!(this.ending.poll(&this.traffic, cx));
@@ -108,7 +164,10 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
         let now = Instant::now();
         let turn = match self.admit(request.uri().path(), now) {
             Admission::AtOnce => {
-                serve_at_once();
+                // Within the step of the connection: what takes long would hold up the others.
+                if self.refusals.is_small(request.uri().path()) {
+                    serve_at_once();
+                }
                 None
             }
             Admission::InTurn(turn) => Some(turn),
@@ -117,8 +176,7 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
                 return Call::refused(refused, &self.traffic, now);
             }
         };
-        let traffic = Arc::clone(&self.traffic);
-        let mut request = request.map(|inner| Body::new(Question { inner, traffic, ending: Ending::default() }));
+        let mut request = request.map(|inner| Body::new(Question::new(inner, &self.traffic, &self.refusals)));
         let deadline = time_max(request.headers()).and_then(|time_max| now.checked_add(time_max));
         let extensions = request.extensions_mut();
         extensions.insert(self.peer.clone());
@@ -189,16 +247,20 @@ impl<S: Calls> Future for Call<S> {
             let under_way = this.under_way.take();
             return Poll::Ready(Ok(response.map(|body| Answer::new(body, under_way))));
         }
-        let mut is_late = false;
+        if let Some(turn) = this.turn {
+            ready!(turn.poll(cx));
+        }
         if let Some(turn) = this.turn.take() {
             let now = Instant::now();
             turn.begin(now);
-            is_late = this.deadline.is_some_and(|deadline| deadline <= now);
+            // Whoever has ceased to wait is not worked for.
+            if this.deadline.is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(Ok(too_late().map(|body| Answer::new(body, this.under_way.take()))));
+            }
         }
         let polled = catch_unwind(AssertUnwindSafe(|| match this.inner.as_mut().as_pin_mut() {
-            // Whoever has ceased to wait is not worked for.
-            Some(inner) if !is_late => inner.poll(cx),
-            _ => Poll::Pending,
+            Some(inner) => inner.poll(cx),
+            None => Poll::Pending,
         }));
         let response = match polled {
             Ok(Poll::Ready(Ok(response))) => response,
@@ -206,7 +268,7 @@ impl<S: Calls> Future for Call<S> {
                 if !is_over(this.deadline.as_ref(), this.timer.as_mut(), cx) {
                     return Poll::Pending;
                 }
-                Status::deadline_exceeded("the deadline of the call has passed").into_http()
+                too_late()
             }
             Err(panic) => {
                 this.inner.set(None);
@@ -216,6 +278,10 @@ impl<S: Calls> Future for Call<S> {
         let under_way = this.under_way.take();
         Poll::Ready(Ok(response.map(|body| Answer::new(body, under_way))))
     }
+}
+
+fn too_late() -> Response<Body> {
+    Status::deadline_exceeded("the deadline of the call has passed").into_http()
 }
 
 /// Whether the deadline has passed, if there is one; whoever asks is woken when it does.
@@ -256,6 +322,26 @@ fn time_max(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_are_followed_however_they_are_cut() {
+        let message = |len: u8| [vec![0, 0, 0, 0, len], vec![7; len.into()]].concat();
+        let whole = [message(3), message(0), message(200), message(1), message(9)].concat();
+        for piece in 1..whole.len() {
+            let mut gathered = Gathered::default();
+            let mut most = 0;
+            for bytes in whole.chunks(piece) {
+                gathered.take_in(bytes);
+                most = most.max(gathered.unfinished());
+            }
+            assert_eq!((gathered.rest, gathered.head_len, gathered.unfinished()), (0, 0, 0), "in pieces of {piece}");
+            assert!(most < 200, "in pieces of {piece}");
+        }
+        let mut gathered = Gathered::default();
+        gathered.take_in(&[0, 0, 2, 0, 0]);
+        gathered.take_in(&vec![7; 70_000]);
+        assert_eq!(gathered.unfinished(), 70_000);
+    }
 
     #[test]
     fn a_deadline_is_digits_and_a_unit() {

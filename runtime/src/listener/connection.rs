@@ -166,8 +166,7 @@ async fn live<S: Calls>(
             }
             () = draining.cancelled(), if !is_draining => {
                 is_draining = true;
-                if !course.is_told() {
-                    course.tell_to_go(Cause::Drain, Instant::now(), traffic.seen());
+                if course.drain(Instant::now(), traffic.seen()) {
                     connection.as_mut().graceful_shutdown();
                 }
             }

@@ -108,16 +108,27 @@ impl Course {
         self.cause
     }
 
-    /// Whether it has been told to go.
-    pub(super) fn is_told(&self) -> bool {
-        matches!(self.stage, Stage::Told { .. } | Stage::Going { .. } | Stage::Ended { .. })
+    /// It is being told to go.
+    fn tell_to_go(&mut self, cause: Cause, grace: Duration, now: Instant, seen: Seen) {
+        self.cause = Some(cause);
+        self.stage = Stage::Told { heard: seen.read, until: now + FAREWELL_MAX, grace_until: now + grace };
     }
 
-    /// It is being told to go.
-    pub(super) fn tell_to_go(&mut self, cause: Cause, now: Instant, seen: Seen) {
-        self.cause = Some(cause);
-        let grace_until = now + if cause == Cause::Drain { DRAIN_STREAMS_AFTER } else { self.grace };
-        self.stage = Stage::Told { heard: seen.read, until: now + FAREWELL_MAX, grace_until };
+    /// The process drains: whether it is to be told. Who was told before has no more time than others.
+    pub(super) fn drain(&mut self, now: Instant, seen: Seen) -> bool {
+        let until = now + DRAIN_STREAMS_AFTER;
+        match &mut self.stage {
+            Stage::Beginning { .. } | Stage::Serving { .. } => {
+                self.tell_to_go(Cause::Drain, DRAIN_STREAMS_AFTER, now, seen);
+                return true;
+            }
+            Stage::Told { grace_until, .. } | Stage::Going { grace_until } => {
+                *grace_until = until.min(*grace_until);
+                self.cause = Some(Cause::Drain);
+            }
+            Stage::Ended { .. } => {}
+        }
+        false
     }
 
     /// What to do at `now`.
@@ -138,14 +149,14 @@ impl Course {
             Stage::Serving { look, quiet, begun } => {
                 let (until, cause) = self.until;
                 if now >= until {
-                    self.tell_to_go(cause, now, seen);
+                    self.tell_to_go(cause, self.grace, now, seen);
                     return Step::TellToGo;
                 }
                 if now >= *look {
                     let is_quiet = !seen.under_way && seen.begun == *begun;
                     (*look, *quiet, *begun) = (now + self.idle_look, if is_quiet { *quiet + 1 } else { 0 }, seen.begun);
                     if *quiet >= IDLE_LOOKS {
-                        self.tell_to_go(Cause::Idle, now, seen);
+                        self.tell_to_go(Cause::Idle, self.grace, now, seen);
                         return Step::TellToGo;
                     }
                 }

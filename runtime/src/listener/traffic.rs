@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::course::Seen;
 use crate::overload::limiter::{Arrival, Limiter, Own, Readiness};
+use crate::overload::line::Place;
 
 /// Frames beyond those that calls account for that a connection may send at any time, and how many more each second. Clients
 /// send some to measure their round trip, which on one machine is thousands a second; but only while answers come.
@@ -23,6 +24,9 @@ const FRAMES_PER_FRAME: u64 = 3;
 
 /// Bytes of a small call, frames and all, about: of whoever has not called yet.
 const SMALL_CALL_LEN: usize = 128;
+
+/// Bytes that a turn brings at most, beyond a frame that has begun: whoever sends long messages may send short ones as well.
+const TURN_LEN_MAX: usize = 8 << 10;
 
 /// What every message of gRPC begins with. Clients send it with the message behind it, or with what there is room for.
 const MESSAGE_HEAD_LEN: usize = 5;
@@ -74,7 +78,11 @@ impl Traffic {
         }
     }
 
+    /// So many bytes were read.
     pub(super) fn heard(&self, len: usize) {
+        if let Some(left) = &mut self.turns().left {
+            *left = left.saturating_sub(len);
+        }
         self.read.fetch_add(u64::try_from(len).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -138,7 +146,7 @@ impl Drop for UnderWay {
 pub(super) enum Reading {
     /// As much as comes.
     Freely,
-    /// So many bytes beyond the frame that has begun.
+    /// So many bytes.
     AtMost(usize),
     /// When the others of its thread had their turn.
     AfterOthers,
@@ -154,31 +162,40 @@ struct Turns {
     put_off: Option<Instant>,
     /// What is read now may have been there since then.
     put_off_before: Option<Instant>,
-    /// In the step that its task is making it was read already.
-    was_read: bool,
+    /// Bytes that are left of its turn, once that has begun in the step that its task is making.
+    left: Option<usize>,
 }
 
 impl Traffic {
-    /// Its task begins a step, in which it may be read once while connections take turns: HTTP/2 asks for more before each call
-    /// that it hands out.
+    /// Its task begins a step, in which it has one turn while connections take turns: HTTP/2 asks for more before each call that
+    /// it hands out.
     pub(super) fn takes_turn(&self) {
-        self.turns().was_read = false;
+        self.turns().left = None;
     }
 
-    /// Whether more is to be read now; if so, it is.
-    pub(super) fn may_read(&self, now: Instant) -> Reading {
+    /// Whether more is to be read now, of a connection on which so many bytes are missing of a frame that has begun. If so, it is,
+    /// and [`Self::heard`] is told how much came.
+    ///
+    /// A turn is so many bytes and not one read: whoever reads has a buffer that ends somewhere in a call, and the rest of that
+    /// would wait for all others.
+    pub(super) fn may_read(&self, rest_of_frame: usize, now: Instant) -> Reading {
         let mut turns = self.turns();
+        let begins = turns.left.is_none();
         let reading = match self.limiter.readiness(&turns.own, now) {
             Readiness::Free => Reading::Freely,
-            Readiness::InTurns(_) if turns.was_read => Reading::AfterOthers,
-            Readiness::InTurns(calls) => Reading::AtMost(self.len_of(calls)),
+            Readiness::InTurns(calls) => {
+                match *turns.left.get_or_insert_with(|| rest_of_frame.saturating_add(self.len_of(calls))) {
+                    0 => Reading::AfterOthers,
+                    left => Reading::AtMost(left),
+                }
+            }
+            Readiness::Later(_) if turns.left.is_some_and(|left| left > 0) => Reading::AtMost(turns.left.unwrap_or_default()),
             Readiness::Later(pause) => Reading::Later(pause),
         };
         if let Reading::AfterOthers | Reading::Later(_) = reading {
             turns.put_off.get_or_insert(now);
-        } else {
+        } else if begins {
             turns.put_off_before = turns.put_off.take();
-            turns.was_read = true;
         }
         reading
     }
@@ -187,7 +204,7 @@ impl Traffic {
     fn len_of(&self, calls: usize) -> usize {
         let len = self.read.load(Ordering::Relaxed).checked_div(self.begun.load(Ordering::Relaxed));
         let len = len.and_then(|len| usize::try_from(len).ok()).unwrap_or(SMALL_CALL_LEN);
-        calls.saturating_mul(len)
+        calls.saturating_mul(len).min(TURN_LEN_MAX)
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -199,6 +216,7 @@ impl Traffic {
 #[derive(Debug)]
 pub(super) struct Turn {
     traffic: Arc<Traffic>,
+    place: Place,
     arrived: Instant,
     has_come: bool,
 }
@@ -220,25 +238,32 @@ impl Admission {
         let arrived = turns.put_off_before.unwrap_or(now);
         match traffic.limiter.arrive(&mut turns.own, now.saturating_duration_since(arrived), now) {
             Arrival::AtOnce => Self::AtOnce,
-            Arrival::Waits => Self::InTurn(Turn { traffic: Arc::clone(traffic), arrived, has_come: false }),
+            Arrival::Waits => {
+                Self::InTurn(Turn { traffic: Arc::clone(traffic), place: Place::default(), arrived, has_come: false })
+            }
             Arrival::Refused => Self::Refused,
         }
     }
 }
 
 impl Turn {
+    /// Whether the call's turn has come; if not, whoever asks is woken when it does.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.traffic.limiter.poll_turn(&mut self.place, cx)
+    }
+
     /// The call's turn has come.
     pub(super) fn begin(mut self, now: Instant) {
         self.has_come = true;
         let wait = now.saturating_duration_since(self.arrived);
-        self.traffic.limiter.begin(wait, now);
+        self.traffic.limiter.begin(&self.place, wait, now);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         if !self.has_come {
-            self.traffic.limiter.leave();
+            self.traffic.limiter.leave(&self.place);
         }
     }
 }
@@ -326,6 +351,42 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// On a thread on which there is a limit at that time.
+    fn limited(now: Instant) -> (Traffic, Instant) {
+        let target = Duration::from_millis(5);
+        let limiter = Limiter::new(target, now);
+        let traffic = Arc::new(Traffic::new(limiter.clone(), Arc::new(Status::unavailable("it ends"))));
+        let mut now = now;
+        while limiter.readiness(&Own::default(), now) == Readiness::Free {
+            now += target;
+            if let Admission::InTurn(turn) = Admission::of(&traffic, now) {
+                turn.begin(now + 2 * target);
+            }
+        }
+        drop(traffic);
+        (Traffic::new(limiter, Arc::new(Status::unavailable("it ends"))), now)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_so_many_bytes_however_they_are_read() {
+        let (traffic, now) = limited(Instant::now());
+        let rest_of_frame = 30;
+        for pieces in 1..10 {
+            traffic.takes_turn();
+            let Reading::AtMost(all) = traffic.may_read(rest_of_frame, now) else { panic!("it is its turn") };
+            assert!(all > rest_of_frame + 2 * SMALL_CALL_LEN, "{all}");
+            let mut left = all;
+            while left > 0 {
+                // What is missing of a frame by then is in it.
+                assert_eq!(traffic.may_read(50, now), Reading::AtMost(left), "in {pieces} pieces");
+                let piece = left.min(all.div_ceil(pieces));
+                traffic.heard(piece);
+                left -= piece;
+            }
+            assert_eq!(traffic.may_read(50, now), Reading::AfterOthers);
+        }
+    }
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -14,9 +14,6 @@ use tokio_rustls::server::TlsStream;
 
 use super::traffic::{Frames, Reading, Traffic};
 
-/// Bytes that are read at a time where it is not as many as fit.
-const LITTLE: usize = 4 << 10;
-
 /// What carries the bytes.
 #[derive(Debug)]
 pub(super) enum Socket {
@@ -61,9 +58,9 @@ impl Transport {
             ready!(later.as_mut().poll(cx));
             self.later = None;
         }
-        match self.traffic.may_read(Instant::now()) {
+        match self.traffic.may_read(self.frames.rest(), Instant::now()) {
             Reading::Freely => return Poll::Ready(usize::MAX),
-            Reading::AtMost(len) => return Poll::Ready(self.frames.rest().saturating_add(len)),
+            Reading::AtMost(len) => return Poll::Ready(len),
             Reading::AfterOthers => {}
             Reading::Later(pause) => {
                 let later = self.later.insert(Box::pin(tokio::time::sleep(pause)));
@@ -80,11 +77,10 @@ impl Transport {
         if len_max >= buf.remaining() {
             return carried!(self, poll_read(cx, buf));
         }
-        let mut some = [0; LITTLE];
-        let len = len_max.min(LITTLE);
-        let mut some = ReadBuf::new(some.get_mut(..len).unwrap_or_default());
+        let mut some = ReadBuf::new(buf.initialize_unfilled_to(len_max));
         ready!(carried!(self, poll_read(cx, &mut some)))?;
-        buf.put_slice(some.filled());
+        let len = some.filled().len();
+        buf.advance(len);
         Poll::Ready(Ok(()))
     }
 

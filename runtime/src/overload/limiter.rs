@@ -14,9 +14,12 @@
 //! at a time: to read calls one by one costs twice as much.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::line::{Line, Place};
 
 /// What most calls wait is looked at over so long: long enough that a burst is gone by then.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -96,14 +99,40 @@ impl Limiter {
         self.state().arrive(own, waited, now)
     }
 
+    /// Whether the thread gets to a call that waits; if not, whoever asks is woken when it does.
+    pub(crate) fn poll_turn(&self, place: &mut Place, cx: &Context<'_>) -> Poll<()> {
+        self.with_line(|state| {
+            let has_to_wait = state.limit < UNLIMITED;
+            state.line.poll(place, has_to_wait, cx.waker())
+        })
+    }
+
     /// The thread gets to a call that has waited so long.
-    pub(crate) fn begin(&self, wait: Duration, now: Instant) {
-        self.state().begin(wait, now);
+    pub(crate) fn begin(&self, place: &Place, wait: Duration, now: Instant) {
+        self.with_line(|state| {
+            state.line.leave(place);
+            state.begin(wait, now);
+        });
     }
 
     /// A call goes before its turn.
-    pub(crate) fn leave(&self) {
-        self.state().leave();
+    pub(crate) fn leave(&self, place: &Place) {
+        self.with_line(|state| {
+            state.line.leave(place);
+            state.leave();
+        });
+    }
+
+    /// Does something with the line; then the next one may be called.
+    fn with_line<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        let (done, next) = {
+            let mut state = self.state();
+            (step(&mut state), state.line.call())
+        };
+        if let Some(next) = next {
+            next.wake();
+        }
+        done
     }
 
     /// Whether a connection is to be read.
@@ -119,6 +148,7 @@ impl Limiter {
 #[derive(Debug)]
 struct State {
     target: Duration,
+    line: Line,
     /// Calls that wait, of all connections.
     waiting: usize,
     limit: usize,
@@ -154,7 +184,19 @@ struct Interval {
 impl State {
     fn new(target: Duration, now: Instant) -> Self {
         let interval = Interval::new(1, now + INTERVAL);
-        Self { target, waiting: 0, limit: UNLIMITED, interval, late_for: 0, crowd: 1, unit: INTERVAL, unmatched: 0, later: LATER }
+        let line = Line::default();
+        Self {
+            target,
+            line,
+            waiting: 0,
+            limit: UNLIMITED,
+            interval,
+            late_for: 0,
+            crowd: 1,
+            unit: INTERVAL,
+            unmatched: 0,
+            later: LATER,
+        }
     }
 
     fn arrive(&mut self, own: &mut Own, waited: Duration, now: Instant) -> Arrival {
@@ -249,7 +291,7 @@ impl State {
             (self.limit + more).min(UNLIMITED)
         };
         // Whoever asked a moment ago may do so again: an interval may be shorter than a turn.
-        self.crowd = past.asking.max(self.crowd - self.crowd / 4).max(1);
+        self.crowd = past.asking.max(self.crowd - self.crowd.div_ceil(4)).max(1);
         self.unit = (elapsed * self.crowd / past.served.max(1) * SHARE.1 / SHARE.0).min(UNIT_MAX);
         self.later = (self.later * past.vain_looks / VAIN_LOOKS_MAX).clamp(LATER, INTERVAL);
         self.interval = Interval::new(past.number + 1, now + INTERVAL);

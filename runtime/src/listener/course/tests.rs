@@ -74,7 +74,7 @@ async fn at_the_end_of_its_age_it_has_its_grace_then_streams_end_then_it_does() 
     let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true };
     let (step, told) = follow(&mut course, start, busy);
     assert_eq!((step, told), (Step::TellToGo, seconds(1_000)));
-    assert!(course.is_told());
+    assert_eq!(course.cause(), Some(Cause::Age));
     let later = |elapsed: Duration| busy(told + elapsed);
     let (step, ended) = follow(&mut course, start + told, later);
     assert_eq!((step, ended), (Step::EndStreams, seconds(30)));
@@ -87,7 +87,7 @@ async fn who_says_nothing_after_being_told_is_gone() {
     for cause in [Cause::Drain, Cause::Age] {
         let start = Instant::now();
         let mut course = Course::begin(&config(), start, 0, None);
-        course.tell_to_go(cause, start, BEGUN);
+        course.tell_to_go(cause, seconds(30), start, BEGUN);
         let (step, after) = follow(&mut course, start, |_| BEGUN);
         assert_eq!((step, after, course.cause()), (Step::Drop, FAREWELL_MAX, Some(cause)));
     }
@@ -97,7 +97,7 @@ async fn who_says_nothing_after_being_told_is_gone() {
 async fn draining_leaves_the_end_to_the_process() {
     let start = Instant::now();
     let mut course = Course::begin(&config(), start, 0, None);
-    course.tell_to_go(Cause::Drain, start, BEGUN);
+    assert!(course.drain(start, BEGUN));
     let heard = Seen { read: 61, ..BEGUN };
     let (step, after) = follow(&mut course, start, |_| heard);
     assert_eq!((step, after), (Step::EndStreams, DRAIN_STREAMS_AFTER));
@@ -105,6 +105,25 @@ async fn draining_leaves_the_end_to_the_process() {
     while now < start + seconds(100_000) {
         let Step::Wait(until) = course.next(now, heard) else { panic!("{course:?}") };
         now = until;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_told_before_has_no_more_time_to_drain_than_others() {
+    let start = Instant::now();
+    let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true };
+    for since in [0, 10, 29] {
+        let mut course = Course::begin(&config(), start, 500, None);
+        let (step, told) = follow(&mut course, start, busy);
+        assert_eq!((step, told), (Step::TellToGo, seconds(1_000)));
+        let drains = start + told + seconds(since);
+        // As far as it is by then.
+        let Step::Wait(_) = course.next(drains, busy(told + seconds(since))) else { panic!("{course:?}") };
+        assert!(!course.drain(drains, busy(told + seconds(since))), "it was told already");
+        let (step, ended) = follow(&mut course, drains, |elapsed| busy(told + seconds(since) + elapsed));
+        assert_eq!((step, ended), (Step::EndStreams, DRAIN_STREAMS_AFTER.min(seconds(30 - since))), "told {since} s before");
+        // And its calls have as long as those of others.
+        let Step::Wait(_) = course.next(drains + ended + LAST_WORDS_MAX, busy(told + seconds(60))) else { panic!("{course:?}") };
     }
 }
 

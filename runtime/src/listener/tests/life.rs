@@ -16,9 +16,12 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use super::super::call::MESSAGE_LEN_MAX;
 use super::super::*;
 use crate::lifecycle::Tasks;
 
+/// A good beginning of HTTP/2, with an empty SETTINGS.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// Nothing here takes longer, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -94,6 +97,10 @@ struct Served {
 
 /// Serves a probe on this thread, where its metrics are.
 async fn served(config: ListenerConfig) -> Served {
+    served_with(config, Memory::default()).await
+}
+
+async fn served_with(config: ListenerConfig, memory: Memory) -> Served {
     let tasks = Tasks::new();
     let tcp = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = tcp.local_addr().unwrap();
@@ -104,7 +111,7 @@ async fn served(config: ListenerConfig) -> Served {
     let routes = Routes::new(HealthServer::new(Probe { dropped: dropped_sender })).prepare();
     let shutdown = tasks.shutdown();
     let guard = metrics::set_default_local_recorder(recorder);
-    let sockets = Sockets::from(tcp).with_unix(unix).with_seed(1);
+    let sockets = Sockets::from(tcp).with_unix(unix).with_seed(1).with_refusals(Policy::default(), memory);
     tasks.spawn("listener", async move { serve(sockets, routes, &config, shutdown).await });
     Served { tasks, address, dropped, metrics: recorder.handle(), _recorder: guard }
 }
@@ -227,17 +234,70 @@ async fn a_peer_has_no_more_connections_than_it_may() {
 }
 
 #[tokio::test]
+async fn who_comes_when_there_is_no_place_waits_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.sock");
+    let served =
+        served(ListenerConfig { connections_max: 1, unix_socket: Some(path.clone()), ..ListenerConfig::default() }).await;
+    let mut first = served.client().await;
+    let mut second = TcpStream::connect(served.address).await.unwrap();
+    second.write_all(PREFACE).await.unwrap();
+    // Those of the Unix socket have places of their own.
+    let _neighbour = UnixStream::connect(path).await.unwrap();
+    until(|| served.count("tessera_connections") == 2).await;
+    for _ in 0..20 {
+        first.check(asking("tcp")).await.unwrap();
+        assert_eq!(served.count("tessera_connections"), 2);
+    }
+    drop(first);
+    assert!(within(second.read(&mut [0; 1])).await.unwrap() > 0, "it is served");
+}
+
+#[tokio::test]
+async fn who_answers_no_ping_is_gone() {
+    let served = served(ListenerConfig { keepalive_interval_s: 1, keepalive_timeout_s: 1, ..ListenerConfig::default() }).await;
+    let mut still = TcpStream::connect(served.address).await.unwrap();
+    still.write_all(PREFACE).await.unwrap();
+    let mut good = served.client().await;
+    served.ended("keepalive", 1).await;
+    good.check(asking("tcp")).await.unwrap();
+}
+
+#[tokio::test]
+async fn long_messages_are_not_taken_in_when_memory_is_short() {
+    let memory = Memory::default();
+    let served = served_with(ListenerConfig::default(), memory.clone()).await;
+    let mut http = served.http(&h2::client::Builder::new()).await.ready().await.unwrap();
+    let mut half = |len: usize| {
+        let request = Request::post("http://localhost/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
+        let request = request.header("te", "trailers").body(()).unwrap();
+        let (answer, mut sender) = http.send_request(request, false).unwrap();
+        let head = [&[0, 0, 1, 0x86, 0xa0][..], &vec![0; len]].concat();
+        sender.send_data(head.into(), false).unwrap();
+        (answer, sender)
+    };
+    // A hundred thousand bytes each, of which some have come.
+    let ((long, mut more_of_long), (short, _more_of_short)) = (half(MESSAGE_LEN_MAX + 1 - 1_000), half(1_000));
+    memory.set(90);
+    more_of_long.send_data(vec![0; 2_000].into(), false).unwrap();
+    let answer = within(long).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!((status.code(), status.message()), (Code::ResourceExhausted, "too much is asked at a time"));
+    assert_eq!(served.count("tessera_calls_refused_total{cause=\"memory\"}"), 1);
+    assert!(futures::FutureExt::now_or_never(short).is_none(), "a short one waits for its rest");
+}
+
+#[tokio::test]
 async fn half_a_beginning_is_no_beginning() {
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     let served = served(ListenerConfig { first_bytes_timeout_s: 3, ..ListenerConfig::default() }).await;
     let mut streams = Vec::new();
     for len in [0, 1, 23, 24, 32] {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
-        stream.write_all(&preface[..len]).await.unwrap();
+        stream.write_all(&PREFACE[..len]).await.unwrap();
         streams.push(stream);
     }
     let mut whole = TcpStream::connect(served.address).await.unwrap();
-    whole.write_all(preface).await.unwrap();
+    whole.write_all(PREFACE).await.unwrap();
     for stream in &mut streams {
         // It may have said its own SETTINGS before.
         let mut said = Vec::new();
@@ -365,7 +425,7 @@ async fn a_flood_of_pings_ends_its_connection_alone() {
     let stream = TcpStream::connect(served.address).await.unwrap();
     let (mut reads, mut writes) = stream.into_split();
     let flood = async {
-        writes.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await?;
+        writes.write_all(PREFACE).await?;
         let pings = b"\0\0\x08\x06\0\0\0\0\0flooding".repeat(100);
         loop {
             writes.write_all(&pings).await?;

@@ -121,7 +121,7 @@ fn run(mut connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bo
             let Some((number, sent, arrived)) = queue.pop_front() else { break };
             let Some(connection) = connections.get_mut(number) else { continue };
             connection.waiting -= 1;
-            thread.begin(now - arrived, now);
+            thread.begin(&Place::default(), now - arrived, now);
             now += costs.serve;
             connection.waits.push(now - sent);
         }
