@@ -9,13 +9,16 @@ use crate::event_store::ReadError;
 use crate::shard::Shard;
 
 /// "This stream may have moved beyond `head`, and perhaps nobody has published it."
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Stream, request id and head name the attempt. A store may count the time as a part of the key: of an attempt that is noted again
+/// at another time it has one hint, the first, or one for each time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hint {
     /// Which stream.
     pub stream: StreamId,
     /// By which command.
     pub request_id: RequestId,
-    /// The head the attempt expected; with stream and request id it is the hint's key.
+    /// The head the attempt expected.
     pub head: Seq,
     /// When it was written, by its loader's clock.
     pub at: Timestamp,
@@ -27,7 +30,8 @@ pub trait HintStore: std::fmt::Debug + Send + Sync + 'static {
     /// Writes a hint; the same one again is no error.
     async fn put(&self, hint: &Hint) -> Result<(), ReadError>;
 
-    /// Removes a hint; one that is not there is no error.
+    /// Removes a hint as it was put or listed; one that is not there is no error. Whether those of the same attempt at other times go
+    /// with it depends on the store; whoever sweeps finds them in a list.
     async fn erase(&self, hint: &Hint) -> Result<(), ReadError>;
 
     /// Up to `limit` hints of streams in these shards, oldest first as far as the store can tell.

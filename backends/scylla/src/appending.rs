@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use scylla::errors::ExecutionError;
-use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::response::query_result::QueryResult;
 use scylla::serialize::SerializationError;
 use scylla::serialize::row::{RowSerializationContext, SerializeRow};
@@ -119,9 +118,8 @@ impl Scylla {
         batch.set_consistency(consistencies.regular);
         batch.set_serial_consistency(Some(consistencies.conditions));
         batch.set_request_timeout(Some(self.0.config.append_timeout()));
-        // Nobody beneath repeats an append: the second time would be a conflict with the first.
+        // Nobody beneath repeats an append, as the session's profile says: the second time would be a conflict with the first.
         batch.set_is_idempotent(false);
-        batch.set_retry_policy(Some(Arc::new(FallthroughRetryPolicy::new())));
         batch
     }
 }

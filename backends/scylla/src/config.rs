@@ -55,7 +55,8 @@ pub struct Config {
     /// Whether `migrate` makes the keyspace with tablets: `default`, or `off` for ScyllaDB up to 2025.3. Default `default`.
     #[serde(default = "default_tablets")]
     pub tablets: Tablets,
-    /// The datacenter whose nodes are asked. None: that of any node.
+    /// The datacenter whose nodes are asked; with `datacenters` `one` the same for all loaders and servers, and never another one in
+    /// a keyspace. None: the only one there is, or with `many` any.
     #[serde(default)]
     pub local_datacenter: Option<String>,
     /// Who logs in. None: nobody does.

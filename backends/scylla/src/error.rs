@@ -93,8 +93,34 @@ pub enum OpenError {
         keyspace: String,
         /// As it was made.
         stored: String,
+        /// As the settings say, with the name of the datacenter where that is what differs.
+        configured: String,
+    },
+    /// It has several datacenters, and the settings do not say which is meant.
+    #[error(
+        "the store has the datacenters {found}, and local_datacenter is not set; with datacenters `one` set it to the one that all loaders and servers use"
+    )]
+    SeveralDatacenters {
+        /// Their names.
+        found: String,
+    },
+    /// It has no such datacenter.
+    #[error("local_datacenter is `{}`; allowed are the datacenters of the store: {found}", configured.escape_debug())]
+    NoSuchDatacenter {
         /// As the settings say.
-        configured: &'static str,
+        configured: String,
+        /// The names of those it has.
+        found: String,
+    },
+    /// The keyspace was made when it was not written down which datacenter it belongs to, and there is more than one now.
+    #[error(
+        "keyspace `{keyspace}` was made with datacenters `one` and does not say which of {found}; set column `datacenters` of its table `meta` to `one` and the name of the one that all loaders have used, as in `one dc1`"
+    )]
+    UnnamedDatacenter {
+        /// Which keyspace.
+        keyspace: String,
+        /// The names of those there are.
+        found: String,
     },
     /// It does no conditional writes.
     #[error(

@@ -5,7 +5,8 @@
 //! [`LeaseStore`](tessera_ports::LeaseStore). The feed is some other adapter's.
 //!
 //! - `config`: settings;
-//! - `session`: the connection, and what its errors mean for whoever waits; `health`: what is wrong now;
+//! - `session`: the connection, and what its errors mean for whoever waits; `health`: what is wrong now; `datacenters`: whose nodes
+//!   are asked;
 //! - `schema`: versions of the tables, and who a keyspace is; `migrating`: how it becomes so;
 //! - `keyspace`: the statements of one keyspace;
 //! - `open`: the handle; `moving`: how it follows a restore to another keyspace;
@@ -20,6 +21,7 @@
 mod appending;
 mod checksum;
 mod config;
+mod datacenters;
 mod error;
 mod health;
 mod hints;

@@ -13,7 +13,8 @@ use tessera_ports::clock::{Clock, IdSource};
 use tessera_ports::event_store::StoreIdentity;
 use tokio::time::Instant;
 
-use crate::config::{Config, Tablets};
+use crate::config::{Config, Datacenters, Tablets};
+use crate::datacenters;
 use crate::error::OpenError;
 use crate::keyspace::table;
 use crate::row::stored;
@@ -47,11 +48,15 @@ pub async fn migrate(
     epoch: Option<Epoch>,
 ) -> Result<Migrated, OpenError> {
     config.validate().map_err(OpenError::Config)?;
-    let session = connect(config).await?;
-    let making = Making { asking: Asking { session: &session, config, keyspace: &config.keyspace } };
+    let (session, settled) = connect(config).await?;
+    let making = Making { asking: Asking { session: &session, config: &settled, keyspace: &settled.keyspace } };
     let found = making.asking.version().await?.unwrap_or(0);
     if found > VERSION {
         check_version(&config.keyspace, found)?;
+    }
+    if found > 0 {
+        // A keyspace of another datacenter is refused before anything is written: conditions would not see what is stored there.
+        making.asking.identity(Consistency::Quorum).await?;
     }
     making.frame().await?;
     let turn = ids.unique();
@@ -127,8 +132,17 @@ impl Making<'_> {
         let deadline = Instant::now() + Duration::from_secs(TURN_S + 10);
         loop {
             let text = format!("INSERT INTO \"{keyspace}\".migrating (one, turn) VALUES (1, ?) IF NOT EXISTS USING TTL {TURN_S}");
-            if self.conditional(text, (turn,)).await? {
-                return Ok(());
+            let taken = self.conditional(text, (turn,)).await;
+            match taken {
+                Ok(true) => return Ok(()),
+                // The answer to this attempt or to one before may be lost, and the row ours all the same.
+                Ok(false) | Err(OpenError::Unreachable { .. }) => {
+                    if self.whose_turn().await?.as_deref() == Some(turn) {
+                        return Ok(());
+                    }
+                    taken?;
+                }
+                Err(error) => return Err(error),
             }
             if Instant::now() >= deadline {
                 let reason = format!("another `tessera migrate` is at work in keyspace `{keyspace}` for {TURN_S} s already");
@@ -136,6 +150,15 @@ impl Making<'_> {
             }
             tokio::time::sleep(TURN_PAUSE).await;
         }
+    }
+
+    /// Of whoever took it and has not left; `None` when nobody has it.
+    async fn whose_turn(&self) -> Result<Option<String>, OpenError> {
+        let text = format!("SELECT turn FROM \"{}\".migrating WHERE one = 1", self.asking.keyspace);
+        let serial = Consistencies::of(self.asking.config.datacenters).serial;
+        let rows = self.asking.rows("read whose turn it is", text, (), serial).await?;
+        let turn = rows.maybe_first_row::<(Option<String>,)>().map_err(|error| self.asking.damaged(&error))?;
+        Ok(turn.and_then(|(turn,)| turn))
     }
 
     async fn leave_turn(&self, turn: &str) -> Result<(), OpenError> {
@@ -161,17 +184,20 @@ impl Making<'_> {
         }
         let text =
             format!("INSERT INTO \"{keyspace}\".meta (one, epoch, id, datacenters, made) VALUES (1, ?, ?, ?, ?) IF NOT EXISTS");
-        let datacenters = self.asking.config.datacenters;
-        let values = (stored(epoch.unwrap_or(1)), ids.unique(), datacenters.name(), now());
+        let config = self.asking.config;
+        let values = (stored(epoch.unwrap_or(1)), ids.unique(), datacenters::written(config), now());
         self.conditional(text, values).await?;
-        let identity = self.asking.identity(Consistencies::of(datacenters).serial).await?;
+        let identity = self.asking.identity(Consistencies::of(config.datacenters).serial).await?;
         let identity = identity.ok_or_else(|| self.asking.damaged(&"the row of table `meta` is not there"))?;
-        match epoch {
-            Some(asked) if asked != identity.epoch => {
-                Err(OpenError::OtherEpoch { keyspace: keyspace.to_owned(), found: identity.epoch, asked })
-            }
-            _ => Ok(identity),
+        if let Some(asked) = epoch.filter(|asked| *asked != identity.epoch) {
+            return Err(OpenError::OtherEpoch { keyspace: keyspace.to_owned(), found: identity.epoch, asked });
         }
+        if config.datacenters == Datacenters::One {
+            // A keyspace that was made when nobody wrote down which datacenter says it from now on.
+            let text = format!("UPDATE \"{keyspace}\".meta SET datacenters = ? WHERE one = 1 IF datacenters = 'one'");
+            self.conditional(text, (datacenters::written(config),)).await?;
+        }
+        Ok(identity)
     }
 }
 

@@ -20,6 +20,7 @@ use tessera_ports::event_store::{ReadError, StoreIdentity};
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::datacenters;
 use crate::error::OpenError;
 use crate::health::{CLOCKS_APART_MAX, Health};
 use crate::keyspace::Keyspace;
@@ -48,6 +49,7 @@ pub struct Scylla(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) session: Session,
+    /// With the datacenter that is meant where the settings leave that open.
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) moves: Moves,
@@ -79,27 +81,28 @@ impl Scylla {
     /// [may pass](OpenError::may_pass) is worth another try; every other one says what to do.
     pub async fn open(config: &Config, clock: Arc<dyn Clock>, moves: Moves) -> Result<Self, OpenError> {
         config.validate().map_err(OpenError::Config)?;
-        let session = session::connect(config).await?;
-        let asking = Asking { session: &session, config, keyspace: &config.keyspace };
+        let (session, settled) = session::connect(config).await?;
+        let asking = Asking { session: &session, config: &settled, keyspace: &settled.keyspace };
         check_node(asking, &*clock).await?;
-        check_version(&config.keyspace, asking.existing_version().await?)?;
-        let consistencies = Consistencies::of(config.datacenters);
+        check_version(&settled.keyspace, asking.existing_version().await?)?;
+        let consistencies = Consistencies::of(settled.datacenters);
         let identity = asking.identity(consistencies.serial).await?;
         let identity = identity.ok_or_else(|| asking.damaged(&"the row of table `meta` is not there"))?;
         if moves == Moves::No {
             check_conditions(asking).await?;
         }
-        let prepared = Keyspace::prepare(&session, config, &config.keyspace, identity).await;
-        let keyspace = prepared.map_err(|error| session::prepare_error(config, &config.keyspace, &error))?;
+        let prepared = Keyspace::prepare(&session, &settled, &settled.keyspace, identity).await;
+        let keyspace = prepared.map_err(|error| session::prepare_error(&settled, &settled.keyspace, &error))?;
         tracing::info!(
             keyspace = keyspace.name,
             epoch = keyspace.identity.epoch,
             store = keyspace.identity.store,
+            datacenters = datacenters::written(&settled),
             "the store is open"
         );
         Ok(Self(Arc::new(Inner {
             session,
-            config: config.clone(),
+            config: settled,
             clock,
             moves,
             current: ArcSwap::from_pointee(keyspace),

@@ -8,9 +8,10 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::{Consistency, Statement};
 use tessera_ports::event_store::StoreIdentity;
 
-use crate::config::{Config, Datacenters};
+use crate::config::Config;
+use crate::datacenters;
 use crate::error::OpenError;
-use crate::session::{one_line, open_error};
+use crate::session::{one_line, open_error, repeats};
 
 /// What brings the tables from each version to the next; `{keyspace}` stands for the keyspace, and a statement with `{stream}` is
 /// made once for the table of each kind of stream. What was released never changes.
@@ -69,6 +70,7 @@ impl Asking<'_> {
         let mut statement = Statement::new(text);
         statement.set_consistency(consistency);
         statement.set_is_idempotent(true);
+        statement.set_retry_policy(Some(repeats()));
         let result = self.session.query_unpaged(statement, values).await.map_err(|error| self.error(doing, &error))?;
         result.into_rows_result().map_err(|error| self.damaged(&error))
     }
@@ -121,7 +123,7 @@ impl Asking<'_> {
         let rows = self.rows("read who it is", meta_text(self.keyspace), (), consistency).await?;
         let Some(meta) = meta_row(&rows).map_err(|damage| self.damaged(&damage))? else { return Ok(None) };
         let identity = meta.identity(self.keyspace).map_err(|damage| self.damaged(&damage))?;
-        check_datacenters(self.keyspace, meta.datacenters.as_deref(), self.config.datacenters)?;
+        datacenters::check(self.keyspace, meta.datacenters.as_deref(), self.config, &datacenters::found(self.session))?;
         Ok(Some(identity))
     }
 }
@@ -134,13 +136,4 @@ pub(crate) fn check_version(keyspace: &str, found: u32) -> Result<(), OpenError>
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(OpenError::NewerSchema { keyspace, found, known: VERSION }),
     }
-}
-
-pub(crate) fn check_datacenters(keyspace: &str, stored: Option<&str>, configured: Datacenters) -> Result<(), OpenError> {
-    let configured = configured.name();
-    if stored == Some(configured) {
-        return Ok(());
-    }
-    let stored = stored.unwrap_or("nothing").to_owned();
-    Err(OpenError::Datacenters { keyspace: keyspace.to_owned(), stored, configured })
 }

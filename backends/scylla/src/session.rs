@@ -1,8 +1,10 @@
 //! The connection to the database, and what its errors mean for whoever waits for an answer.
 //!
-//! Reads may be repeated, appends never: no policy of the driver repeats one, and none runs beside itself.
+//! Reads may be repeated, and so may writes that are the same twice. What has a condition never is: no policy of the driver repeats
+//! it, and none runs beside itself.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use scylla::client::PoolSize;
@@ -14,6 +16,7 @@ use scylla::errors::{
     NewSessionError, PrepareError, RequestAttemptError,
 };
 use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy, RetryPolicy};
 use scylla::response::query_result::QueryRowsResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
@@ -22,6 +25,7 @@ use tessera_ports::event_store::{AppendError, ReadError};
 use tokio::time::Instant;
 
 use crate::config::{Config, Datacenters};
+use crate::datacenters;
 use crate::error::OpenError;
 
 /// Between the first two attempts of a read: long enough for a contended partition to settle.
@@ -55,24 +59,15 @@ impl Consistencies {
     }
 }
 
-/// Connects. The password is read from its file and goes nowhere else.
-pub(crate) async fn connect(config: &Config) -> Result<Session, OpenError> {
-    let consistencies = Consistencies::of(config.datacenters);
-    let mut routing = DefaultPolicy::builder().token_aware(true);
-    if let Some(datacenter) = &config.local_datacenter {
-        routing = routing.prefer_datacenter(datacenter.clone());
-    }
-    let profile = ExecutionProfile::builder()
-        .consistency(consistencies.regular)
-        .serial_consistency(Some(consistencies.conditions))
-        .request_timeout(Some(config.read_timeout()))
-        .load_balancing_policy(routing.build())
-        .build();
+/// Connects; also returns the settings with the datacenter that is meant where they leave that open. The password is read from its
+/// file and goes nowhere else.
+pub(crate) async fn connect(config: &Config) -> Result<(Session, Config), OpenError> {
+    let mut handle = profile(config).into_handle();
     let each = NonZeroUsize::new(config.connections_per_node).unwrap_or(NonZeroUsize::MIN);
     let mut builder = SessionBuilder::new()
         .known_nodes(&config.contact_points)
         .pool_size(PoolSize::PerShard(each))
-        .default_execution_profile_handle(profile.into_handle());
+        .default_execution_profile_handle(handle.clone());
     if let Some(datacenter) = &config.local_datacenter {
         builder = builder.prefer_datacenter(datacenter.clone());
     }
@@ -82,7 +77,34 @@ pub(crate) async fn connect(config: &Config) -> Result<Session, OpenError> {
         let password = text.lines().next().filter(|line| !line.is_empty());
         builder = builder.user(user, password.ok_or_else(|| refused("its first line is empty".to_owned()))?);
     }
-    builder.build().await.map_err(|error| connect_error(config, &error))
+    let session = builder.build().await.map_err(|error| connect_error(config, &error))?;
+    let local_datacenter = datacenters::local(config, &datacenters::found(&session))?;
+    let settled = Config { local_datacenter, ..config.clone() };
+    // Nothing was asked yet. From now on a datacenter that is added to the database changes nothing.
+    handle.map_to_another_profile(profile(&settled));
+    Ok((session, settled))
+}
+
+/// Where requests go, and that each is sent once unless its statement says otherwise.
+fn profile(config: &Config) -> ExecutionProfile {
+    let consistencies = Consistencies::of(config.datacenters);
+    // In another datacenter conditions would be decided apart from ours.
+    let mut routing = DefaultPolicy::builder().token_aware(true).permit_dc_failover(false);
+    if let Some(datacenter) = &config.local_datacenter {
+        routing = routing.prefer_datacenter(datacenter.clone());
+    }
+    ExecutionProfile::builder()
+        .consistency(consistencies.regular)
+        .serial_consistency(Some(consistencies.conditions))
+        .request_timeout(Some(config.read_timeout()))
+        .load_balancing_policy(routing.build())
+        .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+        .build()
+}
+
+/// For statements that may be run twice: the driver asks another node at once where that may help.
+pub(crate) fn repeats() -> Arc<dyn RetryPolicy> {
+    Arc::new(DefaultRetryPolicy::new())
 }
 
 fn connect_error(config: &Config, error: &NewSessionError) -> OpenError {
@@ -272,10 +294,11 @@ pub(crate) async fn repeatable(
     statement.set_consistency(consistency);
     statement.set_request_timeout(Some(time));
     statement.set_is_idempotent(true);
+    statement.set_retry_policy(Some(repeats()));
     Ok(statement)
 }
 
-/// A quick look whether errors are told apart as they must be; the rest is for the suites that have a database.
+/// A quick look at where requests go and whether errors are told apart as they must be; the rest is for the suites of the cluster.
 #[cfg(test)]
 mod tests {
     use scylla::errors::WriteType;
@@ -285,6 +308,30 @@ mod tests {
     fn of(error: DbError) -> Result<(), AppendError> {
         let error = ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, "why".to_owned()));
         Err(append_error(&error))
+    }
+
+    fn routing(profile: &ExecutionProfile) -> String {
+        format!("{:?}", profile.get_load_balancing_policy())
+    }
+
+    #[test]
+    fn requests_are_sent_once_and_to_no_other_datacenter() {
+        let named = Config { local_datacenter: Some("dc1".to_owned()), ..Config::new(vec!["127.0.0.1:9042".to_owned()]) };
+        let made = profile(&named);
+        let policy = routing(&made);
+        assert!(policy.contains("Datacenter(\"dc1\")") && policy.contains("permit_dc_failover: false"), "{policy}");
+        assert_eq!(format!("{:?}", made.get_retry_policy()), "FallthroughRetryPolicy");
+        assert!(made.get_speculative_execution_policy().is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_only_datacenter_is_kept_to() -> anyhow::Result<()> {
+        let Some(address) = tessera_engines::shared_cassandra()? else { return Ok(()) };
+        let (session, settled) = connect(&Config::new(vec![address])).await?;
+        assert_eq!(settled.local_datacenter.as_deref(), Some("datacenter1"));
+        let policy = routing(&session.get_default_execution_profile_handle().to_profile());
+        assert!(policy.contains("Datacenter(\"datacenter1\")"), "{policy}");
+        Ok(())
     }
 
     #[test]

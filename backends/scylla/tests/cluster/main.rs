@@ -3,6 +3,7 @@
 
 mod appending;
 mod damage;
+mod datacenters;
 mod hinting;
 mod moving;
 mod opening;

@@ -4,9 +4,10 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tessera_core::ids::RequestId;
 use tessera_core::time::Timestamp;
 use tessera_engines::{Cassandra, Options};
-use tessera_ports::clock::{Clock as _, ManualClock};
+use tessera_ports::clock::{Clock as _, IdSource, ManualClock};
 use tessera_ports::event_store::EventStore as _;
 use tessera_scylla::{Config, Datacenters, Moves, OpenError, Scylla, Tablets, migrate};
 
@@ -105,6 +106,35 @@ async fn two_who_migrate_at_once_make_one_store() -> anyhow::Result<()> {
     let error = migrate(&config, &RandomIds, &WallClock, Some(4)).await.expect_err("another epoch");
     assert_eq!(error, OpenError::OtherEpoch { keyspace: config.keyspace.clone(), found: 3, asked: 4 });
     Ok(())
+}
+
+/// Always the same id, so that the turn it takes is known.
+#[derive(Debug)]
+struct SameId;
+
+impl IdSource for SameId {
+    fn request_id(&self) -> RequestId {
+        RandomIds.request_id()
+    }
+
+    fn unique(&self) -> String {
+        "ours".to_owned()
+    }
+}
+
+/// An answer may be lost: the turn is ours then, and nobody else's that would have to be waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_the_turn_does_not_wait_for_itself() -> anyhow::Result<()> {
+    let Some(place) = Place::shared().await? else { return Ok(()) };
+    // Without an end of its own, so that only its owner can end it.
+    place.run("INSERT INTO KS.migrating (one, turn) VALUES (1, 'ours') IF NOT EXISTS").await?;
+    let taking = Box::pin(migrate(&place.config, &SameId, &WallClock, None));
+    let migrated = tokio::time::timeout(Duration::from_mins(3), taking).await??;
+    assert_eq!(migrated.identity, place.migrated.identity);
+    // It was left as well: another one need not wait.
+    let other = Box::pin(migrate(&place.config, &RandomIds, &WallClock, None));
+    tokio::time::timeout(Duration::from_mins(3), other).await??;
+    place.end().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
