@@ -48,15 +48,6 @@ pub struct Announcer {
     events: Arc<dyn EventPublisher>,
 }
 
-/// What became of the hints of events that were offered.
-#[derive(Debug)]
-pub struct Offered {
-    /// These may be erased now.
-    pub needless: Vec<Hint>,
-    /// So many stand until the events are told.
-    pub held: usize,
-}
-
 #[derive(Debug)]
 struct Shared {
     waiting: Mutex<Waiting>,
@@ -78,15 +69,15 @@ pub enum Unannounced {
 
 impl Announcements {
     /// Leaves events of a stream whose change is published; never waits. The span's hints stand until its events are told; those
-    /// that there is no room for are left to the sweeper.
-    pub fn offer(&self, stream: StreamId, mut span: Span) -> Offered {
+    /// that there is no room for are left to the sweeper. Returned are those that may be erased now.
+    pub fn offer(&self, stream: StreamId, mut span: Span) -> Vec<Hint> {
         let stand = hooks::holds(Guard::EventsBeforeHintErased);
         let needless = if stand { Vec::new() } else { std::mem::take(&mut span.hints) };
         let held = self.0.waiting().take_in(stream, span);
         if held.is_some() {
             self.0.wake.notify_one();
         }
-        Offered { needless, held: held.unwrap_or(0) }
+        needless
     }
 
     /// The change that would have led to these events was not published: the next ones of that stream are told after them.
@@ -266,6 +257,7 @@ impl Announcer {
             if let Err(error) = self.hints.erase(&hint).await {
                 tracing::debug!(%error, "a hint was not erased, the sweeper will try again");
             }
+            hooks::fail_point("loader.hint.erased");
         });
         erasures.await;
         self.shared.waiting().release(&hints);

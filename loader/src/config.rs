@@ -25,9 +25,11 @@ pub struct Config {
     pub command_bytes_max: usize,
     /// Bytes of stored states kept decoded, per kind of stream.
     pub state_cache_bytes: usize,
-    /// Most changes that wait to be published; more are left to the sweeper, which finds their hints.
+    /// Most changes that wait to be published; more are left to the sweeper, which finds their hints, and so is what is beyond
+    /// 64 MiB of them. As many hints at most are held in memory for events that others are to be told of.
     pub publish_queue_max: usize,
-    /// Most hints that one pass of the sweeper reads at a time.
+    /// Most hints that one pass of the sweeper reads at a time, beside those that have to stand; past 64 times as many of these
+    /// it does not look.
     pub sweep_page: usize,
     /// Pause between two passes of the sweeper, and so between heartbeats, in milliseconds; at most 1000.
     pub sweep_interval_ms: u64,

@@ -13,13 +13,17 @@ use tessera_ports::change_feed::Change;
 use tessera_ports::hint_store::Hint;
 use tessera_ports::hooks;
 use tessera_ports::{ChangePublisher, HintStore};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::announcer::{Announcements, Span, first_of};
 use crate::metric_definitions as metrics;
 
 /// Most changes given to the feed at a time.
 const BATCH_MAX: usize = 512;
+/// Most bytes of changes, and of events beside them, that wait to be published: a state may have 900 KiB, and a queue that is
+/// long enough for small ones would hold gigabytes of them.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A change, and the hints that it makes needless once it is published.
 #[derive(Debug)]
@@ -28,13 +32,22 @@ struct Item {
     hints: Vec<Hint>,
     /// The newest events of the stream as they are stored, up to the change's seq; as many as were at hand.
     cells: Vec<Bytes>,
+    /// Of the bytes that may wait; `None` where it had to be refused.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Where handlers leave what they committed. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    queue: Option<mpsc::Sender<Item>>,
+    queue: Option<Queue>,
     announcements: Option<Announcements>,
+}
+
+#[derive(Debug, Clone)]
+struct Queue {
+    items: mpsc::Sender<Item>,
+    /// Bytes that there is room for.
+    bytes: Arc<Semaphore>,
 }
 
 /// The task that publishes.
@@ -52,14 +65,19 @@ impl Outgoing {
         Self { queue: None, announcements: None }
     }
 
-    /// Leaves a change to be published, with those events before it that are at hand. Never waits: when the queue is full, the hints
-    /// that remain lead the sweeper to it.
+    /// Leaves a change to be published, with those events before it that are at hand. Never waits: when the queue is full, by
+    /// number or by bytes, the hints that remain lead the sweeper to it.
     pub fn offer(&self, change: Change, hints: Vec<Hint>, cells: &[Bytes]) {
         let Some(queue) = &self.queue else { return };
         let cells = if self.announcements.is_some() { cells.to_vec() } else { Vec::new() };
-        if let Err(refused) = queue.try_send(Item { change, hints, cells }) {
+        let bytes = cells.iter().map(Bytes::len).fold(change.state.len(), usize::saturating_add);
+        let room = Arc::clone(&queue.bytes).try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).ok();
+        let fits = room.is_some();
+        let item = Item { change, hints, cells, _room: room };
+        let refused = if fits { queue.items.try_send(item).err().map(TrySendError::into_inner) } else { Some(item) };
+        if let Some(item) = refused {
             metrics::changes_left_to_sweeper(1);
-            left(self.announcements.as_ref(), [&refused.into_inner()]);
+            left(self.announcements.as_ref(), [&item]);
         }
     }
 }
@@ -72,7 +90,8 @@ fn left<'a>(announcements: Option<&Announcements>, items: impl IntoIterator<Item
 }
 
 impl Publisher {
-    /// A publisher and the way to it; at most `queue_max` changes wait. Without announcements nobody is told of events.
+    /// A publisher and the way to it; at most `queue_max` changes wait, and [`QUEUE_BYTES_MAX`] bytes. Without announcements
+    /// nobody is told of events.
     pub fn new(
         feed: Arc<dyn ChangePublisher>,
         hints: Arc<dyn HintStore>,
@@ -80,7 +99,8 @@ impl Publisher {
         queue_max: usize,
     ) -> (Outgoing, Self) {
         let (sender, receiver) = mpsc::channel(queue_max);
-        let outgoing = Outgoing { queue: Some(sender), announcements: announcements.clone() };
+        let queue = Queue { items: sender, bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)) };
+        let outgoing = Outgoing { queue: Some(queue), announcements: announcements.clone() };
         (outgoing, Self { queue: receiver, feed, hints, announcements })
     }
 
@@ -116,17 +136,16 @@ impl Publisher {
                 if let Err(error) = self.hints.erase(&hint).await {
                     tracing::debug!(%error, "a hint was not erased, the sweeper will try again");
                 }
+                hooks::fail_point("loader.hint.erased");
             }
         }
     }
 
     /// Leaves the events behind a published change to be told; those of its hints that are needless now.
     fn announced(&self, item: Item) -> Vec<Hint> {
-        let Item { change: Change { epoch, stream, seq, .. }, hints, cells } = item;
+        let Item { change: Change { epoch, stream, seq, .. }, hints, cells, .. } = item;
         match (&self.announcements, first_of(&hints)) {
-            (Some(announcements), Some(after)) => {
-                announcements.offer(stream, Span { epoch, after, through: seq, cells, hints }).needless
-            }
+            (Some(announcements), Some(after)) => announcements.offer(stream, Span { epoch, after, through: seq, cells, hints }),
             _ => hints,
         }
     }

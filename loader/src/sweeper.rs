@@ -4,8 +4,13 @@
 //! harmless. A pass that followed all of them proves that everything committed before it began in streams of these shards is
 //! published, which is what a heartbeat says (`heartbeat.rs`). Hints that stand only because others are still to be told of events
 //! are the announcer's: there may be many of them, and they hold up nothing here.
+//!
+//! Nor do others that have to stand, such as all those of an import whose loader was killed before it appended. The stream of
+//! each is read strongly after the pass began. Was the head not beyond the hint, then nothing that it leads to had been committed
+//! before: what comes of it later is of later heartbeats, whose passes look at it again. Was it beyond, then the change is
+//! published, and only its events are not told. So a pass looks at such a hint once, and goes on past it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +28,9 @@ use crate::metric_definitions as metrics;
 
 /// Streams read at a time in one pass.
 const READS_AT_ONCE: usize = 16;
+/// Pages of hints that one pass leaves standing, beside those of the announcer: bounds its memory, and the time until the next
+/// heartbeat.
+const STANDING_PAGES_MAX: usize = 64;
 
 /// Follows hints.
 #[derive(Debug, Clone)]
@@ -44,8 +52,8 @@ pub enum Interrupted {
     /// The feed takes nothing.
     #[error(transparent)]
     Feed(#[from] FeedError),
-    /// There are more hints that cannot be erased yet than one page holds.
-    #[error("more than {0} appends are under way")]
+    /// There are more hints that cannot be erased yet than one pass looks past.
+    #[error("more than {0} hints stand for appends under way, or for events that are not told yet")]
     TooMany(usize),
     /// The store's life ended meanwhile.
     #[error("the store is in epoch {found}, not in {expected} any more")]
@@ -58,8 +66,8 @@ pub enum Interrupted {
 }
 
 impl Sweeper {
-    /// A sweeper that reads `page` hints at a time, and forgets those without a consequence after `hint_age`. Without announcements
-    /// nobody is told of events.
+    /// A sweeper that lists `page` hints at a time, beside those that stand, and forgets those without a consequence after
+    /// `hint_age`. Without announcements nobody is told of events.
     pub fn new(
         store: Arc<dyn EventStore>,
         hints: Arc<dyn HintStore>,
@@ -73,28 +81,33 @@ impl Sweeper {
 
     /// Follows every hint of these shards that there is now.
     pub async fn pass(&self, epoch: Epoch, shards: &[Shard], now: Timestamp) -> Result<(), Interrupted> {
+        let standing_max = self.page.saturating_mul(STANDING_PAGES_MAX);
+        // Looked at in this pass, and left where they are.
+        let mut standing: BTreeSet<Hint> = BTreeSet::new();
         loop {
             let held = self.announcements.as_ref().map_or(0, Announcements::held);
-            let limit = self.page.saturating_add(held);
+            // Past those that stand, and as many again, so that few lists get past however many there are.
+            let past = standing.len().saturating_mul(2).min(standing_max);
+            let limit = self.page.saturating_add(held).saturating_add(past);
             let hints = self.hints.list(shards, limit).await?;
             metrics::hints_seen(hints.len());
             let whole = hints.len() < limit;
             let mut streams: BTreeMap<StreamId, Vec<Hint>> = BTreeMap::new();
-            for hint in hints.into_iter().filter(|hint| !self.is_announcers(hint)) {
+            for hint in hints.into_iter().filter(|hint| !standing.contains(hint) && !self.is_announcers(hint)) {
                 streams.entry(hint.stream.clone()).or_default().push(hint);
             }
+            let stuck = streams.is_empty();
             let mut followed = futures::stream::iter(streams)
                 .map(|(stream, hints)| self.follow(epoch, stream, hints, now))
                 .buffer_unordered(READS_AT_ONCE);
-            let mut gone = 0_usize;
-            while let Some(one) = followed.next().await {
-                gone = gone.saturating_add(one?);
+            while let Some(left) = followed.next().await {
+                standing.extend(left?.into_iter().filter(|hint| !self.is_announcers(hint)));
             }
             if whole {
                 return Ok(());
             }
-            if gone == 0 {
-                return Err(Interrupted::TooMany(self.page));
+            if stuck || standing.len() > standing_max {
+                return Err(Interrupted::TooMany(standing_max));
             }
         }
     }
@@ -104,15 +117,15 @@ impl Sweeper {
         self.announcements.as_ref().is_some_and(|announcements| announcements.holds(hint))
     }
 
-    /// Publishes a stream if it is beyond a hint; says how many hints were erased or are the announcer's now.
-    async fn follow(&self, epoch: Epoch, stream: StreamId, hints: Vec<Hint>, now: Timestamp) -> Result<usize, Interrupted> {
+    /// Publishes a stream if it is beyond a hint, and erases the hints that lead to nothing else; returns those that stand.
+    async fn follow(&self, epoch: Epoch, stream: StreamId, hints: Vec<Hint>, now: Timestamp) -> Result<Vec<Hint>, Interrupted> {
         let read = self.store.read(&stream, &[], None).await?;
         if read.epoch != epoch {
             return Err(Interrupted::OtherEpoch { expected: epoch, found: read.epoch });
         }
         let seq = read.head.seq;
         let (mut beyond, waiting): (Vec<_>, Vec<_>) = hints.into_iter().partition(|hint| seq > hint.head);
-        let mut handed_on = 0;
+        let mut standing = Vec::new();
         if let Some(after) = first_of(&beyond)
             && let Some(state) = read.state
         {
@@ -121,19 +134,18 @@ impl Sweeper {
             metrics::changes_swept(1);
             hooks::fail_point("loader.swept");
             if let Some(announcements) = &self.announcements {
-                let hints = std::mem::take(&mut beyond);
-                let offered = announcements.offer(stream, Span { epoch, after, through: seq, cells: Vec::new(), hints });
-                (beyond, handed_on) = (offered.needless, offered.held);
+                let span = Span { epoch, after, through: seq, cells: Vec::new(), hints: beyond.clone() };
+                standing = std::mem::replace(&mut beyond, announcements.offer(stream, span));
             }
         }
         // An attempt ends long before a hint is this old, and the read above has not seen it: it never will be written.
-        let dead = waiting
+        let (dead, waiting): (Vec<_>, Vec<_>) = waiting
             .into_iter()
-            .filter(|hint| now.saturating_since(hint.at) > self.hint_age || !hooks::holds(Guard::HintErasedAfterPublish));
-        let needless: Vec<Hint> = beyond.into_iter().chain(dead).collect();
-        for hint in &needless {
+            .partition(|hint| now.saturating_since(hint.at) > self.hint_age || !hooks::holds(Guard::HintErasedAfterPublish));
+        for hint in beyond.iter().chain(&dead) {
             self.hints.erase(hint).await?;
         }
-        Ok(needless.len().saturating_add(handed_on))
+        standing.extend(waiting);
+        Ok(standing)
     }
 }

@@ -244,6 +244,32 @@ async fn hints_of_untold_events_hold_up_no_sweep() {
     assert_eq!((announcements.held(), hints(&bench).await), (0, vec![]));
 }
 
+/// As when nobody takes events for long: the changes are published whatever becomes of their events.
+#[tokio::test(start_paused = true)]
+async fn hints_of_events_that_there_is_no_room_for_hold_up_no_sweep_either() {
+    let (bench, events) = Bench::telling();
+    let dead = bench.loader().handle();
+    furnish(&dead).await;
+    sweep(&bench, &events).await;
+    let tenants: Vec<StreamId> = (0..10).map(|n| stream(&format!("t{n}"))).collect();
+    for n in 0..10 {
+        dead.tenants().handle(create(&format!("t{n}"), &format!("r{n}"))).await.unwrap();
+    }
+    let (store, kept) = (Arc::new(bench.store.clone()), Arc::new(bench.store.inner.clone()));
+    let (announcements, announcer) = Announcer::new(store, kept, Arc::new(events.clone()), 4);
+    let sweeper = sweeper_telling(&bench, 3, Some(announcements.clone()));
+    sweeper.pass(1, &every_shard(), new_year()).await.unwrap();
+    assert!(tenants.iter().all(|tenant| published(&bench, tenant) == 1));
+    assert_eq!((announcements.held(), hints(&bench).await.len()), (4, 10));
+    // Room is used as it comes.
+    for left in [6, 2, 0] {
+        announcer.round().await.unwrap();
+        assert_eq!(hints(&bench).await.len(), left);
+        sweeper.pass(1, &every_shard(), new_year()).await.unwrap();
+    }
+    assert!(tenants.iter().all(|tenant| told(&events, tenant) == [1]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_cannot_be_read_holds_up_no_other() {
     let (bench, events) = Bench::telling();

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tessera_core::stream::StreamId;
+use tessera_core::time::Timestamp;
 use tessera_loader::announcer::Announcements;
 use tessera_loader::heartbeat::Pulse;
+use tessera_loader::publisher::{Publisher, QUEUE_BYTES_MAX};
 use tessera_loader::share::Share;
 use tessera_loader::sweeper::{Interrupted, Sweeper};
-use tessera_ports::change_feed::FeedMessage;
+use tessera_ports::change_feed::{Change, FeedMessage};
 use tessera_ports::hint_store::Hint;
 use tessera_ports::memory::{AppendFault, Operation};
 use tessera_ports::{Clock as _, HintStore as _, Shard};
@@ -49,6 +52,12 @@ pub(crate) fn sweeper_telling(bench: &Bench, page: usize, announcements: Option<
         page,
         Duration::from_hours(1),
     )
+}
+
+/// The hint of an append to a tenant `t<n>`.
+fn hint_of(n: usize, at: Timestamp) -> Hint {
+    let request_id = tessera_core::ids::RequestId::parse("r1").unwrap();
+    Hint { stream: stream(&format!("t{n}")), request_id, head: 0, at }
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,8 +105,7 @@ async fn a_hint_outlives_an_attempt_that_is_late() {
 #[tokio::test(start_paused = true)]
 async fn a_hint_of_nothing_is_erased_after_an_hour() {
     let bench = Bench::new();
-    let request_id = tessera_core::ids::RequestId::parse("r1").unwrap();
-    let hint = Hint { stream: stream("acme"), request_id, head: 0, at: new_year() };
+    let hint = hint_of(0, new_year());
     bench.store.inner.put(&hint).await.unwrap();
     let hour = Duration::from_hours(1);
     sweeper(&bench, 100).pass(1, &every_shard(), new_year().saturating_add(hour)).await.unwrap();
@@ -109,31 +117,45 @@ async fn a_hint_of_nothing_is_erased_after_an_hour() {
 #[tokio::test(start_paused = true)]
 async fn heartbeats_beat_every_second_and_only_after_a_whole_pass() {
     let bench = Bench::new();
-    let pulse = |page| {
-        let config = Arc::new(bench.config.clone());
-        let (store, feed) = (Arc::new(bench.store.clone()), Arc::new(bench.feed.clone()));
-        let share = Share::new(Arc::new(bench.store.inner.clone()), "one".to_owned(), Duration::from_secs(10));
-        Pulse::new(store, feed, bench.clock.clone(), Some((share, sweeper(&bench, page))), config)
-    };
+    let pulse = |page| pulse_by_page(&bench, "one", page);
     pulse(100).beat().await.unwrap();
     assert_eq!(heartbeats(&bench), 2, "one per partition");
     bench.store.inner.faults().fail_next(Operation::ListHints, 1);
     assert!(pulse(100).beat().await.is_err());
     assert_eq!(heartbeats(&bench), 2);
-    // As many attempts under way as a page holds: what lies behind them is not known.
-    let put = |n: u64| Hint {
-        stream: stream(&format!("t{n}")),
-        request_id: tessera_core::ids::RequestId::parse("r1").unwrap(),
-        head: 0,
-        at: bench.clock.now(),
-    };
-    for n in 0..3 {
-        bench.store.inner.put(&put(n)).await.unwrap();
+    // More attempts under way than a pass looks past: what lies behind them is not known.
+    for n in 0..65 {
+        bench.store.inner.put(&hint_of(n, bench.clock.now())).await.unwrap();
     }
-    assert_eq!(pulse(3).beat().await, Err(Interrupted::TooMany(3)));
+    assert_eq!(pulse(1).beat().await, Err(Interrupted::TooMany(64)));
     assert_eq!(heartbeats(&bench), 2);
-    pulse(4).beat().await.unwrap();
+    pulse(2).beat().await.unwrap();
     assert_eq!(heartbeats(&bench), 4);
+}
+
+/// As a loader leaves them behind that is killed in an import: nothing ever comes of them, and they stand for an hour.
+#[tokio::test(start_paused = true)]
+async fn hints_of_nothing_hold_up_neither_what_is_behind_them_nor_heartbeats() {
+    let bench = Bench::new();
+    let orphans: Vec<Hint> = (0..10).map(|n| hint_of(n, new_year())).collect();
+    for orphan in &orphans {
+        bench.store.inner.put(orphan).await.unwrap();
+    }
+    // Behind them: nothing of this loader runs in the background.
+    bench.clock.advance(Duration::from_secs(1));
+    let loader = bench.loader().handle();
+    furnish(&loader).await;
+    loader.tenants().handle(create("acme", "r1")).await.unwrap();
+    let mut pulse = pulse_by_page(&bench, "one", 3);
+    for beaten in [2, 4] {
+        pulse.beat().await.unwrap();
+        assert_eq!((published(&bench, &stream("acme")), heartbeats(&bench)), (1, beaten));
+        assert_eq!(hints(&bench).await, orphans);
+    }
+    // Something comes of one of them after all.
+    loader.tenants().handle(create("t7", "r2")).await.unwrap();
+    pulse.beat().await.unwrap();
+    assert_eq!((published(&bench, &stream("t7")), hints(&bench).await.len()), (1, 9));
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,11 +190,43 @@ async fn a_failed_publish_is_made_up_for() {
     wait_for("the sweeper", || published(&bench, &stream("acme")) == 1).await;
 }
 
+/// As many changes wait as there are bytes for, however small their number.
+#[tokio::test(start_paused = true)]
+async fn a_change_that_there_are_no_bytes_for_is_left_to_its_hint() {
+    let bench = Bench::new();
+    let (feed, kept) = (Arc::new(bench.feed.clone()), Arc::new(bench.store.inner.clone()));
+    let (outgoing, publisher) = Publisher::new(feed, kept, None, 1_000);
+    let all: Vec<Hint> = (0..6).map(|n| hint_of(n, new_year())).collect();
+    let state = Bytes::from(vec![0; QUEUE_BYTES_MAX / 4]);
+    let change = |hint: &Hint| Change { epoch: 1, stream: hint.stream.clone(), seq: 1, state: state.clone() };
+    for hint in &all {
+        bench.store.inner.put(hint).await.unwrap();
+    }
+    for hint in &all[..5] {
+        outgoing.offer(change(hint), vec![hint.clone()], &[]);
+    }
+    let later = async {
+        wait_for("the fourth change", || published(&bench, &stream("t3")) == 1).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(hints(&bench).await, all[4..], "there was room for four of five");
+        // What is published takes up no room.
+        outgoing.offer(change(&all[5]), vec![all[5].clone()], &[]);
+        drop(outgoing);
+    };
+    tokio::join!(publisher.run(), later);
+    assert_eq!((published(&bench, &stream("t4")), published(&bench, &stream("t5"))), (0, 1));
+    assert_eq!(hints(&bench).await, all[4..5]);
+}
+
 /// The sweep of a loader of that name.
 pub(crate) fn pulse(bench: &Bench, owner: &str) -> Pulse {
+    pulse_by_page(bench, owner, 100)
+}
+
+fn pulse_by_page(bench: &Bench, owner: &str, page: usize) -> Pulse {
     let share = Share::new(Arc::new(bench.store.inner.clone()), owner.to_owned(), Duration::from_secs(10));
     let (store, feed) = (Arc::new(bench.store.clone()), Arc::new(bench.feed.clone()));
-    Pulse::new(store, feed, bench.clock.clone(), Some((share, sweeper(bench, 100))), Arc::new(bench.config.clone()))
+    Pulse::new(store, feed, bench.clock.clone(), Some((share, sweeper(bench, page))), Arc::new(bench.config.clone()))
 }
 
 /// Where hints are followed and heartbeats said: by partition.
