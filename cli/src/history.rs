@@ -4,6 +4,10 @@
 //! The first line says which store it was, then come the streams (those that others name before those that name them), each in one or
 //! more parts of consecutive events, and the last line has the digest of the whole: without it, or with another one, what was read is
 //! not what was written.
+//!
+//! An import writes as a loader does: a hint, the append, the change into the feed, and then the hint goes. So whoever follows the
+//! store hears of every stream, and no heartbeat says that one is published which is not. As many streams have hints at a time as
+//! are written at a time: those of an import that broke off hold up no loader for long.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Write};
@@ -17,7 +21,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
+use tessera_ports::change_feed::Change;
 use tessera_ports::event_store::{Append, AppendError, Appended, CommandDigest, EventStore, Head, RequestRow};
+use tessera_ports::hint_store::Hint;
+use tessera_ports::{ChangePublisher, Clock, HintStore};
 
 /// Changes whenever older software could not read what is written here.
 const FORMAT: u32 = 1;
@@ -32,6 +39,8 @@ const STREAMS_PAGE: usize = 64;
 const STREAMS_AT_ONCE: usize = 32;
 /// How often an append whose outcome is unknown is looked after.
 const ATTEMPTS_MAX: u32 = 20;
+/// The request id of hints. An append may be of many commands, or the middle of one; with stream and head it is a key all the same.
+const HINT_ID: &str = "import --history";
 
 /// Bytes, in base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +97,19 @@ pub struct Moved {
     pub events: u64,
     /// Request ids.
     pub requests: u64,
+}
+
+/// Where a history goes, and how those hear of it who follow that store.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The store.
+    pub store: &'a dyn EventStore,
+    /// Its hints.
+    pub hints: &'a dyn HintStore,
+    /// Its feed.
+    pub publisher: &'a dyn ChangePublisher,
+    /// The time, for hints.
+    pub clock: &'a dyn Clock,
 }
 
 /// Writes everything that the store has. Nobody may write to the store meanwhile: a stream that moves on ends it with an error.
@@ -180,10 +202,10 @@ fn put(out: &mut dyn Write, line: &Line) -> anyhow::Result<()> {
     out.write_all(b"\n").context("write the history")
 }
 
-/// Makes the store what was exported. What of it is there already, from a try that broke off, is left; anything else in the store is an
-/// error, since it would not be the same store any more.
-pub async fn import(store: &dyn EventStore, lines: impl BufRead, tell: impl Fn(u64)) -> anyhow::Result<Moved> {
-    let epoch = store.identity().await?.epoch;
+/// Makes the store what was exported. What of it is there already, from a try that broke off, is left: it was published, or has its
+/// hint. Anything else in the store is an error, since it would not be the same store any more.
+pub async fn import(target: Target<'_>, lines: impl BufRead, tell: impl Fn(u64)) -> anyhow::Result<Moved> {
+    let epoch = target.store.identity().await?.epoch;
     let mut reader = Reader { lines: lines.lines(), number: 0, ahead: None };
     match reader.next()? {
         Some(Line::Begin { format: FORMAT, epoch: theirs, store: name }) => {
@@ -205,7 +227,7 @@ pub async fn import(store: &dyn EventStore, lines: impl BufRead, tell: impl Fn(u
         }
         Err(error) => Some(Err(error)),
     }));
-    let written = streams.map_ok(|parts| async move { import_stream(store, epoch, parts).await });
+    let written = streams.map_ok(|parts| async move { import_stream(target, epoch, parts).await });
     let mut written = std::pin::pin!(written.try_buffer_unordered(STREAMS_AT_ONCE));
     while let Some(stream) = written.try_next().await? {
         moved.streams += 1;
@@ -214,7 +236,8 @@ pub async fn import(store: &dyn EventStore, lines: impl BufRead, tell: impl Fn(u
         tell(moved.streams);
     }
     let Some(expected) = expected.take() else { bail!("the history ends early: its last line is missing") };
-    ensure!(digest_of(store).await? == expected, "the store has other streams besides those of the history, or other states");
+    let found = digest_of(target.store).await?;
+    ensure!(found == expected, "the store has other streams besides those of the history, or other states");
     Ok(moved)
 }
 
@@ -264,11 +287,11 @@ impl<L: Iterator<Item = std::io::Result<String>>> Reader<L> {
     }
 }
 
-async fn import_stream(store: &dyn EventStore, epoch: Epoch, parts: Vec<Part>) -> anyhow::Result<Moved> {
+async fn import_stream(target: Target<'_>, epoch: Epoch, parts: Vec<Part>) -> anyhow::Result<Moved> {
     let Some(stream) = parts.first().map(Part::stream).transpose()? else { return Ok(Moved::default()) };
-    let mut head = store.read(&stream, &[], None).await?.head;
+    let mut head = target.store.read(&stream, &[], None).await?.head;
     let mut moved = Moved { streams: 1, ..Moved::default() };
-    let mut end = Head::default();
+    let (mut end, mut state, mut hints) = (Head::default(), Bytes::new(), Vec::new());
     for part in parts {
         ensure!(part.after == end.seq, "stream `{stream}`: the part after seq {} is missing", end.seq);
         moved.events += part.cells.len() as u64;
@@ -276,10 +299,14 @@ async fn import_stream(store: &dyn EventStore, epoch: Epoch, parts: Vec<Part>) -
         let append = part.append(epoch, stream.clone(), end)?;
         end = append.head_after();
         if head.seq < end.seq {
-            head = write(store, append).await?;
+            // One for each append: whoever sweeps between two of them publishes what it finds, and erases what it is beyond.
+            hints.extend(target.put_hint(&append).await?);
+            state.clone_from(&append.state);
+            head = write(target.store, append).await?;
         }
     }
     ensure!(head == end, "stream `{stream}` of the store has other events than the history");
+    target.publish(&Change { epoch, stream, seq: end.seq, state }, &hints).await?;
     Ok(moved)
 }
 
@@ -301,6 +328,33 @@ async fn write(store: &dyn EventStore, append: Append) -> anyhow::Result<Head> {
         ensure!(head == append.expected, "stream `{stream}` of the store has other events than the history");
     }
     bail!("stream `{stream}` cannot be written: {reason}")
+}
+
+impl Target<'_> {
+    /// Notes, before an append, that its stream may move: whatever becomes of this process, a loader publishes it. Nothing where
+    /// appends are in the feed by themselves.
+    async fn put_hint(&self, append: &Append) -> anyhow::Result<Option<Hint>> {
+        if self.store.feeds_itself() {
+            return Ok(None);
+        }
+        let (stream, request_id) = (append.stream.clone(), RequestId::parse(HINT_ID)?);
+        let hint = Hint { stream, request_id, head: append.expected.seq, at: self.clock.now() };
+        self.hints.put(&hint).await.with_context(|| format!("note that stream `{}` moves", hint.stream))?;
+        Ok(Some(hint))
+    }
+
+    /// Publishes what was written under these hints, and then erases them. Without any nothing was written.
+    async fn publish(&self, change: &Change, hints: &[Hint]) -> anyhow::Result<()> {
+        if hints.is_empty() {
+            return Ok(());
+        }
+        let published = self.publisher.publish(std::slice::from_ref(change)).await;
+        published.with_context(|| format!("publish stream `{}`, which is written", change.stream))?;
+        for hint in hints {
+            self.hints.erase(hint).await.with_context(|| format!("note that stream `{}` is published", change.stream))?;
+        }
+        Ok(())
+    }
 }
 
 impl Request {
@@ -329,110 +383,4 @@ impl Part {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tessera_core::ids::{PlanId, TenantId};
-    use tessera_ports::memory::{AppendFault, MemoryStore, SplitMix64};
-
-    use super::*;
-
-    /// A store with some streams of that many events each, several to an append, every append one request.
-    fn filled(seed: u64, lengths: &[usize]) -> MemoryStore {
-        let (store, mut random) = (MemoryStore::new("old"), SplitMix64::new(seed));
-        let ids = (0..lengths.len()).map(|number| match number {
-            0 => StreamId::Catalog,
-            1 => StreamId::Plan(PlanId::parse("gold").expect("an id")),
-            _ => StreamId::Tenant(TenantId::parse(&format!("tenant-{number}")).expect("an id")),
-        });
-        for (stream, length) in ids.zip(lengths) {
-            let mut head = Head::default();
-            while head.seq < *length as u64 {
-                let count = 1 + random.below(5);
-                let cells: Vec<Bytes> = (0..count).map(|_| vec![7; random.index(PART_BYTES_MAX / 40)].into()).collect();
-                let id = RequestId::parse(&format!("r-{}", random.next_u64())).expect("an id");
-                let row =
-                    RequestRow { id, seq: head.seq + count, digest: CommandDigest([random.next_u64().to_le_bytes()[0]; 32]) };
-                let state = Bytes::from(format!("{stream} at {}", head.seq + count));
-                let append = Append { epoch: 1, stream: stream.clone(), expected: head, cells, state, requests: vec![row] };
-                assert_eq!(store.append_now(&append), Appended::Committed);
-                head = append.head_after();
-            }
-        }
-        store
-    }
-
-    async fn exported(store: &MemoryStore) -> Vec<u8> {
-        let mut out = Vec::new();
-        export(store, &mut out, |_| {}).await.expect("an export");
-        out
-    }
-
-    async fn imported(store: &MemoryStore, history: &[u8]) -> Result<Moved, String> {
-        import(store, history, |_| {}).await.map_err(|error| format!("{error:#}"))
-    }
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime")
-            .block_on(future)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(12))]
-
-        /// Heads with their hashes, cells, states and request rows are all there; another import of the same changes nothing, and one
-        /// that broke off after some appends or was told nothing of them goes on.
-        #[test]
-        fn the_other_store_becomes_what_this_one_was(seed: u64, lengths in proptest::collection::vec(1..150usize, 1..6)) {
-            run(async {
-                let old = filled(seed, &lengths);
-                let history = exported(&old).await;
-                let new = MemoryStore::new("new");
-                new.faults().next_append(AppendFault::UnknownApplied);
-                new.faults().next_append(AppendFault::UnknownNotApplied);
-                new.faults().next_append(AppendFault::NotAttempted);
-                let half = history.iter().take(history.len() / 2).copied().collect::<Vec<u8>>();
-                assert!(imported(&new, &half).await.is_err(), "it ends early");
-                for _ in 0..2 {
-                    let moved = imported(&new, &history).await.expect("an import");
-                    assert_eq!(moved.streams, lengths.len() as u64);
-                }
-                assert_eq!(new.streams(), old.streams());
-                for stream in old.streams() {
-                    assert_eq!(new.current(&stream), old.current(&stream));
-                    assert_eq!(new.cells(&stream), old.cells(&stream));
-                    let rows = |store: &MemoryStore| { let store = store.clone(); let stream = stream.clone(); async move {
-                        request_rows(&store, &stream).await.expect("rows")
-                    }};
-                    assert_eq!(rows(&new).await, rows(&old).await);
-                }
-            });
-        }
-    }
-
-    #[test]
-    fn what_is_not_the_whole_history_or_not_the_whole_store_is_refused() {
-        run(async {
-            let history = exported(&filled(1, &[3, 3, 3])).await;
-            let text = String::from_utf8(history.clone()).expect("lines");
-            let refused = async |store: &MemoryStore, text: &str| imported(store, text.as_bytes()).await.expect_err(text);
-            let fresh = || MemoryStore::new("new");
-            assert_eq!(refused(&fresh(), "").await, "this is no history: it does not begin as `tessera export --history` does");
-            assert!(refused(&fresh(), "plan: gold\n").await.starts_with("line 1 of the history: "));
-            let newer = text.replacen("\"format\":1", "\"format\":2", 1);
-            assert_eq!(refused(&fresh(), &newer).await, "the history has format 2; this software reads format 1");
-            let later = text.replacen("\"epoch\":1", "\"epoch\":2", 1);
-            assert!(refused(&fresh(), &later).await.contains("allowed is a later one or the same"));
-            let without_end: String =
-                text.lines().filter(|line| !line.contains("\"end\"")).map(|line| line.to_owned() + "\n").collect();
-            assert!(refused(&fresh(), &without_end).await.contains("its last line is missing"));
-            let other = filled(2, &[3]);
-            assert!(refused(&other, &text).await.contains("stream `catalog` of the store has other events than the history"));
-            let more = filled(1, &[3, 3, 3, 3]);
-            assert!(refused(&more, &text).await.contains("the store has other streams besides"));
-        });
-    }
-}
+mod tests;

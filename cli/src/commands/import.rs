@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use tessera_backends::Ports;
 use tessera_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -77,11 +78,14 @@ pub async fn history(console: &Console, arguments: WholeImport) -> anyhow::Resul
         }
         files => bail!("FILES names {} files; a history is one", files.len()),
     };
-    let backends = tessera_backends::open(&config, &data::opening()).await?;
-    let question = format!("write the history into store `{}`?", backends.ports.store.identity().await?.store);
+    let opening = data::opening();
+    let backends = tessera_backends::open(&config, &opening).await?;
+    let Ports { store, hints, publisher, .. } = &backends.ports;
+    let question = format!("write the history into store `{}`?", store.identity().await?.store);
     console.confirm(arguments.common.yes, &question)?;
     let bar = console.progress(None, "importing streams");
-    let moved = history::import(&*backends.ports.store, lines, |streams| bar.set_position(streams)).await?;
+    let target = history::Target { store: &**store, hints: &**hints, publisher: &**publisher, clock: &*opening.clock };
+    let moved = history::import(target, lines, |streams| bar.set_position(streams)).await?;
     bar.finish_and_clear();
     let value = serde_json::json!({ "streams": moved.streams, "events": moved.events, "requests": moved.requests });
     console.answer(&value, || {
