@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use tessera_runtime::process::open_files;
 
 use crate::arguments::{Arguments, Command};
 use crate::commands::check::Verdict;
@@ -25,6 +26,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
+    if matches!(arguments.command, Command::Dev(_)) {
+        // It serves many, as the other commands do not.
+        open_files::raise();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let code = match runtime {
         Ok(runtime) => {

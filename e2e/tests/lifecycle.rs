@@ -11,9 +11,13 @@ use tessera_e2e::{Launch, Planes, shop};
 use tessera_proto::v1;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
+use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 use tonic_types::StatusExt as _;
 
 const WRITERS: usize = 8;
@@ -126,23 +130,37 @@ async fn every_service_is_healthy_by_name_and_described() -> anyhow::Result<()> 
     dev.stop()
 }
 
+/// A stream of a service that is not ours, with its questions' half open.
+async fn open_reflection(channel: Channel) -> anyhow::Result<tonic::Streaming<ServerReflectionResponse>> {
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    let list = ServerReflectionRequest { host: String::new(), message_request };
+    let asks = tokio_stream::once(list).chain(tokio_stream::pending());
+    let mut answers = ServerReflectionClient::new(channel).server_reflection_info(asks).await?.into_inner();
+    answers.next().await.context("an answer")??;
+    Ok(answers)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_it_at_once_with_a_code_of_its_own() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    // What would hold up the end.
+    let _open = open_reflection(dev.planes().await?.data).await?;
+    dev.signal(Signal::TERM)?;
+    // Two of one kind may be told as one.
+    dev.signal(Signal::INT)?;
+    assert_eq!(dev.ended()?.code(), Some(4));
+    Launch::over(folder.path())?.ready().await?.stop()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_not_ours_and_stays_open_holds_up_nothing() -> anyhow::Result<()> {
-    use tonic_reflection::pb::v1::ServerReflectionRequest;
-    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-
     let folder = tempfile::tempdir()?;
     let dev = Launch::over(folder.path())?.ready().await?;
     let planes = dev.planes().await?;
     let mut open = Vec::new();
     for channel in [planes.data, planes.control] {
-        let message_request = Some(MessageRequest::ListServices(String::new()));
-        let list = ServerReflectionRequest { host: String::new(), message_request };
-        let asks = tokio_stream::once(list).chain(tokio_stream::pending());
-        let mut answers = ServerReflectionClient::new(channel).server_reflection_info(asks).await?.into_inner();
-        answers.next().await.context("an answer")??;
-        open.push(answers);
+        open.push(open_reflection(channel).await?);
     }
     dev.signal(Signal::TERM)?;
     for answers in &mut open {
@@ -162,7 +180,7 @@ async fn streams_of_a_connection_that_is_old_end_by_name_and_the_next_one_serves
     let launch = Launch::over(folder.path())?.env("TESSERA_LISTENER__AGE_MAX_S", "10").env("TESSERA_LISTENER__AGE_GRACE_S", "1");
     let dev = launch.ready().await?;
     let planes = dev.planes().await?;
-    let lives = async |channel: &tonic::transport::Channel| {
+    let lives = async |channel: &Channel| {
         let whole = HealthCheckRequest { service: String::new() };
         let mut watch = HealthClient::new(channel.clone()).watch(whole.clone()).await?.into_inner();
         assert_eq!(watch.next().await.context("a first health status")??.status(), ServingStatus::Serving);

@@ -1,23 +1,30 @@
 //! The pages for machines that watch: `/metrics`, `/livez`, `/readyz`, `/startupz`, `/digest`, `/digest/store`, `/version`,
 //! `/log-filter`. They name no tenant and no plan, so they may listen beyond loopback. They stay up while the process drains, and
-//! say so. One thing can be changed here, and only from the machine itself: what is logged (`http/log_filter.rs`).
+//! say so. One thing can be changed here, and only from the machine itself: what is logged (`http/log_filter.rs`). What a
+//! connection may take is in `http/connections.rs`.
 
+mod connections;
 mod log_filter;
 
 use std::iter::once;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 
 use crate::lifecycle::Shutdown;
 use crate::metric_definitions::{COMMIT, VERSION};
+use connections::{Deadline, REQUEST_MAX};
+
+/// How long a scan of the store may take for its digest: a million tenants from another machine are minutes.
+const SCAN_MAX: Duration = Duration::from_mins(10);
 
 /// A digest, made when it is asked for.
 pub type Digest = Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<serde_json::Value>> + Send + Sync>;
@@ -57,12 +64,11 @@ pub async fn serve(listener: TcpListener, pages: Pages, shutdown: Shutdown) -> a
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
         .route("/digest", get(async |State(shown): State<Shown>| digest(shown.pages.digest).await))
-        .route("/digest/store", get(async |State(shown): State<Shown>| digest(shown.pages.store_digest).await))
+        .route("/digest/store", get(store_digest))
         .route("/version", get(version))
         .route("/log-filter", get(log_filter::show).put(log_filter::change))
-        .with_state(Shown { pages, shutdown });
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router).with_graceful_shutdown(hard.cancelled_owned()).await?;
+        .with_state(Shown { pages, shutdown, scanning: Arc::default() });
+    connections::serve(listener, router, hard).await;
     Ok(())
 }
 
@@ -70,6 +76,8 @@ pub async fn serve(listener: TcpListener, pages: Pages, shutdown: Shutdown) -> a
 struct Shown {
     pages: Pages,
     shutdown: Shutdown,
+    /// Held by the one request that scans the store.
+    scanning: Arc<Mutex<()>>,
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
@@ -106,6 +114,19 @@ async fn digest(digest: Option<Digest>) -> Response {
         Ok(value) => ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}\n")).into_response(),
     }
+}
+
+/// One scan at a time: anybody may ask, and each reads the whole store.
+async fn store_digest(State(shown): State<Shown>, Extension(deadline): Extension<Deadline>) -> Response {
+    let Shown { pages, scanning, .. } = shown;
+    let Ok(_alone) = scanning.try_lock() else {
+        let later = "the store is being read for somebody else's digest; ask again later\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], later).into_response();
+    };
+    deadline.allow(SCAN_MAX);
+    let answer = digest(pages.store_digest).await;
+    deadline.allow(REQUEST_MAX);
+    answer
 }
 
 /// 200 `ok`, or 503 with one reason per line.

@@ -2,11 +2,14 @@
 //!
 //! `tessera dev`, which serves both planes and more, has a command line of its own.
 
+pub mod open_files;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser};
@@ -15,10 +18,17 @@ use tokio::net::TcpListener;
 
 use crate::exposure::Exposure;
 use crate::http::{self, Pages};
-use crate::lifecycle::{Signals, Tasks};
+use crate::lifecycle::{Ending, Signals, Tasks};
 use crate::listener::{self, Calls};
 use crate::settings::{self, Sources};
 use crate::telemetry::{LogFormat, Metrics, init_logs};
+
+/// The exit code of a process that was cut short, by a second signal or since draining took too long: it was asked to stop, and
+/// what was under way then did not finish.
+pub const CUT_SHORT: u8 = 4;
+
+/// How long what blocks a thread may go on when all tasks have ended: the last bytes of a snapshot on a slow disk.
+const LEFT_OVER_MAX: Duration = Duration::from_secs(10);
 
 /// What every process can be told on its command line.
 #[derive(Debug, Args)]
@@ -45,6 +55,7 @@ pub fn run<A: Parser>(
     arguments: impl IntoIterator<Item = OsString>,
     serve: impl FnOnce(&A) -> anyhow::Result<ExitCode>,
 ) -> ExitCode {
+    open_files::raise();
     let arguments = match A::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -78,12 +89,16 @@ impl ProcessArguments {
     /// Runs `serve` on a runtime of its own.
     pub fn block_on<T>(&self, serve: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-        runtime.block_on(serve)
+        let served = runtime.block_on(serve);
+        // To drop it would be to wait for threads that block, however long.
+        runtime.shutdown_timeout(LEFT_OVER_MAX);
+        served
     }
 
     /// Takes the addresses of the plane (`data`, `control`) and of the pages, and prints them if asked to.
     pub async fn bind(&self, plane: &'static str, address: SocketAddr) -> anyhow::Result<Bound> {
         let signals = Signals::of_process().context("listen to signals")?;
+        end_at_second_signal()?;
         let calls = listener::bind(address).await.with_context(|| format!("--{plane}-listen"))?;
         let pages = listener::bind(self.http_listen).await.context("--http-listen")?;
         if self.print_addresses {
@@ -116,6 +131,8 @@ impl Bound {
     ) -> anyhow::Result<ExitCode> {
         let Self { signals, calls, pages: page_listener } = self;
         let (config, shutdown) = (exposure.listener().clone(), tasks.shutdown());
+        // The Unix socket has as many connections of its own.
+        open_files::check(config.connections_max.saturating_mul(if config.unix_socket.is_some() { 2 } else { 1 }));
         let sockets = exposure.sockets_with_unix(calls)?;
         exposure.start(&tasks);
         tasks.spawn("calls.listener", async move {
@@ -126,6 +143,41 @@ impl Bound {
         });
         tasks.spawn_behind("http.listener", http::serve(page_listener, pages, tasks.shutdown()));
         tasks.spawn_behind("metrics.upkeep", metrics.upkeep());
-        Ok(tasks.run_until_stopped(signals).await.into())
+        Ok(exit_code(tasks.run_until_stopped(signals).await))
     }
 }
+
+/// What a process says at its end.
+pub fn exit_code(ending: Ending) -> ExitCode {
+    match ending {
+        Ending::Aborted => ExitCode::from(CUT_SHORT),
+        Ending::Drained | Ending::Died => ending.into(),
+    }
+}
+
+/// From here on a second signal ends the process at once, with [`CUT_SHORT`], whatever it is doing. Where signals are begun to be
+/// listened to, and within a runtime.
+///
+/// Tasks are told to stop by [`Tasks::run_until_stopped`], but a thread that is in the middle of a write to a disk that hangs, or
+/// that waits for such a thread, hears nothing; so this has a thread to itself.
+pub fn end_at_second_signal() -> anyhow::Result<()> {
+    let signals = Signals::of_process().context("listen to signals")?;
+    // Its own, since it is what wakes whoever waits for a signal, and all threads of the other one may block.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime for signals")?;
+    let waiting = std::thread::Builder::new().name("signals".to_owned());
+    waiting.spawn(move || wait_for_second(&runtime, signals)).context("a thread for signals")?;
+    Ok(())
+}
+
+/// Does not return. Nothing is lost by ending here that a SIGKILL would not lose: what was acknowledged is in the store.
+fn wait_for_second(runtime: &tokio::runtime::Runtime, mut signals: Signals) {
+    runtime.block_on(async {
+        signals.next().await;
+        signals.next().await;
+    });
+    // Without a word: whoever reads the log may be what everybody waits for.
+    std::process::exit(i32::from(CUT_SHORT));
+}
+
+#[cfg(test)]
+mod tests;

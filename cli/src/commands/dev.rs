@@ -26,6 +26,7 @@ use tessera_runtime::http::{self, Pages};
 use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::lifecycle::{Signals, Tasks};
 use tessera_runtime::listener::{self, ListenerConfig};
+use tessera_runtime::process::{self, open_files};
 use tessera_runtime::settings::{self, Sources};
 use tessera_runtime::telemetry::traces::Traces;
 use tessera_runtime::telemetry::{self, LogFormat, Metrics, init_logs};
@@ -147,6 +148,9 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let addresses = [("--data-listen", arguments.data_listen), ("--control-listen", arguments.control_listen)];
     let exposure = Exposure::open(settings.listener, settings.identity, &addresses, tessera_server::access::policy(), &clock)?;
     let signals = Signals::of_process().context("listen to signals")?;
+    process::end_at_second_signal()?;
+    let doors = if exposure.listener().unix_socket.is_some() { 3 } else { 2 };
+    open_files::check(exposure.listener().connections_max.saturating_mul(doors));
 
     let tasks = Tasks::new();
     let traces = Traces::start(&settings.telemetry, "tessera-dev", &tasks)?;
@@ -217,7 +221,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     };
     let (begun, ending) = tokio::join!(beginning, tasks.run_until_stopped(signals));
     begun?;
-    Ok(ending.into())
+    Ok(process::exit_code(ending))
 }
 
 async fn listen(arguments: &DevArguments) -> anyhow::Result<Listeners> {

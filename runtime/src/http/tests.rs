@@ -1,10 +1,14 @@
 //! The pages over a real socket, spoken to in plain HTTP/1.1.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::connections::{CONNECTIONS_MAX, HEAD_MAX};
 use super::*;
 use crate::lifecycle::Tasks;
 
@@ -28,6 +32,15 @@ fn plain_pages() -> Pages {
         digest: Some(Arc::new(|| Box::pin(async { Ok(serde_json::json!({"epoch": 1})) }))),
         store_digest: None,
     }
+}
+
+/// Serves these pages for as long as the first lives.
+async fn serving(pages: Pages) -> (Tasks, std::net::SocketAddr) {
+    let tasks = Tasks::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn_behind("pages", serve(listener, pages, tasks.shutdown()));
+    (tasks, address)
 }
 
 #[tokio::test]
@@ -138,4 +151,88 @@ async fn the_log_filter_is_shown_changed_and_refused_by_name() {
         page(address, "/log-filter").await.ends_with("\r\n\r\nwarn,tessera_runtime=debug\n"),
         "what was refused changed nothing"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_nothing_is_asked_is_closed() {
+    let (_tasks, address) = serving(plain_pages()).await;
+    let asked = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
+    for (sent, is_answered) in [("", false), ("GET /livez HTTP/1.1\r\nHost:", false), (asked, true)] {
+        let began = Instant::now();
+        let answer = tokio::time::timeout(SCAN_MAX, said(address, sent)).await.expect("closed");
+        assert_eq!(answer.starts_with("HTTP/1.1 200"), is_answered, "{sent:?}: {answer}");
+        let took = began.elapsed();
+        assert!((HEAD_MAX..REQUEST_MAX).contains(&took), "{sent:?}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_does_not_end_is_cut_short_and_a_scan_of_the_store_later() {
+    let never: Digest = Arc::new(|| Box::pin(std::future::pending()));
+    let pages = Pages { digest: Some(Arc::clone(&never)), store_digest: Some(never), ..plain_pages() };
+    let (_tasks, address) = serving(pages).await;
+    for (path, time) in [("/digest", REQUEST_MAX), ("/digest/store", SCAN_MAX)] {
+        let began = Instant::now();
+        let answer = tokio::time::timeout(2 * SCAN_MAX, page(address, path)).await.expect("closed");
+        let took = began.elapsed();
+        assert_eq!(answer, "", "{path}");
+        assert!((time..time + REQUEST_MAX).contains(&took), "{path}: {took:?}");
+    }
+}
+
+/// A digest that waits until it is told to go.
+fn held(gone: watch::Receiver<bool>, begun: impl Fn() + Send + Sync + 'static) -> Digest {
+    Arc::new(move || {
+        begun();
+        let mut gone = gone.clone();
+        Box::pin(async move {
+            gone.wait_for(|gone| *gone).await?;
+            Ok(serde_json::json!({"epoch": 1}))
+        })
+    })
+}
+
+#[tokio::test]
+async fn no_more_connections_than_allowed_are_open_at_a_time() {
+    let (go, gone) = watch::channel(false);
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&under_way);
+    let digest = held(gone, move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let (_tasks, address) = serving(Pages { digest: Some(digest), ..plain_pages() }).await;
+    let mut asking = JoinSet::new();
+    for _ in 0..CONNECTIONS_MAX + 6 {
+        asking.spawn(page(address, "/digest"));
+    }
+    while under_way.load(Ordering::Relaxed) < CONNECTIONS_MAX {
+        tokio::task::yield_now().await;
+    }
+    // The others would come in meanwhile if they could.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(under_way.load(Ordering::Relaxed), CONNECTIONS_MAX);
+    go.send(true).unwrap();
+    for answer in asking.join_all().await {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_store_is_scanned_for_one_request_at_a_time() {
+    let (go, gone) = watch::channel(false);
+    let (sender, mut begun) = mpsc::unbounded_channel();
+    let digest = held(gone, move || sender.send(()).unwrap());
+    let (_tasks, address) = serving(Pages { store_digest: Some(digest), ..plain_pages() }).await;
+    let second = async {
+        begun.recv().await.unwrap();
+        let answer = tokio::time::timeout(REQUEST_MAX, page(address, "/digest/store")).await.expect("an answer meanwhile");
+        go.send(true).unwrap();
+        answer
+    };
+    let (first, second) = tokio::join!(page(address, "/digest/store"), second);
+    assert!(second.starts_with("HTTP/1.1 503") && second.contains("retry-after: 5\r\n"), "{second}");
+    assert!(first.starts_with("HTTP/1.1 200"), "{first}");
+    assert!(page(address, "/digest/store").await.starts_with("HTTP/1.1 200"), "nobody scans any more");
 }

@@ -1,17 +1,20 @@
 //! How much of the memory that the process may have is in use, as its control group counts it. The kernel kills a process that
 //! passes its limit, and with it every answer; so new calls are refused before (F6: nothing is aborted, load is shed).
 //!
-//! What the kernel gives back by itself when it is short (`inactive_file`, what was read from or written to disk) does not count:
-//! else a snapshot would look like an overload. Where there is no limit nothing is refused. Both versions of control groups are
-//! read: cgroup v2 (`memory.max`, `memory.current`) and v1 (`memory.limit_in_bytes`, `memory.usage_in_bytes`).
+//! What the kernel takes back by itself when it is short (pages of files: what was read from or written to disk) does not count:
+//! else a snapshot would look like an overload. Pages that were read more than once are on the list of active ones, as all of a
+//! database are that is scanned lap after lap; the kernel takes them back, too, so neither list counts. Memory that processes
+//! share is on neither, and counts. Where there is no limit, or nobody can tell, nothing is refused. Both versions of control
+//! groups are read: cgroup v2 (`memory.max`, `memory.current`) and v1 (`memory.limit_in_bytes`, `memory.usage_in_bytes`).
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::gauge;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::lifecycle::{Shutdown, Tasks};
@@ -19,6 +22,10 @@ use crate::metric_definitions::MEMORY_USED_RATIO;
 
 /// It is looked at so often: at a gigabit a second, what can come in meanwhile is 12 MB.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A group with a limit is looked for so often where none was found: there may have been no file descriptor to look with.
+const FIND_EVERY: Duration = Duration::from_secs(10);
+/// For so long the last figure is as good as a new one.
+const FIGURE_AGE_MAX: Duration = Duration::from_secs(5);
 /// More than any machine has: how version 1 says that there is no limit.
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -35,13 +42,16 @@ struct Group {
 struct Names {
     limit: &'static str,
     used: &'static str,
-    /// Of `memory.stat`.
-    given_back: &'static str,
+    /// Of `memory.stat`, groups below included.
+    given_back: [&'static str; 2],
 }
 
-const SECOND_VERSION: Names = Names { limit: "memory.max", used: "memory.current", given_back: "inactive_file" };
-const FIRST_VERSION: Names =
-    Names { limit: "memory.limit_in_bytes", used: "memory.usage_in_bytes", given_back: "total_inactive_file" };
+const SECOND_VERSION: Names = Names { limit: "memory.max", used: "memory.current", given_back: ["inactive_file", "active_file"] };
+const FIRST_VERSION: Names = Names {
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    given_back: ["total_inactive_file", "total_active_file"],
+};
 
 impl Group {
     /// The group with the lowest limit of those that the process is in. `system` is the root of all files.
@@ -68,9 +78,15 @@ impl Group {
     /// Bytes in use that the kernel cannot take back.
     fn used(&self) -> Option<u64> {
         let used = number(&self.folder.join(self.names.used))?;
-        let stat = std::fs::read_to_string(self.folder.join("memory.stat")).unwrap_or_default();
-        let given_back = stat.lines().find_map(|line| line.strip_prefix(self.names.given_back)?.trim().parse::<u64>().ok());
-        Some(used.saturating_sub(given_back.unwrap_or(0)))
+        let stat = match std::fs::read_to_string(self.folder.join("memory.stat")) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            // Without it pages of files would count.
+            Err(_) => return None,
+        };
+        let bytes = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let given_back = self.names.given_back.into_iter().filter_map(bytes).fold(0, u64::saturating_add);
+        Some(used.saturating_sub(given_back))
     }
 
     /// What is in use, in percent of the limit.
@@ -102,30 +118,35 @@ impl Memory {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Begins to look at the group of this process, if it has a limit.
+    /// Begins to look at the group of this process, if it has a limit, or as soon as it is seen to have one.
     pub(crate) fn start(&self, tasks: &Tasks) {
-        let Some(group) = Group::of_process(Path::new("/")) else { return };
-        info!(limit_bytes = group.limit, "memory has a limit: calls are refused when it is nearly used up");
-        tasks.spawn("overload.memory", self.clone().follow(group, tasks.shutdown()));
+        tasks.spawn("overload.memory", self.clone().follow(PathBuf::from("/"), tasks.shutdown()));
     }
 
-    async fn follow(self, group: Group, shutdown: Shutdown) -> anyhow::Result<()> {
-        let mut told = false;
+    async fn follow(self, system: PathBuf, shutdown: Shutdown) -> anyhow::Result<()> {
+        let (mut found, mut looks) = (None, Looks::default());
         loop {
-            match group.percent() {
-                Some(percent) => {
-                    self.0.store(percent, Ordering::Relaxed);
-                    gauge!(MEMORY_USED_RATIO).set(u32::try_from(percent).map_or(0.0, |percent| f64::from(percent) / 100.0));
-                }
-                None if told => {}
-                None => {
-                    told = true;
-                    self.0.store(0, Ordering::Relaxed);
-                    warn!(group = %group.folder.display(), "cannot read how much memory is in use: nothing is refused for it");
+            if found.is_none() {
+                found = Group::of_process(&system);
+                if let Some(Group { limit, .. }) = &found {
+                    info!(limit_bytes = limit, "memory has a limit: calls are refused when it is nearly used up");
                 }
             }
+            if let Some(group) = &found {
+                match looks.note(group.percent(), Instant::now()) {
+                    Some(Turn::Lost) => {
+                        let folder = group.folder.display();
+                        warn!(group = %folder, "cannot read how much memory is in use: soon nothing is refused for it");
+                    }
+                    Some(Turn::Back) => info!("it can be read again how much memory is in use"),
+                    None => {}
+                }
+                self.0.store(looks.percent, Ordering::Relaxed);
+                gauge!(MEMORY_USED_RATIO).set(u32::try_from(looks.percent).map_or(0.0, |percent| f64::from(percent) / 100.0));
+            }
+            let pause = if found.is_some() { LOOK_EVERY } else { FIND_EVERY };
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = shutdown.soft.cancelled() => return Ok(()),
             }
         }
@@ -135,6 +156,39 @@ impl Memory {
     #[cfg(test)]
     pub(crate) fn set(&self, percent: u64) {
         self.0.store(percent, Ordering::Relaxed);
+    }
+}
+
+/// What many looks come to.
+#[derive(Debug, Default)]
+struct Looks {
+    /// In use as far as is known; 0 when it is not.
+    percent: u64,
+    /// Since when nothing could be read.
+    lost: Option<Instant>,
+}
+
+/// Something to be told, once each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Lost,
+    Back,
+}
+
+impl Looks {
+    /// Takes note of what a look at `now` has seen. A figure that cannot be had any more is kept for a moment, since file
+    /// descriptors are short when much is asked, and not for ever: calls would be refused, or not, whatever is in use.
+    fn note(&mut self, seen: Option<u64>, now: Instant) -> Option<Turn> {
+        if let Some(percent) = seen {
+            self.percent = percent;
+            return self.lost.take().map(|_| Turn::Back);
+        }
+        let is_new = self.lost.is_none();
+        let lost = *self.lost.get_or_insert(now);
+        if now.duration_since(lost) >= FIGURE_AGE_MAX {
+            self.percent = 0;
+        }
+        is_new.then_some(Turn::Lost)
     }
 }
 
@@ -167,9 +221,9 @@ mod tests {
             ("sys/fs/cgroup/a/b/memory.current", "1\n"),
             ("sys/fs/cgroup/a/memory.max", "1000\n"),
             ("sys/fs/cgroup/a/memory.current", "900\n"),
-            ("sys/fs/cgroup/a/memory.stat", "anon 300\ninactive_file 200\nslab 1\n"),
+            ("sys/fs/cgroup/a/memory.stat", "anon 300\nshmem 90\ninactive_file 200\nactive_file 150\nslab 1\n"),
         ];
-        assert_eq!(percent(&files), Some(70), "the limit is of the group above");
+        assert_eq!(percent(&files), Some(55), "the limit is of the group above, and pages of files do not count");
         let inside = [
             ("proc/self/cgroup", "0::/kubepods/pod7\n"),
             ("sys/fs/cgroup/memory.max", "1000\n"),
@@ -180,16 +234,17 @@ mod tests {
 
     #[test]
     fn the_first_version_is_read() {
+        let stat = "inactive_file 9\nactive_file 8\ntotal_inactive_file 100\ntotal_active_file 160\n";
         let limit = |limit| {
             percent(&[
                 ("proc/self/cgroup", "9:name=systemd:/\n8:cpu,memory:/a\n0::/\n"),
                 ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", limit),
                 ("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "500\n"),
-                ("sys/fs/cgroup/memory/a/memory.stat", "inactive_file 9\ntotal_inactive_file 100\n"),
+                ("sys/fs/cgroup/memory/a/memory.stat", stat),
                 ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
             ])
         };
-        assert_eq!(limit("800\n"), Some(50));
+        assert_eq!(limit("800\n"), Some(30));
         assert_eq!(limit("9223372036854771712\n"), None);
     }
 
@@ -200,5 +255,53 @@ mod tests {
         assert_eq!(percent(&[("proc/self/cgroup", "nonsense\n::\n")]), None);
         let no_figures = [("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "1000\n")];
         assert_eq!(percent(&no_figures), None);
+    }
+
+    #[test]
+    fn pages_of_files_that_cannot_be_told_apart_are_no_figure() {
+        let system = system(&[
+            ("proc/self/cgroup", "0::/\n"),
+            ("sys/fs/cgroup/memory.max", "1000\n"),
+            ("sys/fs/cgroup/memory.current", "900\n"),
+            // A folder is there and cannot be read.
+            ("sys/fs/cgroup/memory.stat/x", ""),
+        ]);
+        assert_eq!(Group::of_process(system.path()).unwrap().percent(), None);
+    }
+
+    #[test]
+    fn a_figure_is_kept_for_a_moment_and_each_outage_is_told_once() {
+        let (mut looks, mut now) = (Looks::default(), Instant::now());
+        let mut note = |seen, later: Duration| {
+            now += later;
+            let turn = looks.note(seen, now);
+            (looks.percent, turn)
+        };
+        for _ in 0..2 {
+            note(Some(90), LOOK_EVERY);
+            assert_eq!(note(None, LOOK_EVERY), (90, Some(Turn::Lost)));
+            assert_eq!(note(None, FIGURE_AGE_MAX.saturating_sub(LOOK_EVERY)), (90, None));
+            assert_eq!(note(None, LOOK_EVERY), (0, None), "nobody knows any more");
+            assert_eq!(note(None, FIGURE_AGE_MAX), (0, None));
+            assert_eq!(note(Some(91), LOOK_EVERY), (91, Some(Turn::Back)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_cannot_be_found_at_first_is_found_later() {
+        let (system, tasks, memory) = (system(&[("proc/self/cgroup", "0::/\n")]), Tasks::new(), Memory::default());
+        tasks.spawn("memory", memory.clone().follow(system.path().to_owned(), tasks.shutdown()));
+        tokio::task::yield_now().await;
+        assert_eq!(memory.percent(), 0);
+        let group = system.path().join("sys/fs/cgroup");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(group.join("memory.max"), "1000\n").unwrap();
+        fs::write(group.join("memory.current"), "900\n").unwrap();
+        let found = async {
+            while memory.percent() != 90 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(2 * FIND_EVERY, found).await.expect("found");
     }
 }

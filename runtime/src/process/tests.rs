@@ -1,0 +1,41 @@
+//! The end of a process that does not want to end: this test program runs itself as one.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+
+/// In the environment of the process that is to block.
+const BLOCKS: &str = "TESSERA_TEST_BLOCKS";
+
+/// No test by itself: what [`a_second_signal_ends_a_process_that_blocks`] runs in a process of its own.
+#[test]
+fn blocks_every_thread_when_told_to() {
+    if std::env::var_os(BLOCKS).is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        end_at_second_signal().unwrap();
+        println!("blocking");
+        let (_sender, receiver) = mpsc::channel::<()>();
+        // No thread of this runtime hears a signal; nobody waits longer than this for the test to fail.
+        let _ = receiver.recv_timeout(Duration::from_mins(1));
+    });
+}
+
+#[test]
+fn a_second_signal_ends_a_process_that_blocks() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "--nocapture", "process::tests::blocks_every_thread_when_told_to"]);
+    let mut child = command.env(BLOCKS, "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(child.stdout.take().unwrap());
+    assert!(said.lines().any(|line| line.unwrap().contains("blocking")), "it has begun");
+    // One of each: two of the same may be told as one.
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(i32::from(CUT_SHORT)));
+}
