@@ -44,6 +44,8 @@ pub struct Place {
     pub partitions: u32,
     /// Further lines of the section `backends.scylla`.
     pub scylla: String,
+    /// Further lines of the section `backends.kafka`.
+    pub feed: String,
     /// Further lines of the section `loader`.
     pub loader: String,
     /// Further lines of the section `server`.
@@ -93,7 +95,8 @@ impl Place {
             topic: format!("e2e-{unique:x}"),
             events_topic: format!("e2e-{unique:x}-events"),
             partitions: 4,
-            scylla: String::new(),
+            scylla: "scan_ranges = 4\n".to_owned(),
+            feed: "publish_timeout_ms = 2000\n".to_owned(),
             loader: "lease_s = 1\nsweep_interval_ms = 200\ndeadline_default_ms = 5000\n".to_owned(),
             server: "scan_lap_s = 2\nscan_pause_max_ms = 100\nparked_fetch_after_ms = 300\n".to_owned(),
             folder: tempfile::tempdir().context("make a folder for settings")?,
@@ -109,21 +112,22 @@ impl Place {
 
     /// Another keyspace beside this one that has the same topic, as a restore needs it; nothing is made yet.
     pub fn beside(&self) -> anyhow::Result<Self> {
-        let Self { topic, events_topic, partitions, scylla, loader, server, .. } = self;
-        let (topic, events_topic) = (topic.clone(), events_topic.clone());
-        let (partitions, scylla, loader, server) = (*partitions, scylla.clone(), loader.clone(), server.clone());
-        Ok(Self { topic, events_topic, partitions, scylla, loader, server, ..Self::new(&self.cassandra, &self.kafka)? })
+        let Self { topic, events_topic, partitions, scylla, feed, loader, server, .. } = self;
+        let (topic, events_topic, partitions) = (topic.clone(), events_topic.clone(), *partitions);
+        let (scylla, feed, loader, server) = (scylla.clone(), feed.clone(), loader.clone(), server.clone());
+        let new = Self::new(&self.cassandra, &self.kafka)?;
+        Ok(Self { topic, events_topic, partitions, scylla, feed, loader, server, ..new })
     }
 
     /// A file of its own for each process: others may be reading theirs.
     fn settings(&self, process: &str, section: &str, lines: &str) -> anyhow::Result<PathBuf> {
-        let Self { cassandra, kafka, keyspace, topic, events_topic, partitions, scylla, .. } = self;
+        let Self { cassandra, kafka, keyspace, topic, events_topic, partitions, scylla, feed, .. } = self;
         let backends = format!(
             "[backends]\nkind = \"cluster\"\n\n\
              [backends.scylla]\ncontact_points = [\"{cassandra}\"]\nkeyspace = \"{keyspace}\"\nreplication_factor = 1\n\
-             scan_ranges = 4\n{scylla}\n\
+             {scylla}\n\
              [backends.kafka]\nbrokers = [\"{kafka}\"]\ntopic = \"{topic}\"\nevents_topic = \"{events_topic}\"\n\
-             partitions = {partitions}\nreplication_factor = 1\npublish_timeout_ms = 2000\n"
+             partitions = {partitions}\nreplication_factor = 1\n{feed}"
         );
         let file = self.folder.path().join(format!("{process}.toml"));
         std::fs::write(&file, format!("[{section}]\n{lines}\n{backends}")).context("write settings")?;
@@ -133,9 +137,14 @@ impl Place {
     /// `tessera <words> --settings …` of this place.
     pub fn tessera(&self, words: &[&str]) -> anyhow::Result<Finished> {
         let mut command = Command::new(binary::tessera()?);
-        // The sections of processes are not its business.
-        command.args(words).arg("--settings").arg(self.settings("command", "loader", &self.loader)?);
+        command.args(words).arg("--settings").arg(self.command_settings()?);
         binary::run(&mut command)
+    }
+
+    /// The settings that commands get.
+    pub fn command_settings(&self) -> anyhow::Result<PathBuf> {
+        // The sections of processes are not their business.
+        self.settings("command", "loader", &self.loader)
     }
 
     /// `tessera migrate` with further words.
@@ -290,11 +299,10 @@ impl Cluster {
         (0..count).map(|n| self.planes(n % self.loaders.len(), n % self.servers.len())).collect()
     }
 
-    /// Waits until what every server holds is what the store holds, which nobody may change any more: how long it took.
-    pub async fn settles(&self) -> anyhow::Result<Duration> {
-        let begun = Instant::now();
-        let loader = self.loaders.first().context("a loader")?;
-        let store = loader.digest().await.with_context(|| self.account())?;
+    /// Waits until what every server holds is what the store holds, which nobody may change any more: how long after `since` that
+    /// was.
+    pub async fn settles(&self, since: Instant) -> anyhow::Result<Duration> {
+        let store = self.store_digest().await?;
         for server in &self.servers {
             let equal = eventually("the digest of the store", async || {
                 let matrix = server.digest().await?;
@@ -303,14 +311,34 @@ impl Cluster {
             });
             equal.await.with_context(|| self.account())?;
         }
-        let took = begun.elapsed();
-        anyhow::ensure!(loader.digest().await? == store, "the store was written to meanwhile");
+        let took = since.elapsed();
+        anyhow::ensure!(self.store_digest().await? == store, "the store was written to meanwhile");
         Ok(took)
+    }
+
+    /// The digest of the store, by the first loader that reaches it: a driver need not have found a store that was away again.
+    async fn store_digest(&self) -> anyhow::Result<Value> {
+        let found = eventually("a loader that reads the store", async || {
+            let mut why = anyhow::anyhow!("there is no loader");
+            for loader in &self.loaders {
+                match loader.digest().await {
+                    Ok(digest) => return Ok(digest),
+                    Err(error) => why = error,
+                }
+            }
+            Err(why)
+        });
+        found.await.with_context(|| self.account())
     }
 
     /// As [`Self::heals`], and `tessera digest` says the same of the store.
     pub async fn ends_well(&self) -> anyhow::Result<()> {
         self.heals().await?;
+        self.is_as_the_command_line_says().await
+    }
+
+    /// Insists that `tessera digest` says of the store what every server holds.
+    pub async fn is_as_the_command_line_says(&self) -> anyhow::Result<()> {
         let store = self.place.digest()?;
         for server in &self.servers {
             let matrix = server.digest().await?;
@@ -319,9 +347,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// As [`Self::settles`], within [`HEALED_WITHIN`].
+    /// As [`Self::settles`] from now on, within [`HEALED_WITHIN`].
     pub async fn heals(&self) -> anyhow::Result<Duration> {
-        let took = self.settles().await?;
+        self.heals_since(Instant::now()).await
+    }
+
+    /// As [`Self::settles`], within [`HEALED_WITHIN`] after `over`, when whatever befell the cluster was over and nobody wrote any
+    /// more.
+    pub async fn heals_since(&self, over: Instant) -> anyhow::Result<Duration> {
+        let took = self.settles(over).await?;
         anyhow::ensure!(took <= HEALED_WITHIN, "the servers differed from the store for {took:?}\n{}", self.account());
         Ok(took)
     }

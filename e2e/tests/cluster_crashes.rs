@@ -1,13 +1,16 @@
 //! Loaders that are killed between every two durable steps of a write and at random, servers that are killed at random, loaders
 //! that stand still for half a minute between two durable steps, while others take over their work and are killed themselves, and
-//! then go on: three servers and two loaders over a real Cassandra and a real Kafka, under load all the time.
+//! then go on, servers that stand still as long: three servers and two loaders over a real Cassandra and a real Kafka, under load
+//! all the time.
 //!
 //! After each round nobody is down, and within ten seconds every server holds what the store holds. In the end every acknowledged
 //! command is in its stream exactly once, and others were told of every event. How long it goes on at least is
-//! `TESSERA_CLUSTER_CRASHES_S`, in seconds; every fail point is reached, fifty processes are killed and five loaders stand still
-//! however short that is. The seed is printed, and `TESSERA_SEED` sets it; what meets what is up to the scheduler.
+//! `TESSERA_CLUSTER_CRASHES_S`, in seconds; every fail point is reached, fifty processes are killed, five loaders and with each of
+//! them a server stand still however short that is. The seed is printed, and `TESSERA_SEED` sets it; what meets what is up to the
+//! scheduler.
 //!
-//! Beside that runs a cluster with the settings that it has by itself, to see how soon a change is published whose loader has died.
+//! Beside that runs a cluster whose loaders have the settings that they have by themselves, and whose servers do not scan, to see
+//! how soon the sweep alone publishes a change whose loader has died.
 
 #[path = "cluster/told.rs"]
 mod told;
@@ -22,7 +25,7 @@ use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
 use tessera_e2e::cluster::{Cluster, Place};
-use tessera_e2e::commands::{Change, Command, Ledger};
+use tessera_e2e::commands::{Acknowledged, Change, Command, Ledger};
 use tessera_e2e::load::{self, Load};
 use tessera_e2e::waiting::eventually;
 use tessera_e2e::{Planes, binary};
@@ -35,18 +38,24 @@ const WRITERS: usize = 8;
 const TENANTS: usize = 4;
 /// Rounds begin for so long at least, in seconds.
 const SECONDS: u64 = 60;
-/// Loaders that stand still, at least.
+/// Loaders that stand still, at least, and as many servers.
 const STOPS: usize = 5;
 /// Processes that are killed, at least.
 const KILLS: usize = 50;
 /// Replayed by each loader in the end.
 const REPLAYS: usize = 50;
-/// For so long a loader stands still: its lease and the deadlines of all that it had begun are over.
+/// For so long a loader and a server stand still: the lease and the deadlines of all that the loader had begun are over.
 const STANDSTILL: Duration = Duration::from_secs(30);
 /// How soon a change is published whatever has died, with the settings that loaders have by themselves.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(75);
+/// What a loader counts that its sweeper publishes.
+const SWEPT: &str = "tessera_changes_swept_total";
 /// Heartbeats of somebody else have come since.
 const FRESH: Duration = Duration::from_secs(1);
+/// A limit of the plan that no writer raises.
+const SEATS: &str = "seats";
+/// More of it than the plan has.
+const RAISED: usize = 100;
 
 /// What befalls the members in one round.
 #[derive(Debug)]
@@ -55,9 +64,9 @@ enum Harm {
     FailPoint { point: String, times: usize, loader: usize, server: usize },
     /// A loader and a server are killed after so many acknowledgements.
     Killed { after: usize, loader: usize, server: usize },
-    /// A loader stands still where it reaches a fail point for that many times, and goes on after [`STANDSTILL`]. Meanwhile a
-    /// server is killed now and then, and every other time the other loader too.
-    StoodStill { point: String, times: usize, loader: usize },
+    /// A loader stands still where it reaches a fail point for that many times, and a server wherever it is, and they go on after
+    /// [`STANDSTILL`]. Meanwhile another server is killed now and then, and every other time the other loader too.
+    StoodStill { point: String, times: usize, loader: usize, server: usize },
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +85,7 @@ async fn whoever_dies_or_stands_still_nothing_is_lost_or_doubled() -> anyhow::Re
     let mut planned = planned(&fail_points()?, &mut random);
     let begun = Instant::now();
     let (mut kills, mut stops, mut slowest) = (0, 0, Duration::ZERO);
-    let mut above = 0;
+    let (mut above, mut fresh, mut behind) = (0, 0, 0);
     for round in 0.. {
         let harm = match planned.pop_front() {
             Some(harm) => harm,
@@ -91,7 +100,7 @@ async fn whoever_dies_or_stands_still_nothing_is_lost_or_doubled() -> anyhow::Re
         };
         let name = format!("round-{round}");
         let load = Load::begin(&name, WRITERS, &tenants, &planes, above);
-        let suffered = suffer(&mut cluster, &harm, &load, &mut random).await;
+        let suffered = suffer(&mut cluster, &harm, &load, &mut random, &mut ledger).await;
         kills += suffered.with_context(|| format!("seed {seed}, round {round}, {harm:?}"))?;
         stops += usize::from(matches!(harm, Harm::StoodStill { .. }));
         let written = load.stop().await.with_context(|| format!("round {round}, {harm:?}\n{}", cluster.account()))?;
@@ -100,10 +109,13 @@ async fn whoever_dies_or_stands_still_nothing_is_lost_or_doubled() -> anyhow::Re
         slowest = slowest.max(healed);
         // No writer has done more than all of them.
         above += written.ledger.len();
+        fresh += written.fresh;
+        behind += written.behind;
         ledger.append(written.ledger);
     }
     println!("{} commands, {kills} kills, {stops} stops; healed within {slowest:.1?}", ledger.len());
-    assert!(kills >= KILLS && stops >= STOPS, "{kills} kills, {stops} stops");
+    println!("{fresh} answers as new as demanded, {behind} refused");
+    assert!(kills >= KILLS && stops >= STOPS && fresh > 0, "{kills} kills, {stops} stops, {fresh} answers");
     check(&ledger, &planes).await.with_context(|| cluster.account())?;
     let told = told::check_everything_is_told(&cluster.place, &tenants, &planes[0]).await;
     let (events, times) = told.with_context(|| cluster.account())?;
@@ -134,15 +146,21 @@ fn planned(points: &[String], random: &mut StdRng) -> VecDeque<Harm> {
         if round % 2 == 1
             && let Some(point) = standing_still.pop()
         {
-            let loader = random.random_range(0..LOADERS);
-            planned.push_back(Harm::StoodStill { point: point.clone(), times: random.random_range(1..=8), loader });
+            let (loader, server) = (random.random_range(0..LOADERS), random.random_range(0..SERVERS));
+            planned.push_back(Harm::StoodStill { point: point.clone(), times: random.random_range(1..=8), loader, server });
         }
     }
     planned
 }
 
 /// Does it, under load, and puts everything up again. How many processes were killed.
-async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load, random: &mut StdRng) -> anyhow::Result<usize> {
+async fn suffer(
+    cluster: &mut Cluster,
+    harm: &Harm,
+    load: &Load,
+    random: &mut StdRng,
+    ledger: &mut Ledger,
+) -> anyhow::Result<usize> {
     let kills = match harm {
         Harm::FailPoint { point, times, loader, server } => {
             cluster.loaders[*loader].kill()?;
@@ -167,7 +185,7 @@ async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load, random: &mut St
             load.goes_on(1).await?;
             2
         }
-        Harm::StoodStill { point, times, loader } => {
+        Harm::StoodStill { point, times, loader, server } => {
             cluster.loaders[*loader].kill()?;
             cluster.loaders[*loader].begin(&cluster.place, Some(&format!("{point}:{times}:stop")))?;
             let stopping = &cluster.loaders[*loader];
@@ -176,7 +194,12 @@ async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load, random: &mut St
                 Ok(())
             });
             stops.await?;
-            let kills = 1 + kill_others(cluster, *loader, load, random).await?;
+            cluster.servers[*server].suspend()?;
+            let kills = 1 + kill_others(cluster, *loader, *server, load, random).await?;
+            let (command, answer) = wakes_up(cluster, *loader, *server, RAISED + ledger.len()).await?;
+            ledger.note(command, answer);
+            // Somebody else speaks to the partitions of the loader that stands still.
+            cluster.is_fresh(FRESH).await?;
             cluster.loaders[*loader].resume()?;
             load.goes_on(20).await?;
             kills
@@ -186,13 +209,20 @@ async fn suffer(cluster: &mut Cluster, harm: &Harm, load: &Load, random: &mut St
     Ok(kills)
 }
 
-/// Kills servers, and every other time the loader that does not stand still, for as long as one does. How many.
-async fn kill_others(cluster: &mut Cluster, standing_still: usize, load: &Load, random: &mut StdRng) -> anyhow::Result<usize> {
-    let (since, other) = (Instant::now(), (standing_still + 1) % LOADERS);
+/// For as long as that loader and that server stand still, kills others: a server each time, and every other time the other loader
+/// too. How many.
+async fn kill_others(
+    cluster: &mut Cluster,
+    loader: usize,
+    server: usize,
+    load: &Load,
+    random: &mut StdRng,
+) -> anyhow::Result<usize> {
+    let (since, other) = (Instant::now(), (loader + 1) % LOADERS);
     let Cluster { place, loaders, servers } = cluster;
     let mut kills = 0;
     for round in 0.. {
-        let mut victims = vec![&mut servers[random.random_range(0..SERVERS)]];
+        let mut victims = vec![&mut servers[(server + random.random_range(1..SERVERS)) % SERVERS]];
         if round % 2 == 1 {
             victims.push(&mut loaders[other]);
         }
@@ -206,22 +236,43 @@ async fn kill_others(cluster: &mut Cluster, standing_still: usize, load: &Load, 
             break;
         }
     }
-    // Somebody else speaks to the partitions of the one that stands still.
-    cluster.is_fresh(FRESH).await?;
     Ok(kills)
 }
 
+/// The server goes on. It has missed a write through the loader that does not stand still; what it answers whoever demands that is
+/// not older. The write, which gives a tenant so many seats as nobody has yet.
+async fn wakes_up(cluster: &Cluster, loader: usize, server: usize, seats: usize) -> anyhow::Result<(Command, Acknowledged)> {
+    let planes = cluster.planes((loader + 1) % LOADERS, server)?;
+    let tenant = load::tenants(TENANTS).remove(0);
+    let maximum = i64::try_from(seats)?;
+    let change = Change::Limit { limit: SEATS.to_owned(), maximum };
+    let raise = Command { tenant: tenant.clone(), request_id: format!("{SEATS}-{seats}"), change };
+    let raised = eventually("more seats", async || Ok(raise.send(&planes, true).await?)).await?;
+    let standing = &cluster.servers[server];
+    anyhow::ensure!(standing.process()?.stands_still()?, "{standing} does not stand still");
+    standing.resume()?;
+    // It may refuse for a while; the first answer counts.
+    let revision = &raised.revision;
+    let asked = eventually("an answer", async || Ok(planes.limit_at_least(&tenant, SEATS, revision.clone()).await?));
+    let found = asked.await?;
+    anyhow::ensure!(found == maximum, "{standing} answers older than demanded: {found} after {raise:?}");
+    Ok((raise, raised))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_usual_settings_a_change_of_a_dead_loader_is_published_in_time() -> anyhow::Result<()> {
+async fn with_the_usual_settings_the_sweep_publishes_a_change_of_a_dead_loader_in_time() -> anyhow::Result<()> {
     let (Some(cassandra), Some(kafka)) = (shared_cassandra()?, shared_kafka()?) else { return Ok(()) };
     let mut place = Place::made(&cassandra, &kafka)?;
-    (place.loader, place.server) = (String::new(), String::new());
+    // Loaders are as they are by themselves. A scan of the servers would repair sooner or later what nobody publishes.
+    (place.scylla, place.feed, place.loader) = (String::new(), String::new(), String::new());
+    place.server = "repair_scan = false\n".to_owned();
     let mut cluster = Cluster::start(place, LOADERS, SERVERS).await?;
     let tenants = load::tenants(1);
     load::prepare(&cluster.planes(1, 0)?, 0, &[]).await?;
     cluster.loaders[0].kill()?;
     cluster.loaders[0].begin(&cluster.place, Some("loader.publish.before"))?;
     cluster.loaders[0].process()?.is_ready().await?;
+    let before = cluster.loaders[1].process()?.metric_sum(SWEPT).await?;
     let create = Command { tenant: tenants[0].clone(), request_id: "of-a-dead-loader".to_owned(), change: Change::Create };
     // It may die before it has answered.
     drop(create.send(&cluster.planes(0, 0)?, false).await);
@@ -231,11 +282,16 @@ async fn with_the_usual_settings_a_change_of_a_dead_loader_is_published_in_time(
         Ok(())
     });
     dies.await?;
+    let since = Instant::now();
     let signal = cluster.loaders.remove(0).kill()?;
     anyhow::ensure!(signal == Some(Signal::ABORT.as_raw()), "it ended by signal {signal:?}");
-    let took = cluster.settles().await?;
+    let took = cluster.settles(since).await?;
     println!("a change of a dead loader was everywhere after {took:.1?}");
     anyhow::ensure!(took <= PUBLISHED_WITHIN, "a change of a dead loader was everywhere after {took:.1?} only");
+    let left = &cluster.loaders[0];
+    let (store, after) = (left.digest().await?, left.process()?.metric_sum(SWEPT).await?);
+    anyhow::ensure!(store["streams"]["tenant"] == 1, "the loader that died had committed nothing: {store}");
+    anyhow::ensure!(after > before, "{left} has swept {after} changes, as many as before");
     cluster.ends_well().await
 }
 

@@ -3,7 +3,8 @@
 //! network between loader and store that is cut in one way.
 //!
 //! Looked for: writes that fail without saying what became of them, servers that stop answering, anything acknowledged that is
-//! lost or twice, servers that hold something else than the store once everything is well, events that others are not told of.
+//! lost or twice, servers that hold something else than the store ten seconds after an outage is over, events that others are not
+//! told of.
 
 #[path = "cluster/told.rs"]
 mod told;
@@ -21,10 +22,11 @@ use tessera_e2e::cluster::{Cluster, Member, Place};
 use tessera_e2e::commands::{Change, Command, Ledger};
 use tessera_e2e::load::{self, Load, reason_of};
 use tessera_e2e::proxy::{Proxy, Way};
-use tessera_e2e::shop;
 use tessera_e2e::waiting::eventually;
+use tessera_e2e::{Planes, shop};
 use tessera_engines::{Cassandra, Kafka, Options, shared};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 const LOADERS: usize = 2;
 const SERVERS: usize = 3;
@@ -36,6 +38,10 @@ const FRESH: Duration = Duration::from_secs(2);
 const CLEAN: [&str; 2] = ["Aborted OUTCOME_UNKNOWN", "Unavailable STORE_UNAVAILABLE"];
 /// Commands under way at a time in a network that becomes bad.
 const AT_ONCE: usize = 8;
+/// A limit of the plan.
+const SEATS: &str = "seats";
+/// More of it than the plan has.
+const RAISED: i64 = 11;
 
 /// A cluster on engines of its own, and what was acknowledged.
 struct Outages {
@@ -59,7 +65,7 @@ async fn outages_delay_and_lose_nothing() -> anyhow::Result<()> {
         ("records nobody can use", Outage::Records),
         ("the network is cut in one way", Outage::Network),
     ] {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let suffered = match outage {
             Outage::Kafka => outages.kafka_is_killed().await,
             Outage::Everything => outages.everything_is_away().await,
@@ -67,8 +73,7 @@ async fn outages_delay_and_lose_nothing() -> anyhow::Result<()> {
             Outage::Records => outages.records_are_bad_or_old().await,
             Outage::Network => outages.the_network_is_cut_in_one_way().await,
         };
-        suffered.with_context(|| format!("{name}\n{}", outages.cluster.account()))?;
-        let healed = outages.cluster.heals().await.context(name)?;
+        let healed = suffered.with_context(|| format!("{name}\n{}", outages.cluster.account()))?;
         println!("{name}: {:.1?}, healed in {healed:.1?}", begun.elapsed());
     }
     let planes = outages.cluster.all_planes()?;
@@ -90,6 +95,21 @@ async fn names(member: &Member, status: u16, what: &str) -> anyhow::Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Every server says, out of what it holds, that the tenant may do what its plan has.
+async fn all_answer(planes: &[Planes], tenant: &str) -> anyhow::Result<()> {
+    for (server, planes) in planes.iter().enumerate() {
+        let request = tessera_proto::v1::CheckEntitlementRequest {
+            tenant_id: tenant.to_owned(),
+            service: shop::SERVICE.to_owned(),
+            feature: shop::FEATURE.to_owned(),
+            ..Default::default()
+        };
+        let answer = planes.entitlements().check_entitlement(request).await?.into_inner();
+        anyhow::ensure!(answer.entitled, "server {server} answers {answer:?}");
+    }
+    Ok(())
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -127,26 +147,64 @@ impl Outages {
         Ok(Load::begin(name, WRITERS, &self.tenants, &self.cluster.all_planes()?, self.ledger.len()))
     }
 
-    /// Writes go on, and are published when Kafka is back.
-    async fn kafka_is_killed(&mut self) -> anyhow::Result<()> {
+    /// From the end of an outage, when the last command was acknowledged too: how long servers differed from the store. Then
+    /// heartbeats come again as well.
+    async fn heals(&self, over: Instant) -> anyhow::Result<Duration> {
+        let healed = self.cluster.heals_since(over).await?;
+        self.cluster.is_as_the_command_line_says().await?;
+        self.cluster.is_fresh(FRESH).await?;
+        Ok(healed)
+    }
+
+    /// Writes go on, and are published when Kafka is back. Servers answer, and learn from the store what is written meanwhile.
+    async fn kafka_is_killed(&mut self) -> anyhow::Result<Duration> {
         let load = self.load("without-kafka")?;
         load.goes_on(20).await?;
         self.kafka.kill()?;
         load.goes_on(40).await?;
-        for loader in &self.cluster.loaders {
-            names(loader, 200, "the feed: ").await?;
+        for member in self.cluster.loaders.iter().chain(&self.cluster.servers) {
+            names(member, 200, "the feed: ").await?;
         }
+        let planes = self.cluster.all_planes()?;
+        for tenant in &self.tenants {
+            all_answer(&planes, tenant).await?;
+        }
+        self.laps_bring_what_is_written(&planes).await?;
         load.goes_on(20).await?;
         tokio::task::block_in_place(|| self.kafka.restart())?;
-        load.goes_on(20).await?;
         let written = load.stop().await?;
+        let over = Instant::now();
         println!("without kafka: {} acknowledged, failed {:?}", written.ledger.len(), written.failed);
+        let (fresh, behind) = (written.fresh, written.behind);
+        println!("without kafka: {fresh} answers as new as demanded, {behind} refused");
+        anyhow::ensure!(fresh > 0, "no answer was as new as demanded, {behind} were refused");
         self.ledger.append(written.ledger);
-        self.cluster.is_fresh(FRESH).await
+        self.heals(over).await
+    }
+
+    /// Without the feed a server finds what is written on a lap, and sooner, in the store, what somebody demands.
+    async fn laps_bring_what_is_written(&mut self, planes: &[Planes]) -> anyhow::Result<()> {
+        let tenant = "made-without-kafka".to_owned();
+        let create = Command { tenant: tenant.clone(), request_id: tenant.clone(), change: Change::Create };
+        let made = eventually("a new tenant", async || Ok(create.send(&planes[0], true).await?)).await?;
+        self.ledger.note(create, made);
+        // Nobody demands anything here: only a lap can bring it.
+        eventually("what a lap brings", async || all_answer(planes, &tenant).await).await?;
+        let change = Change::Limit { limit: SEATS.to_owned(), maximum: RAISED };
+        let raise = Command { tenant: tenant.clone(), request_id: format!("{tenant}-raised"), change };
+        let raised = eventually("a raised limit", async || Ok(raise.send(&planes[1], true).await?)).await?;
+        let revision = &raised.revision;
+        for (server, planes) in planes.iter().enumerate() {
+            let asked = eventually("an answer", async || Ok(planes.limit_at_least(&tenant, SEATS, revision.clone()).await?));
+            let found = asked.await?;
+            anyhow::ensure!(found == RAISED, "server {server} answers older than demanded: {found}");
+        }
+        self.ledger.note(raise, raised);
+        Ok(())
     }
 
     /// Writes fail with a reason; servers go on, and start from their snapshots even without Kafka.
-    async fn everything_is_away(&mut self) -> anyhow::Result<()> {
+    async fn everything_is_away(&mut self) -> anyhow::Result<Duration> {
         let load = self.load("without-cassandra")?;
         load.goes_on(20).await?;
         self.cassandra.kill()?;
@@ -157,36 +215,34 @@ impl Outages {
         // A snapshot of before holds what was acknowledged then.
         self.cluster.servers[0].kill()?;
         self.cluster.servers[0].start(&self.cluster.place).await?;
-        for (number, server) in self.cluster.servers.iter().enumerate() {
+        for server in &self.cluster.servers {
             names(server, 200, "the store: ").await?;
-            let planes = self.cluster.planes(0, number)?;
-            for tenant in &self.tenants {
-                let request = tessera_proto::v1::CheckEntitlementRequest {
-                    tenant_id: tenant.clone(),
-                    service: shop::SERVICE.to_owned(),
-                    feature: shop::FEATURE.to_owned(),
-                    ..Default::default()
-                };
-                let answer = planes.entitlements().check_entitlement(request).await?.into_inner();
-                anyhow::ensure!(answer.entitled, "{server} answers {answer:?}");
-            }
+        }
+        let planes = self.cluster.all_planes()?;
+        for tenant in &self.tenants {
+            all_answer(&planes, tenant).await?;
         }
         tokio::task::block_in_place(|| {
             self.cassandra.restart_without_waiting()?;
             self.kafka.restart()?;
             self.cassandra.wait_until_ready()
         })?;
-        load.goes_on(20).await?;
+        // Writers ask on for what is under way, until somebody takes it: a driver looks again for a store that was away for long
+        // after up to ten seconds.
+        let answering = Instant::now();
         let written = load.stop().await?;
-        println!("without cassandra: {} acknowledged, failed {:?}", written.ledger.len(), written.failed);
+        let over = Instant::now();
+        let count = written.ledger.len();
+        println!("without cassandra: {count} acknowledged, the last {:.1?} after it was back", over.duration_since(answering));
+        println!("without cassandra: failed {:?}", written.failed);
         let unclean: Vec<&String> = written.failed.keys().filter(|reason| !CLEAN.contains(&reason.as_str())).collect();
         anyhow::ensure!(unclean.is_empty() && !written.failed.is_empty(), "attempts failed with {:?}", written.failed);
         self.ledger.append(written.ledger);
-        self.cluster.is_fresh(FRESH).await
+        self.heals(over).await
     }
 
     /// Servers read everything anew.
-    async fn the_topic_is_made_again(&mut self) -> anyhow::Result<()> {
+    async fn the_topic_is_made_again(&mut self) -> anyhow::Result<Duration> {
         let mut before = Vec::new();
         for server in &self.cluster.servers {
             before.push(server.process()?.metric_sum("tessera_hydrations_total").await?);
@@ -197,12 +253,17 @@ impl Outages {
             result.map_err(|(topic, code)| anyhow::anyhow!("delete `{topic}`: {code}"))?;
         }
         let load = self.load("another-topic")?;
+        load.goes_on(20).await?;
         let made = async || {
             let said = place.migrate(&[])?.success()?;
             anyhow::ensure!(said.contains("just made, 4 partitions"), "{said}");
             Ok(())
         };
         eventually("another topic", made).await?;
+        let written = load.stop().await?;
+        let over = Instant::now();
+        self.ledger.append(written.ledger);
+        let healed = self.heals(over).await?;
         for (server, before) in self.cluster.servers.iter().zip(before) {
             eventually("another hydration", async || {
                 let now = server.process()?.metric_sum("tessera_hydrations_total").await?;
@@ -211,13 +272,11 @@ impl Outages {
             })
             .await?;
         }
-        load.goes_on(20).await?;
-        self.ledger.append(load.stop().await?.ledger);
-        self.cluster.is_fresh(FRESH).await
+        Ok(healed)
     }
 
     /// They are counted, and what comes after them is applied; records of before change nothing.
-    async fn records_are_bad_or_old(&mut self) -> anyhow::Result<()> {
+    async fn records_are_bad_or_old(&mut self) -> anyhow::Result<Duration> {
         let producer: FutureProducer = self.client().create()?;
         let topic = self.cluster.place.topic.clone();
         let send = async |partition: i32, key: &[u8], value: &[u8]| -> anyhow::Result<()> {
@@ -244,6 +303,7 @@ impl Outages {
             })
             .await?;
         }
+        load.goes_on(20).await?;
         let mut again = 0;
         for partition in 0..partitions {
             for record in self.everything_in(partition)? {
@@ -251,10 +311,11 @@ impl Outages {
                 again += 1;
             }
         }
-        load.goes_on(20).await?;
         println!("{bad} bad records, {again} records again");
-        self.ledger.append(load.stop().await?.ledger);
-        self.cluster.is_fresh(FRESH).await
+        let written = load.stop().await?;
+        let over = Instant::now();
+        self.ledger.append(written.ledger);
+        self.heals(over).await
     }
 
     /// A partition's records up to its end of now.
@@ -275,7 +336,7 @@ impl Outages {
     }
 
     /// Every command is done, or nothing is known of it; the same request id gets what became of it.
-    async fn the_network_is_cut_in_one_way(&mut self) -> anyhow::Result<()> {
+    async fn the_network_is_cut_in_one_way(&mut self) -> anyhow::Result<Duration> {
         let network = Proxy::to(self.cassandra.contact_point()).await?;
         let direct = std::mem::replace(&mut self.cluster.place.cassandra, network.address.to_string());
         self.cluster.loaders[0].kill()?;
@@ -334,9 +395,12 @@ impl Outages {
         let name = "after-the-cut".to_owned();
         let command = Command { tenant: name.clone(), request_id: name, change: Change::Create };
         let answer = eventually("a write through the network", async || Ok(command.send(&behind_it, true).await?)).await?;
+        let over = Instant::now();
         self.ledger.note(command, answer);
+        let healed = self.heals(over).await?;
         self.cluster.loaders[0].kill()?;
-        self.cluster.revive().await
+        self.cluster.revive().await?;
+        Ok(healed)
     }
 
     fn client(&self) -> ClientConfig {
