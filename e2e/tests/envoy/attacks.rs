@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tessera_e2e::binary;
 use tessera_e2e::waiting::PATIENCE;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::exchange::Request;
 use super::proxy::{Envoy, Settings};
 use super::service::Service;
 use super::{envoys, tessera};
@@ -35,6 +37,10 @@ path = "/{*rest}"
 service = "reporting"
 feature = "exports"
 "#;
+
+/// What the sample says of who asks, and a header beside it.
+const CLAIM: &str = r#"path = ["payload", "tenant"] }]"#;
+const CLAIM_AND_HEADER: &str = r#"path = ["payload", "tenant"] }, { from = "header", name = "x-tenant-id" }]"#;
 
 /// The tracing of an Envoy, which hands on what clients say of their traces.
 const TRACING: &str = r#"stat_prefix: ingress
@@ -177,6 +183,43 @@ async fn nothing_that_a_client_writes_gets_past_an_envoy_that_fails_open() -> an
             // Envoy turns many away by itself; it is our denials that this is about.
             assert!(answered > REQUESTS / 10, "seed {seed}: {answered} were judged");
         }
+    }
+    dev.stop()
+}
+
+/// Where tokens may be missing, no header stands in for one; and the rule of a route is not that of a path which another spelling
+/// hides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_says_beside_its_token_is_only_compared_with_it() -> anyhow::Result<()> {
+    let (folder, service) = (tempfile::tempdir()?, Service::begin().await?);
+    let written = folder.path().join("tessera.toml");
+    let sample = std::fs::read_to_string(binary::repository().join("deploy/envoy/tessera.toml"))?;
+    anyhow::ensure!(sample.contains(CLAIM), "{sample}");
+    std::fs::write(&written, sample.replace(CLAIM, CLAIM_AND_HEADER))?;
+    let dev = tessera(&written, folder.path()).await?;
+    let settings = Settings::before(service.address)?.asks(dev.addresses().data)?.patient()?.without_tokens_of_users()?;
+    let settings = settings.with("normalize_path: true", "normalize_path: false")?;
+    let settings = settings.with("merge_slashes: true", "merge_slashes: false")?;
+    let kept = "path_with_escaped_slashes_action: KEEP_UNCHANGED";
+    let settings = settings.with("path_with_escaped_slashes_action: REJECT_REQUEST", kept)?;
+    for program in &envoys()? {
+        let envoy = Envoy::begin(program, &settings).await?;
+        let get = |target: &str| Request::get(target).with("x-tenant-id: acme");
+        let seen = get("/exports").of("acme").send(envoy.ingress).await?.seen().with_context(|| program.display().to_string())?;
+        assert_eq!(seen["x-tessera-tenant"], ["acme"]);
+        service.reached();
+        for (request, reason) in [
+            (get("/exports"), "TENANT_MISSING"),
+            (get("/exports").of(""), "TENANT_MISSING"),
+            (get("/exports").of("corner-shop"), "SOURCES_CONFLICT"),
+            (get("/exports/../custom-reports").of("acme"), "PATH_NOT_NORMAL"),
+            (get("/custom-reports/..%2Fexports").of("acme"), "PATH_NOT_NORMAL"),
+            (get("/custom-reports//exports").of("acme"), "PATH_NOT_NORMAL"),
+        ] {
+            let denied = request.send(envoy.ingress).await?.denied().with_context(|| request.target.clone())?;
+            assert_eq!(denied, (403, reason.to_owned()), "{} {:?}", request.target, request.headers);
+        }
+        assert!(service.reached().is_empty(), "somebody was let in");
     }
     dev.stop()
 }

@@ -51,6 +51,13 @@ impl World {
         Ok(block)
     }
 
+    /// The same, but whoever shows no certificate is let in to be judged.
+    fn optional(transport_socket: &str) -> anyhow::Result<String> {
+        let optional = transport_socket.replace("require_client_certificate: true", "require_client_certificate: false");
+        anyhow::ensure!(optional != transport_socket, "{transport_socket}");
+        Ok(optional)
+    }
+
     /// An Envoy that takes the tenant from TLS, asking clients for certificates as the block says.
     fn settings(service: &Service, tessera: SocketAddr, transport_socket: &str) -> anyhow::Result<Settings> {
         let settings = Settings::before(service.address)?.asks(tessera)?.patient()?.without_tokens_of_users()?;
@@ -100,7 +107,9 @@ async fn a_certificate_says_who_asks() -> anyhow::Result<()> {
     let written = world.folder.path().join("tessera.toml");
     std::fs::write(&written, documented("from = \"principal\"")?)?;
     let dev = tessera(&written, world.folder.path()).await?;
-    let settings = World::settings(&service, dev.addresses().data, &world.transport_socket()?)?;
+    let block = world.transport_socket()?;
+    let settings = World::settings(&service, dev.addresses().data, &block)?;
+    let optional = World::settings(&service, dev.addresses().data, &World::optional(&block)?)?;
 
     let of = |tenant: &str| world.with_id(&format!("spiffe://mesh.example/tenant/{tenant}"));
     let (acme, corner_shop, nobody) = (of("acme")?, of("corner-shop")?, of("nobody")?);
@@ -135,6 +144,11 @@ async fn a_certificate_says_who_asks() -> anyhow::Result<()> {
             let request = request.with("x-forwarded-client-cert: URI=spiffe://mesh.example/tenant/acme");
             assert_eq!(client.send(at, SHOP, &request).await?.denied()?, (status, reason.to_owned()));
         }
+        // A certificate that proves nothing is not made up for by the name of a tenant.
+        for client in [&not_a_tenant, &another_domain, &another_kind, &named_alike] {
+            let denied = client.ask(at, "acme.shop.example").await?.denied()?;
+            assert_eq!(denied, (403, "TENANT_MISSING".to_owned()));
+        }
         service.reached();
         for (what, client) in &without {
             let answer = client.ask(at, "acme.shop.example").await;
@@ -145,6 +159,15 @@ async fn a_certificate_says_who_asks() -> anyhow::Result<()> {
         assert_eq!(acme.ask(at, "acme.shop.example").await?.seen()?["x-tessera-tenant"], ["acme"]);
         let conflict = acme.ask(at, "corner-shop.shop.example").await?.denied()?;
         assert_eq!(conflict, (403, "SOURCES_CONFLICT".to_owned()));
+        // Nor is one that is missing made up for by a name.
+        let envoy = Envoy::begin(program, &optional).await?;
+        let [(_, anybody), ..] = &without;
+        for name in [SHOP, "acme.shop.example"] {
+            let denied = anybody.ask(envoy.ingress, name).await?.denied()?;
+            assert_eq!(denied, (403, "TENANT_MISSING".to_owned()), "{name}");
+        }
+        let seen = acme.ask(envoy.ingress, "acme.shop.example").await?.seen()?;
+        assert_eq!(seen["x-tessera-tenant"], ["acme"]);
     }
     dev.stop()
 }
@@ -153,11 +176,9 @@ async fn a_certificate_says_who_asks() -> anyhow::Result<()> {
 async fn the_name_that_was_asked_for_in_tls_says_who_asks() -> anyhow::Result<()> {
     let (world, service, envoys) = (World::new()?, Service::begin().await?, envoys()?);
     let written = world.folder.path().join("tessera.toml");
-    std::fs::write(&written, documented("from = \"sni\"")?)?;
+    std::fs::write(&written, documented("the choice of a door")?)?;
     let dev = tessera(&written, world.folder.path()).await?;
-    let block = world.transport_socket()?;
-    let optional = block.replace("require_client_certificate: true", "require_client_certificate: false");
-    anyhow::ensure!(optional != block, "{block}");
+    let optional = World::optional(&world.transport_socket()?)?;
     let settings = World::settings(&service, dev.addresses().data, &optional)?;
     let silent = settings.with("include_tls_session: true", "include_tls_session: false")?;
 
@@ -177,9 +198,9 @@ async fn the_name_that_was_asked_for_in_tls_says_who_asks() -> anyhow::Result<()
             let request = Request::get("/exports").to("acme.shop.example").with("x-tenant-id: acme");
             assert_eq!(anybody.send(at, name, &request).await?.denied()?, (403, "TENANT_MISSING".to_owned()), "{name}");
         }
-        assert_eq!(acme.ask(at, &address).await?.seen()?["x-tessera-tenant"], ["acme"]);
-        let conflict = acme.ask(at, "corner-shop.shop.example").await?.denied()?;
-        assert_eq!(conflict, (403, "SOURCES_CONFLICT".to_owned()));
+        // Nor is it a certificate, of which nobody asks.
+        assert_eq!(acme.ask(at, &address).await?.denied()?, (403, "TENANT_MISSING".to_owned()));
+        assert_eq!(acme.ask(at, "corner-shop.shop.example").await?.denied()?, (402, "FEATURE_NOT_IN_PLAN".to_owned()));
         // Whoever shows a certificate shows a good one, or gets nothing.
         service.reached();
         assert!(stranger.ask(at, "acme.shop.example").await.is_err());

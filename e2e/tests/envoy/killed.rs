@@ -1,5 +1,5 @@
-//! A Tessera that dies while Envoys wait for it. What was not answered to its end is no answer: nobody gets in by it who would not have
-//! got in anyway, unless Envoy is told to let requests pass that nobody judged, and then they are marked.
+//! A Tessera that is too late, or dies, while Envoys wait for it. What was not answered to its end is no answer: nobody gets in by it
+//! who would not have got in anyway, unless Envoy is told to let requests pass that nobody judged, and then they are marked.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -69,6 +69,23 @@ async fn ask(ingress: SocketAddr, tenant: &str) -> anyhow::Result<Fate> {
     fate(tenant, &answer)
 }
 
+/// An error unless both are judged as they have to be.
+async fn are_judged(ingress: SocketAddr) -> anyhow::Result<()> {
+    let fates = (ask(ingress, ENTITLED).await?, ask(ingress, DENIED).await?);
+    anyhow::ensure!(fates == (Fate::LetIn, Fate::Denied), "{fates:?}");
+    Ok(())
+}
+
+/// Returns when the process stands still: whoever asks it now waits.
+async fn stand_still(dev: &Dev) -> anyhow::Result<()> {
+    dev.signal(Signal::STOP)?;
+    let still = async || {
+        anyhow::ensure!(dev.stands_still()?, "it runs");
+        Ok(())
+    };
+    eventually("a process that stands still", still).await
+}
+
 /// By a process that stands still, requests are under way for certain when it is killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_when_tessera_is_killed_goes_by_the_failure_mode() -> anyhow::Result<()> {
@@ -83,12 +100,7 @@ async fn who_waits_when_tessera_is_killed_goes_by_the_failure_mode() -> anyhow::
             assert_eq!(ask(envoy.ingress, DENIED).await?, Fate::Denied);
             service.reached();
 
-            dev.signal(Signal::STOP)?;
-            let still = async || {
-                anyhow::ensure!(dev.stands_still()?, "it runs");
-                Ok(())
-            };
-            eventually("a process that stands still", still).await?;
+            stand_still(&dev).await?;
             let mut waiting = JoinSet::new();
             for place in 0..WAITING {
                 let tenant = if place % 2 == 0 { ENTITLED } else { DENIED };
@@ -109,6 +121,35 @@ async fn who_waits_when_tessera_is_killed_goes_by_the_failure_mode() -> anyhow::
         }
     }
     Ok(())
+}
+
+/// The sample as it is: Envoy waits a quarter of a second for a judgement, and no longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_too_late_goes_by_the_failure_mode() -> anyhow::Result<()> {
+    let (folder, service) = (tempfile::tempdir()?, Service::begin().await?);
+    let dev = dev(folder.path()).await?;
+    for program in &envoys()? {
+        for fails_open in [false, true] {
+            let settings = Settings::before(service.address)?.asks(dev.addresses().data)?;
+            let (settings, expected) =
+                if fails_open { (settings.failing_open()?, Fate::Passed) } else { (settings, Fate::Refused) };
+            let envoy = Envoy::begin(program, &settings).await?;
+            // A busy machine may be too late as well, which is not what this is about.
+            eventually("requests that are judged", async || are_judged(envoy.ingress).await).await?;
+            let before = envoy.count("cluster.tessera.upstream_rq_timeout").await?;
+
+            stand_still(&dev).await?;
+            service.reached();
+            for tenant in [ENTITLED, DENIED] {
+                assert_eq!(ask(envoy.ingress, tenant).await?, expected, "{tenant}: {}", program.display());
+            }
+            assert_eq!(service.reached().is_empty(), !fails_open);
+            assert_eq!(envoy.count("cluster.tessera.upstream_rq_timeout").await?, before + 2);
+            dev.signal(Signal::CONT)?;
+            eventually("requests that are judged again", async || are_judged(envoy.ingress).await).await?;
+        }
+    }
+    dev.stop()
 }
 
 /// Whatever the moment at which an answer breaks off, it is not taken for one that allows.
@@ -183,12 +224,7 @@ async fn nobody_slips_in_while_tessera_is_killed_and_comes_back() -> anyhow::Res
             counted.wait_for(|count| *count >= before + 100).await.context("clients that nobody judges")?;
             let again = dev(folder.path()).await?;
             way.leads_to(again.addresses().data);
-            let judged = async || {
-                let fates = (ask(envoy.ingress, ENTITLED).await?, ask(envoy.ingress, DENIED).await?);
-                anyhow::ensure!(fates == (Fate::LetIn, Fate::Denied), "{fates:?}");
-                Ok(())
-            };
-            eventually("requests that are judged again", judged).await?;
+            eventually("requests that are judged again", async || are_judged(envoy.ingress).await).await?;
             stop.store(true, Ordering::SeqCst);
             let mut fates = Vec::new();
             while let Some(of_client) = clients.join_next().await {

@@ -7,7 +7,7 @@ use std::process::Command;
 use tessera_e2e::binary;
 
 /// Below `[server.ext_authz]`, and what has to be said of it.
-const WRONG: [(&str, &[&str]); 14] = [
+const WRONG: [(&str, &[&str]); 16] = [
     ("service = [{ from = 'fixed', value = 'reporting' }]", &["`ext_authz.tenant` has no source", "one at least"]),
     ("tenant = [{ from = 'header', name = 'x-tenant-id' }]", &["`ext_authz.service` has no source", "one at least"]),
     ("tenant = [{ from = 'cookie', name = 'tenant' }]", &["unknown variant `cookie`", "`header`", "`principal`"]),
@@ -29,6 +29,16 @@ const WRONG: [(&str, &[&str]); 14] = [
         "tenant = [{ from = 'header', name = 't' }]\nservice = [{ from = 'route' }]\n\
          routes = [{ method = 'GET', path = '/a//b', service = 's' }]",
         &["`ext_authz.routes.path` is `/a//b`", "a normal path"],
+    ),
+    (
+        "tenant = [{ from = 'header', name = 't' }]\nservice = [{ from = 'route' }]\n\
+         routes = [{ method = 'GET', path = '/a', service = 's', feature = 'exports' }]",
+        &["`ext_authz.routes.feature of `GET /a`` is `exports`", "a source `route` of `ext_authz.feature`"],
+    ),
+    (
+        "tenant = [{ from = 'header', name = 't' }]\nservice = [{ from = 'route' }]\n\
+         routes = [{ method = 'GET', path = '/a', service = 's', limit = 'max_users' }]",
+        &["`ext_authz.routes.limit of `GET /a`` is `max_users`", "a source `route` of `ext_authz.limit`"],
     ),
 ];
 

@@ -243,11 +243,12 @@ fn detail_of_denial(denial: Denial) -> &'static str {
         Denial::TenantMissing => "the request names no tenant",
         Denial::ServiceMissing => "the request names no service",
         Denial::FeatureMissing => "the request names no feature",
+        Denial::LimitMissing => "nobody but the client names the limit, or it is empty",
         Denial::RouteUnknown => "no rule is for this method and path",
         Denial::SourcesConflict => "the request contradicts itself",
         Denial::SourceAmbiguous => "the request says something twice",
         Denial::PathNotNormal => "the path is not in its normal form",
-        Denial::AmountInvalid => "the amount is no number",
+        Denial::AmountInvalid => "the amount is no number, or nobody but the client says it",
         Denial::NameInvalid => "a name is not well formed",
     }
 }

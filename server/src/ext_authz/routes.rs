@@ -1,7 +1,7 @@
 //! The table of methods and path templates, made once.
 //!
-//! Only normal paths are looked up (RFC 3986, section 6.2.2): whoever routes the request may see another path behind `//`, `/../`
-//! or `%2e` than we do, and the rule of the one must not let in what goes to the other.
+//! Only normal paths are judged, by the table or by what Envoy says (RFC 3986, section 6.2.2): whoever serves the request may see
+//! another path behind `//`, `/../` or `%2e` than we do, and the rule of the one must not let in what goes to the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 

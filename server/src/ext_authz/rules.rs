@@ -20,12 +20,14 @@ pub(crate) struct Rules {
 /// Why a request is denied before anybody decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denial {
-    /// No source has a tenant.
+    /// No source has a tenant, or none that decides.
     TenantMissing,
-    /// No source has a service.
+    /// No source has a service, or none that decides.
     ServiceMissing,
-    /// No source has a feature, and there are sources for one.
+    /// No source has a feature, or none that decides, and there are sources for one.
     FeatureMissing,
+    /// A source has a limit, but none that decides, or one of these an empty one. A request without any is not asked for one.
+    LimitMissing,
     /// The table has no route for method and path, and nothing else says what is asked for.
     RouteUnknown,
     /// Two sources of one field say different things.
@@ -34,7 +36,7 @@ pub(crate) enum Denial {
     SourceAmbiguous,
     /// Another spelling of a path may lead elsewhere.
     PathNotNormal,
-    /// An amount that is no number from 0 up.
+    /// An amount that is no number from 0 up, or that no source has that decides.
     AmountInvalid,
     /// A name that no tenant, service, feature or limit can have.
     NameInvalid,
@@ -43,10 +45,11 @@ pub(crate) enum Denial {
 impl Denial {
     /// All of them.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::TenantMissing,
         Self::ServiceMissing,
         Self::FeatureMissing,
+        Self::LimitMissing,
         Self::RouteUnknown,
         Self::SourcesConflict,
         Self::SourceAmbiguous,
@@ -61,6 +64,7 @@ impl Denial {
             Self::TenantMissing => "TENANT_MISSING",
             Self::ServiceMissing => "SERVICE_MISSING",
             Self::FeatureMissing => "FEATURE_MISSING",
+            Self::LimitMissing => "LIMIT_MISSING",
             Self::RouteUnknown => "ROUTE_UNKNOWN",
             Self::SourcesConflict => "SOURCES_CONFLICT",
             Self::SourceAmbiguous => "SOURCE_AMBIGUOUS",
@@ -111,11 +115,13 @@ impl Rules {
     /// What a message asks.
     pub(crate) fn question<'a>(&'a self, bytes: &'a [u8]) -> Result<Asked<'a>, NoQuestion> {
         let request = Request::read(bytes).ok_or(NoQuestion::Malformed)?;
-        let matched = match &self.routes {
-            Some(_) if !is_normal(request.path()) => return Err(Denial::PathNotNormal.into()),
-            Some(routes) => routes.find(request.method, request.path()),
-            None => None,
-        };
+        let path = request.path();
+        // Without a table, too: what Envoy says of its route is as wrong when the service takes the path for another one. CONNECT
+        // has no path, and so no other spelling.
+        if !is_normal(path) && (self.routes.is_some() || !request.target.is_empty()) {
+            return Err(Denial::PathNotNormal.into());
+        }
+        let matched = self.routes.as_ref().and_then(|routes| routes.find(request.method, path));
         let unknown_route = self.routes.is_some() && matched.is_none();
         let missing = |denial| NoQuestion::Denied(if unknown_route { Denial::RouteUnknown } else { denial });
         let seen = Seen { request, matched };
@@ -123,15 +129,18 @@ impl Rules {
         let route_text = |pick: fn(&super::settings::Route) -> Option<&str>| {
             move |seen: &Seen<'a, 'a>| seen.matched.as_ref().and_then(|matched| pick(matched.route))
         };
-        let tenant = seen.find(&settings.tenant, |_| None)?.ok_or_else(|| missing(Denial::TenantMissing))?;
-        let service = seen.find(&settings.service, route_text(|route| route.service.as_deref()))?;
-        let service = service.ok_or_else(|| missing(Denial::ServiceMissing))?;
-        let feature = seen.find(&settings.feature, route_text(|route| route.feature.as_deref()))?;
-        if feature.is_none() && !settings.feature.is_empty() && !seen.names_service_alone() {
-            return Err(missing(Denial::FeatureMissing));
+        let no_tenant = missing(Denial::TenantMissing);
+        let tenant = seen.find(&settings.tenant, no_tenant, |_| None)?.ok_or(no_tenant)?;
+        let no_service = missing(Denial::ServiceMissing);
+        let service = seen.find(&settings.service, no_service, route_text(|route| route.service.as_deref()))?;
+        let service = service.ok_or(no_service)?;
+        let no_feature = missing(Denial::FeatureMissing);
+        let feature = seen.find(&settings.feature, no_feature, route_text(|route| route.feature.as_deref()))?;
+        if feature.is_none() && !settings.feature.is_empty() && !seen.names_service_alone(&settings.feature) {
+            return Err(no_feature);
         }
-        let limit = seen.find(&settings.limit, route_text(|route| route.limit.as_deref()))?;
-        let limit = match limit {
+        let no_limit = missing(Denial::LimitMissing);
+        let limit = match seen.find(&settings.limit, no_limit, route_text(|route| route.limit.as_deref()))? {
             Some(name) => Some(AskedLimit { name, amount: seen.amount(&settings.amount)?, used: None }),
             None => None,
         };
@@ -139,53 +148,97 @@ impl Rules {
     }
 }
 
-impl<'t, 'a: 't> Seen<'t, 'a> {
-    /// What the sources say that say anything, if they agree.
-    fn find(&self, sources: &'a [Source], of_route: impl Fn(&Self) -> Option<&'t str>) -> Result<Option<&'t str>, NoQuestion> {
-        let mut found: Option<&'t str> = None;
-        for source in sources {
-            let value = self.look(source, &of_route)?.filter(|value| !value.is_empty());
-            match (found, value) {
-                (Some(before), Some(value)) if before != value => return Err(Denial::SourcesConflict.into()),
-                (None, value) => found = value,
-                _ => {}
-            }
+/// What the sources of a field say that say anything, if they agree. What the client says is only compared with what is verified:
+/// where a source of the field is verified and none of these says anything, its word alone is `unproven`.
+fn agreed<'s, T: Copy + PartialEq>(
+    sources: &'s [Source],
+    unproven: NoQuestion,
+    says: impl Fn(&'s Source) -> Result<Option<T>, NoQuestion>,
+) -> Result<Option<T>, NoQuestion> {
+    let (mut found, mut provable, mut proven): (Option<T>, bool, bool) = (None, false, false);
+    for source in sources {
+        let value = says(source)?;
+        let verified = source.is_verified();
+        provable |= verified;
+        proven |= verified && value.is_some();
+        match (found, value) {
+            (Some(before), Some(value)) if before != value => return Err(Denial::SourcesConflict.into()),
+            (None, value) => found = value,
+            _ => {}
         }
-        Ok(found)
+    }
+    if found.is_some() && provable && !proven { Err(unproven) } else { Ok(found) }
+}
+
+impl<'t, 'a: 't> Seen<'t, 'a> {
+    /// What is asked for in a field whose sources these are; `missing` denies where that is nothing that counts.
+    fn find(
+        &self,
+        sources: &'a [Source],
+        missing: NoQuestion,
+        of_route: impl Fn(&Self) -> Option<&'t str>,
+    ) -> Result<Option<&'t str>, NoQuestion> {
+        agreed(sources, missing, |source| self.say(source, sources, missing, &of_route))
     }
 
-    fn look(&self, source: &'a Source, of_route: impl Fn(&Self) -> Option<&'t str>) -> Result<Option<&'t str>, NoQuestion> {
+    /// What one source says. One that is verified and says what nobody can use is not passed over for another: `missing`.
+    fn say(
+        &self,
+        source: &'a Source,
+        sources: &'a [Source],
+        missing: NoQuestion,
+        of_route: impl Fn(&Self) -> Option<&'t str>,
+    ) -> Result<Option<&'t str>, NoQuestion> {
         let request = &self.request;
-        Ok(match source {
+        let said = match source {
             Source::ContextExtension { key } => request.extension(key)?,
             Source::Metadata { namespace, path } => request.metadata(namespace, path)?,
             Source::RouteMetadata { namespace, path } => request.route_metadata(namespace, path)?,
-            Source::Principal { prefix } => request.principal.strip_prefix(prefix.as_str()),
+            Source::Principal { prefix } => {
+                let said = request.principal.strip_prefix(prefix.as_str());
+                if said.is_none() && self.is_nobody_of(sources) {
+                    return Err(missing);
+                }
+                said
+            }
             Source::Header { name } => request.header(name)?,
             Source::Host { names } => named(names, request.host_name()),
             Source::Sni { names } => named(names, request.sni),
             Source::Route => of_route(self),
             Source::PathParameter { name } => self.matched.as_ref().and_then(|matched| matched.parameter(name)),
-            Source::Fixed { value } => Some(value),
-        })
+            Source::Fixed { value } => Some(value.as_str()),
+        };
+        match said {
+            Some("") if source.is_verified() => Err(missing),
+            said => Ok(said.filter(|said| !said.is_empty())),
+        }
     }
 
-    /// Whether the table says that a route is of a service as a whole.
-    fn names_service_alone(&self) -> bool {
-        self.matched.as_ref().is_some_and(|matched| matched.route.service.is_some() && matched.route.feature.is_none())
+    /// Whether there is a certificate, and it is of somebody whom none of these sources knows.
+    fn is_nobody_of(&self, sources: &[Source]) -> bool {
+        let principal = self.request.principal;
+        let known = |source: &Source| matches!(source, Source::Principal { prefix } if principal.starts_with(prefix.as_str()));
+        !principal.is_empty() && !sources.iter().any(known)
+    }
+
+    /// Whether the table is asked for a feature, and says that the route is of a service as a whole.
+    fn names_service_alone(&self, sources: &[Source]) -> bool {
+        let alone = |matched: &Matched<'t, 'a>| matched.route.service.is_some() && matched.route.feature.is_none();
+        sources.contains(&Source::Route) && self.matched.as_ref().is_some_and(alone)
     }
 
     fn amount(&self, sources: &'a [Source]) -> Result<i64, NoQuestion> {
         let of_route = self.matched.as_ref().and_then(|matched| matched.route.amount);
-        let asks_route = sources.is_empty() || sources.contains(&Source::Route);
-        let of_route = of_route.filter(|_| asks_route).and_then(|amount| i64::try_from(amount).ok());
-        let text = self.find(sources, |_| None)?;
-        let said = text.map(|text| parse_amount(text).ok_or(Denial::AmountInvalid)).transpose()?;
-        match (said, of_route) {
-            (Some(said), Some(route)) if said != route => Err(Denial::SourcesConflict.into()),
-            (Some(amount), _) | (None, Some(amount)) => Ok(amount),
-            (None, None) => Ok(AMOUNT),
+        let of_route = of_route.and_then(|amount| i64::try_from(amount).ok());
+        if sources.is_empty() {
+            return Ok(of_route.unwrap_or(AMOUNT));
         }
+        let invalid = NoQuestion::from(Denial::AmountInvalid);
+        let amount = agreed(sources, invalid, |source| match source {
+            Source::Route => Ok(of_route),
+            _ => self.say(source, sources, invalid, |_| None)?.map(|text| parse_amount(text).ok_or(invalid)).transpose(),
+        })?;
+        Ok(amount.unwrap_or(AMOUNT))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Settings: the sources of each part of a question, in order, and the table of routes.
 //!
-//! A source is as trustworthy as whoever writes it. The operator of the mesh writes context extensions, route metadata and the
-//! table; metadata holds what another filter has verified (claims of a JWT); the principal is in a certificate that Envoy has
-//! verified. A header, the host and a path are written by the client unless Envoy is told to overwrite or check them. Sources
-//! that contradict each other deny a request, so that a client can at most agree with what is verified.
+//! A source is as trustworthy as whoever writes it, and that is fixed by its kind. The operator writes context extensions, route
+//! metadata, the table and what is fixed; metadata holds what another filter has verified (claims of a JWT); the principal is in
+//! a certificate that Envoy has verified. A header, the host, the name in TLS and parts of the path are written by the client.
+//! The first source that says something decides, and those that contradict it deny a request. Where a source of a field is
+//! verified, what the client says is only compared: alone it is nothing. It decides where an operator gave the field no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,7 @@ pub struct Settings {
     pub feature: Vec<Source>,
     /// Which limit is asked for. None, or none with a value: no limit.
     pub limit: Vec<Source>,
-    /// How much of the limit. None, or none with a value: 1.
+    /// How much of the limit. None: what the table says, if anything. None with a value: 1.
     pub amount: Vec<Source>,
     /// The table of routes, for sources `route` and `path_parameter`.
     pub routes: Vec<Route>,
@@ -56,12 +57,13 @@ pub enum Source {
         /// Names of the fields on the way to it; one at least.
         path: Vec<String>,
     },
-    /// What follows a prefix in the principal of the client's certificate, such as `spiffe://mesh.example/tenant/`.
+    /// What follows a prefix in the principal of the client's certificate, such as `spiffe://mesh.example/tenant/`. A principal
+    /// that begins with no prefix of the field denies.
     Principal {
         /// The prefix.
         prefix: String,
     },
-    /// A header, in lower case. Only what Envoy sets or has removed from clients can be trusted.
+    /// A header, in lower case: the client's word, unless Envoy sets it or removes it from what clients send.
     Header {
         /// Its name.
         name: String,
@@ -164,8 +166,32 @@ impl Settings {
             (false, false) => {
                 Err(Refused::Table("is asked by no source; allowed is none without a source `route` or `path_parameter`"))
             }
-            _ => Ok(Rules { settings: self.clone(), routes: asked.then_some(routes) }),
+            _ => {
+                self.routes.iter().try_for_each(|route| self.check_columns(route))?;
+                Ok(Rules { settings: self.clone(), routes: asked.then_some(routes) })
+            }
         }
+    }
+
+    /// What a route says and nobody asks would never be checked.
+    fn check_columns(&self, route: &Route) -> Result<(), Refused> {
+        let asks = |sources: &[Source]| sources.contains(&Source::Route);
+        // An amount is asked for beside a limit alone, and of the table unless of somebody else.
+        let asks_amount = !self.limit.is_empty() && (self.amount.is_empty() || asks(&self.amount));
+        let amount = route.amount.map(|amount| amount.to_string());
+        for (column, value, is_asked) in [
+            ("service", &route.service, asks(&self.service)),
+            ("feature", &route.feature, asks(&self.feature)),
+            ("limit", &route.limit, asks(&self.limit)),
+            ("amount", &amount, asks_amount),
+        ] {
+            if let (Some(value), false) = (value, is_asked) {
+                let at = format!("routes.{column} of `{}`", route.title());
+                let asking = if column == "amount" && self.limit.is_empty() { "limit" } else { column };
+                return Err(refused(at, value, format!("none, or a source `route` of `ext_authz.{asking}`")));
+            }
+        }
+        Ok(())
     }
 
     /// Checks them all.
@@ -185,6 +211,19 @@ impl Settings {
 }
 
 impl Source {
+    /// Whether what it says is not the client's word.
+    pub(super) fn is_verified(&self) -> bool {
+        match self {
+            Self::ContextExtension { .. }
+            | Self::Metadata { .. }
+            | Self::RouteMetadata { .. }
+            | Self::Principal { .. }
+            | Self::Route
+            | Self::Fixed { .. } => true,
+            Self::Header { .. } | Self::Host { .. } | Self::Sni { .. } | Self::PathParameter { .. } => false,
+        }
+    }
+
     fn check(&self, field: &'static str, routes: &Routes) -> Result<(), Refused> {
         let at = |name: &str| format!("{field}.{name}");
         let some = |name: &str, text: &str| {
