@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::Value;
 use tempfile::TempDir;
-use tessera_e2e::waiting::eventually;
+use tessera_e2e::waiting::{PATIENCE, eventually};
 use tessera_e2e::{Dev, Launch, Planes, binary, http, shop};
 use tessera_proto::v1;
 use tokio::net::TcpListener;
@@ -232,6 +232,29 @@ async fn the_decision_log_says_what_was_answered_and_follows_a_rename() -> anyho
     let after = lines(&file)?;
     assert_eq!(after.iter().filter_map(|line| line.get("request_id")?.as_str()).collect::<Vec<_>>(), ["after"]);
     assert_eq!(lines(&moved)?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_decision_log_may_go_to_the_standard_output_and_is_whole_when_the_process_has_ended() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = "[server.decision_log]\nfile = \"stdout\"\nallow_per_million = 1000000\n";
+    let (dev, planes) = tessera(&folder, settings).await?;
+    create(&planes, "acme", None).await?;
+    planes.entitlements().check_entitlement(named(check("nobody"), "denied", None)?).await?;
+    dev.metric_reaches("tessera_decision_log_lines_total", 2.0).await?;
+    planes.entitlements().check_entitlement(named(check("acme"), "the-last", None)?).await?;
+    drop(planes);
+    let stdout = dev.stdout.clone();
+    dev.stop()?;
+    // Beside it stands what the process prints anyhow, such as where it listens.
+    let printed = stdout.whole(PATIENCE);
+    let lines = printed.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let decisions: Vec<Value> = lines.filter(|line| line.get("entitled").is_some()).collect();
+    let of = |field: &str| decisions.iter().map(|line| line.get(field).and_then(Value::as_str)).collect::<Vec<_>>();
+    assert_eq!(of("tenant"), [Some("acme"), Some("nobody"), Some("acme")], "{printed:?}");
+    assert_eq!(of("reason"), [Some("GRANTED_BY_PLAN"), Some("TENANT_UNKNOWN"), Some("GRANTED_BY_PLAN")], "{printed:?}");
+    assert_eq!(of("request_id").into_iter().skip(1).collect::<Vec<_>>(), [Some("denied"), Some("the-last")], "{printed:?}");
     Ok(())
 }
 

@@ -44,6 +44,10 @@ use crate::world::WorldReader;
 
 /// Longest answer.
 const ANSWER_LEN_MAX: usize = 4 * 1024 * 1024;
+/// Health is everybody's to ask: its questions are short.
+const HEALTH_REQUEST_LEN_MAX: usize = 4 << 10;
+/// Reflection likewise; its questions hold names.
+const REFLECTION_REQUEST_LEN_MAX: usize = 64 << 10;
 /// The services that are served here, by their full names.
 const SERVICES: [&str; 5] = [
     "tessera.v1.PlanService",
@@ -212,7 +216,7 @@ fn routes(gate: &Gate, handle: &Handle, world: &Arc<WorldReader>) -> Result<(Hea
         .add_service(limited!(CatalogServiceServer, catalog))
         .add_service(limited!(TenantServiceServer, tenants))
         .add_service(limited!(AuditServiceServer, audit))
-        .add_service(health_server);
+        .add_service(health_server.max_decoding_message_size(HEALTH_REQUEST_LEN_MAX));
     Ok((health, routes))
 }
 
@@ -237,7 +241,9 @@ fn reflection() -> Result<Routes, BuildError> {
         SERVICES.iter().fold(builder, |builder, name| builder.with_service_name(*name))
     };
     let failed = |error: tonic_reflection::server::Error| BuildError::Reflection(error.to_string());
-    let made = Routes::new(builder().build_v1().map_err(failed)?).add_service(builder().build_v1alpha().map_err(failed)?);
+    let now = builder().build_v1().map_err(failed)?.max_decoding_message_size(REFLECTION_REQUEST_LEN_MAX);
+    let before = builder().build_v1alpha().map_err(failed)?.max_decoding_message_size(REFLECTION_REQUEST_LEN_MAX);
+    let made = Routes::new(now).add_service(before);
     Ok(MADE.get_or_init(|| made).clone())
 }
 

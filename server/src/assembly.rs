@@ -29,6 +29,10 @@ use crate::snapshot::folder::SnapshotFolder;
 
 /// Streams that readers may wish for at a time; more wait for the feed.
 const WISHES_MAX: usize = 1_024;
+/// Longest request to health, in bytes: the name of a service. Anybody may ask, known or not.
+const HEALTH_REQUEST_LEN_MAX: usize = 4 << 10;
+/// Longest request to reflection, in bytes: a name or two.
+const REFLECTION_REQUEST_LEN_MAX: usize = 64 << 10;
 
 /// What the data plane is given.
 #[derive(Debug, Clone)]
@@ -106,7 +110,7 @@ fn routes(service: Entitlements, rules: Option<Rules>) -> Result<(Health, Routes
     if let Some(rules) = rules {
         routes = routes.add_service(ExtAuthzServer::new(service, rules));
     }
-    Ok((health, routes.add_service(health_server)))
+    Ok((health, routes.add_service(health_server.max_decoding_message_size(HEALTH_REQUEST_LEN_MAX))))
 }
 
 /// Reflection of what is served, made once for servers with and once for those without Envoys: reading the descriptors takes longer
@@ -131,7 +135,9 @@ fn reflection(for_envoys: bool) -> Result<Routes, BuildError> {
             .register_encoded_file_descriptor_set(tessera_proto::ENVOY_FILE_DESCRIPTOR_SET)
             .with_service_name(authorization::NAME)
     };
-    let made = Routes::new(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+    let newer = builder().build_v1()?.max_decoding_message_size(REFLECTION_REQUEST_LEN_MAX);
+    let older = builder().build_v1alpha()?.max_decoding_message_size(REFLECTION_REQUEST_LEN_MAX);
+    let made = Routes::new(newer).add_service(older);
     Ok(place.get_or_init(|| made).clone())
 }
 
@@ -240,5 +246,54 @@ impl Handle {
             }
         }
         health.report(ServingStatus::NotServing).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_ports::clock::ManualClock;
+    use tessera_ports::memory::{MemoryFeed, MemoryStore};
+    use tonic::Code;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+    use super::*;
+    use crate::universe::start;
+
+    fn routes_of_a_server() -> Routes {
+        let dependencies = Dependencies {
+            store: Arc::new(MemoryStore::new("first")),
+            feed: Arc::new(MemoryFeed::new("topic", 1)),
+            clock: Arc::new(ManualClock::new(start())),
+        };
+        build(Config::default(), dependencies, &Tasks::new()).unwrap().routes()
+    }
+
+    #[tokio::test]
+    async fn health_takes_the_name_of_a_service_and_nothing_longer() {
+        let mut health = HealthClient::new(routes_of_a_server());
+        // The tag and the length of the name are three bytes.
+        for (len, code) in [(HEALTH_REQUEST_LEN_MAX - 3, Code::NotFound), (HEALTH_REQUEST_LEN_MAX - 2, Code::OutOfRange)] {
+            let request = HealthCheckRequest { service: "x".repeat(len) };
+            assert_eq!(health.check(request.clone()).await.unwrap_err().code(), code, "{len}");
+            assert_eq!(health.watch(request).await.unwrap_err().code(), code, "{len}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reflection_takes_a_name_and_nothing_longer() {
+        let mut reflection = ServerReflectionClient::new(routes_of_a_server());
+        // The tag and the length of the text are four bytes.
+        for (len, answered) in [(REFLECTION_REQUEST_LEN_MAX - 4, true), (REFLECTION_REQUEST_LEN_MAX - 3, false)] {
+            let message_request = Some(MessageRequest::ListServices("x".repeat(len)));
+            let request = ServerReflectionRequest { host: String::new(), message_request };
+            let answers = reflection.server_reflection_info(tokio_stream::iter([request])).await;
+            // What is too long ends the stream without an answer.
+            let answer = answers.unwrap().into_inner().message().await.unwrap();
+            assert_eq!(answer.is_some(), answered, "{len}");
+        }
     }
 }

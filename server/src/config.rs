@@ -61,8 +61,9 @@ pub struct Config {
     /// Most of them for one caller (an address). 1 to 10,000; default 16.
     pub fully_consistent_per_caller_max: usize,
     /// Checks that one caller (a principal, or an address where nobody is asked who they are) may ask for, per second, whichever call
-    /// they come in; a list counts as many as there are features. 0 to 1,000,000,000; default 0, which is no limit: what is too
-    /// much only who runs it can know, and the limit on waiting (`wait_target_ms` of the listener) holds anyhow.
+    /// they come in; a list, and a subscription of a watch, counts as many as there are features. 0 to 1,000,000,000; default 0, which
+    /// is no limit: what is too much only who runs it can know, and the limit on waiting (`wait_target_ms` of the listener) holds
+    /// anyhow.
     pub caller_checks_per_second: u64,
     /// Of them at once, after a silence; what costs more is charged as much. 1 to 1,000,000,000; default 10,000, the largest batch.
     pub caller_checks_burst: u64,
@@ -73,6 +74,9 @@ pub struct Config {
     pub tenant_checks_burst: u64,
     /// Most watches at a time. 1 to 100,000; default 1,000.
     pub watch_streams_max: usize,
+    /// Most of them for one caller (a principal, or an address where nobody is asked who they are), so that nobody can take all of
+    /// them. 1 to 100,000; default 250, a quarter.
+    pub watch_streams_per_caller_max: usize,
     /// Most tenants of one watch. 1 to 1,000,000; default 10,000.
     pub watch_subscriptions_max: usize,
     /// Most documents that one watch makes per second, so that a change of the catalog does not starve checks. 1 to 1,000,000;
@@ -115,6 +119,7 @@ impl Default for Config {
             tenant_checks_per_second: 0,
             tenant_checks_burst: 10_000,
             watch_streams_max: 1_000,
+            watch_streams_per_caller_max: 250,
             watch_subscriptions_max: 10_000,
             watch_documents_per_second_max: 1_000,
             watch_heartbeat_ms: 5_000,
@@ -173,6 +178,7 @@ impl Config {
             ("tenant_checks_per_second", self.tenant_checks_per_second, 0, 1_000_000_000),
             ("tenant_checks_burst", self.tenant_checks_burst, 1, 1_000_000_000),
             ("watch_streams_max", count(self.watch_streams_max), 1, 100_000),
+            ("watch_streams_per_caller_max", count(self.watch_streams_per_caller_max), 1, 100_000),
             ("watch_subscriptions_max", count(self.watch_subscriptions_max), 1, 1_000_000),
             ("watch_documents_per_second_max", self.watch_documents_per_second_max, 1, 1_000_000),
             ("watch_heartbeat_ms", self.watch_heartbeat_ms, 10, 600_000),

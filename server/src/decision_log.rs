@@ -140,19 +140,13 @@ impl DecisionLog {
         };
         let (queue, records) = sync_channel(settings.queue_max);
         let writer = Writer::start(records, sink).map_err(Refused::Thread)?;
+        let seed = u64::try_from(now.as_nanos()).unwrap_or(0);
         tasks.spawn_behind("server.decision_log", async move {
             // Dropped when everything else has ended: then the rest is written.
             let _writer = writer;
             std::future::pending().await
         });
-        Ok(Self(Some(On {
-            queue,
-            allow_per_million: settings.allow_per_million,
-            deny_per_million: settings.deny_per_million,
-            envoys_alone,
-            seed: AtomicU64::new(u64::try_from(now.as_nanos()).unwrap_or(0)),
-            queue_full: counter!(DECISION_LOG_DROPPED, "cause" => "queue"),
-        })))
+        Ok(Self(Some(On::new(queue, &settings, envoys_alone, seed))))
     }
 
     /// Whether there is one.
@@ -200,6 +194,17 @@ impl Logged<'_> {
 }
 
 impl On {
+    fn new(queue: SyncSender<Record>, settings: &Settings, envoys_alone: bool, seed: u64) -> Self {
+        Self {
+            queue,
+            allow_per_million: settings.allow_per_million,
+            deny_per_million: settings.deny_per_million,
+            envoys_alone,
+            seed: AtomicU64::new(seed),
+            queue_full: counter!(DECISION_LOG_DROPPED, "cause" => "queue"),
+        }
+    }
+
     /// A number below a million, by a generator of this thread (splitmix64): cheap, even, and of no worth to whoever guesses.
     fn throw(&self) -> u32 {
         thread_local! {

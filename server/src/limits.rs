@@ -3,6 +3,7 @@
 //!
 //! What all of a thread's callers ask for together is not the business of this file: see `tessera_runtime::overload`.
 
+use std::borrow::Cow;
 use std::hash::Hash;
 use std::net::IpAddr;
 
@@ -21,11 +22,28 @@ pub(crate) struct Limits {
     began: Instant,
 }
 
-/// Who pays.
-#[derive(Debug, Hash)]
-enum Payer<'a> {
-    Principal(&'a str),
+/// Who pays: a caller by its name, or by its address where nobody is asked who they are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Payer<'a> {
+    Principal(Cow<'a, str>),
     Address(Option<IpAddr>),
+}
+
+impl<'a> Payer<'a> {
+    pub(crate) fn of(caller: &'a Caller) -> Self {
+        match &caller.principal {
+            Some(principal) => Self::Principal(Cow::Borrowed(principal.actor().as_str())),
+            None => Self::Address(caller.address.map(|address| address.to_canonical())),
+        }
+    }
+
+    /// To be kept for longer than the call.
+    pub(crate) fn into_owned(self) -> Payer<'static> {
+        match self {
+            Self::Principal(name) => Payer::Principal(Cow::Owned(name.into_owned())),
+            Self::Address(address) => Payer::Address(address),
+        }
+    }
 }
 
 impl Limits {
@@ -41,11 +59,7 @@ impl Limits {
     /// Charges whoever calls for so many checks; `RATE_LIMITED` when that is more than is left.
     pub(crate) fn charge_caller(&self, caller: &Caller, checks: usize) -> Result<(), Failure> {
         let Some(callers) = &self.callers else { return Ok(()) };
-        let payer = match &caller.principal {
-            Some(principal) => Payer::Principal(principal.actor().as_str()),
-            None => Payer::Address(caller.address.map(|address| address.to_canonical())),
-        };
-        self.charge(callers, &payer, checks, "this caller")
+        self.charge(callers, Payer::of(caller), checks, "this caller")
     }
 
     /// Charges a tenant for so many checks. Who does not see it uses up nothing of it.

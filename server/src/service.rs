@@ -17,7 +17,6 @@ mod stream;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use tessera_runtime::lifecycle::Shutdown;
 
@@ -26,6 +25,7 @@ use crate::consistency::Consistency;
 use crate::limits::Limits;
 use crate::shared::Shared;
 use request_id::RequestIds;
+use watch::places::Places;
 
 /// Longest request, in bytes: 10,000 checks of ordinary ids.
 pub(crate) const REQUEST_LEN_MAX: usize = 2 << 20;
@@ -42,7 +42,7 @@ struct Parts {
     consistency: Consistency,
     config: Arc<Config>,
     shutdown: Shutdown,
-    watches: Arc<AtomicUsize>,
+    watches: Arc<Places>,
     request_ids: RequestIds,
     limits: Limits,
 }
@@ -51,6 +51,7 @@ impl Entitlements {
     pub(crate) fn new(shared: Arc<Shared>, consistency: Consistency, config: Arc<Config>, shutdown: Shutdown) -> Self {
         let request_ids = RequestIds::new(shared.clock.now());
         let limits = Limits::new(&config);
-        Self(Arc::new(Parts { shared, consistency, config, shutdown, watches: Arc::default(), request_ids, limits }))
+        let watches = Arc::new(Places::new(&config, shared.metrics.watch_streams.clone()));
+        Self(Arc::new(Parts { shared, consistency, config, shutdown, watches, request_ids, limits }))
     }
 }

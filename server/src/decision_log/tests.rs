@@ -1,7 +1,10 @@
 //! What lines say, which decisions are sampled, and what happens to lines that cannot be written.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 
+use metrics::{Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder};
 use serde_json::{Value, json};
 use tessera_core::decision::{LimitQuery, Query, Reason};
 use tessera_core::value::Amount;
@@ -9,6 +12,7 @@ use tessera_runtime::lifecycle::Signals;
 
 use super::*;
 use crate::decide::Wants;
+use crate::metric_definitions::DECISION_LOG_LINES;
 use crate::wire::encode::AsOf;
 
 fn time() -> Timestamp {
@@ -43,15 +47,59 @@ fn settings(file: &Path) -> Settings {
 /// A log that nobody writes.
 fn unwritten(settings: &Settings) -> (DecisionLog, Receiver<Record>) {
     let (queue, records) = sync_channel(settings.queue_max);
-    let on = On {
-        queue,
-        allow_per_million: settings.allow_per_million,
-        deny_per_million: settings.deny_per_million,
-        envoys_alone: false,
-        seed: AtomicU64::new(7),
-        queue_full: counter!(DECISION_LOG_DROPPED, "cause" => "queue"),
-    };
-    (DecisionLog(Some(on)), records)
+    (DecisionLog(Some(On::new(queue, settings, false, 7))), records)
+}
+
+/// Counts in place of the process's recorder, by name and labels: the counters that were made while it was in force.
+#[derive(Debug, Default)]
+struct Counts(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Recorder for Counts {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(Arc::clone(self.0.lock().unwrap().entry(key.to_string()).or_default()))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+impl Counts {
+    /// Lines that were written.
+    fn lines(&self) -> u64 {
+        self.of(&Key::from_name(DECISION_LOG_LINES))
+    }
+
+    /// Lines that were dropped for that cause.
+    fn dropped(&self, cause: &'static str) -> u64 {
+        self.of(&Key::from_parts(DECISION_LOG_DROPPED, &[("cause", cause)]))
+    }
+
+    fn of(&self, key: &Key) -> u64 {
+        self.0.lock().unwrap().get(&key.to_string()).map_or(0, |count| count.load(Ordering::Acquire))
+    }
+}
+
+/// What is counted when so many denials of one second are handed to the thread that writes, once it has ended.
+fn counted(sink: Sink, denials: usize) -> Counts {
+    let counts = Counts::default();
+    let (queue, records) = sync_channel(denials);
+    let writer = with_local_recorder(&counts, || Writer::start(records, sink)).unwrap();
+    for _ in 0..denials {
+        queue.send(Record::of_refusal(time(), "ROUTE_UNKNOWN", Mode::ExtAuthz, true)).unwrap();
+    }
+    drop(writer);
+    counts
 }
 
 async fn end(tasks: Tasks) {
@@ -122,13 +170,26 @@ fn allowed_and_denied_have_chances_of_their_own() {
 
 #[test]
 fn a_full_queue_drops_and_holds_nobody_up() {
-    let (log, records) = unwritten(&Settings { queue_max: 2, ..settings(Path::new("x")) });
+    let counts = Counts::default();
+    let small = Settings { queue_max: 2, ..settings(Path::new("x")) };
+    let (log, records) = with_local_recorder(&counts, || unwritten(&small));
     for _ in 0..5 {
         log.of(Mode::ExtAuthz, false).unwrap().refused(time(), "ROUTE_UNKNOWN");
     }
-    assert_eq!(records.try_iter().count(), 2);
+    assert_eq!((records.try_iter().count(), counts.dropped("queue")), (2, 3));
     drop(records);
     log.of(Mode::ExtAuthz, false).unwrap().refused(time(), "ROUTE_UNKNOWN");
+    assert_eq!(counts.dropped("queue"), 4, "nobody is left to write it");
+}
+
+#[test]
+fn lines_are_counted_as_written_or_by_the_cause_they_were_dropped_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |counts: Counts| (counts.lines(), counts.dropped("write"), counts.dropped("rate"));
+    assert_eq!(of(counted(Sink::open(&folder.path().join("log")).unwrap(), 5)), (5, 0, 0));
+    assert_eq!(of(counted(Sink::open(Path::new("/dev/full")).unwrap(), 5)), (0, 5, 0));
+    let max = sink::LOG_LINES_PER_SECOND_MAX;
+    assert_eq!(of(counted(Sink::process_log(), max as usize + 50)), (u64::from(max), 0, 50));
 }
 
 #[test]

@@ -5,10 +5,10 @@
 //! `hub.rs`) or when time passes the document's edge; the look is cheap when its streams have not moved, and a document is sent
 //! only when its tag differs from the one sent last. An error item ends its subscription, not the stream.
 
+pub(super) mod places;
 mod subscriptions;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -30,6 +30,7 @@ use crate::consistency::{Caller, Demand};
 use crate::decide::{Moment, write_revision};
 use crate::matrix::key::TenantKey;
 use crate::wire::codec::Encoded;
+use places::Place;
 use subscriptions::{Subscription, Subscriptions};
 
 /// Requests taken in before the next document is sent: subscribing goes on while many documents change.
@@ -58,29 +59,6 @@ struct Watch {
 /// Which subscription has waited, and what came of it.
 type Waited = (TenantKey, u64, Result<(), Failure>);
 
-/// A place among the watches of the process.
-struct Place(Arc<Parts>);
-
-impl Place {
-    fn take(parts: &Arc<Parts>, watches: &AtomicUsize) -> Result<Self, Failure> {
-        let place = Self(Arc::clone(parts));
-        let before = watches.fetch_add(1, Ordering::Relaxed);
-        parts.shared.metrics.watch_streams.increment(1.0);
-        let max = parts.config.watch_streams_max;
-        if before >= max {
-            return Err(Failure::overloaded(format!("`{before}` watches are open; allowed are {max}")));
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.watches.fetch_sub(1, Ordering::Relaxed);
-        self.0.shared.metrics.watch_streams.decrement(1.0);
-    }
-}
-
 impl Entitlements {
     pub(super) fn watch(
         &self,
@@ -88,7 +66,7 @@ impl Entitlements {
         caller: Caller,
     ) -> Result<impl Stream<Item = Result<Encoded, Status>> + Send + use<>, Failure> {
         let parts = Arc::clone(&self.0);
-        let place = Place::take(&parts, &parts.watches)?;
+        let place = parts.watches.take(&caller)?;
         let subscriptions = Subscriptions::new(Arc::clone(&parts.shared.hub), parts.shared.metrics.watch_subscriptions.clone());
         let now = Instant::now();
         let watch = Watch {
@@ -240,6 +218,10 @@ impl Watch {
             let message = format!("`{max}` subscriptions of this watch wait for their revision, the most allowed");
             return Err(Failure::rate_limited(message, RETRY_AFTER));
         }
+        // Its first document costs what a list does; those of changes come at the watch's pace.
+        let features = self.parts.shared.matrix().tables().tables.feature_count();
+        self.parts.limits.charge_caller(&self.caller, features)?;
+        self.parts.limits.charge_tenant(&self.caller, tenant, features)?;
         let number = self.subscriptions.add(&key, waits);
         if waits {
             let (parts, caller) = (Arc::clone(&self.parts), self.caller.clone());
@@ -335,3 +317,6 @@ fn error(tenant: &str, failure: &Failure) -> Encoded {
     let error = v1::WatchError { tenant_id, status: Some(failure.to_rpc_status()) };
     item(v1::watch_entitlements_response::Event::Error(error))
 }
+
+#[cfg(test)]
+mod tests;

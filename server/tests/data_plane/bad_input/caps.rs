@@ -67,6 +67,15 @@ async fn watches_of_everybody() {
     assert_eq!(Refusal::of(&status), refusal("OVERLOADED", "`1` watches are open; allowed are 1"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn watches_of_one_caller() {
+    let bench = bench_with(Config { watch_streams_per_caller_max: 1, ..without_scan() }).await;
+    let _open = bench.client.clone().watch_entitlements(tokio_stream::pending()).await.unwrap();
+    let message = Rpc::Watch.encode(check("acme", "", ""));
+    let status = Rpc::Watch.send(&bench, message.into()).await.unwrap_err();
+    assert_eq!(Refusal::of(&status), refusal("RATE_LIMITED", "`1` watches of this caller are open; allowed are 1"));
+}
+
 /// What a watch says to these requests, until it says `last`.
 async fn watch(bench: &Bench, requests: Vec<v1::WatchEntitlementsRequest>, count: usize) -> Vec<(String, Refusal)> {
     use tokio_stream::StreamExt as _;
