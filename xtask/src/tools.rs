@@ -13,5 +13,5 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 
 /// Whether CI runs us: then nothing may be skipped.
 pub(crate) fn in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|value| value == "true")
+    std::env::var("CI").is_ok_and(|said| !["", "0", "false"].contains(&said.to_ascii_lowercase().as_str()))
 }

@@ -2,9 +2,9 @@
 //!
 //! A token is printed once, when it is made; the file has its hash. Nothing here talks to a process.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -199,6 +199,7 @@ fn list(console: &Console, tokens: &[TokenEntry], now: Timestamp) -> anyhow::Res
 /// Writes the file anew, whole: beside the old one, and in its place when it is on the disk. What is beside it keeps a second
 /// writer out.
 fn change(path: &Path, change: impl FnOnce(&mut TokenFile) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let path = &behind_links(path)?;
     let beside = beside(path);
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
     let new = opened.with_context(|| {
@@ -218,6 +219,16 @@ fn change(path: &Path, change: impl FnOnce(&mut TokenFile) -> anyhow::Result<()>
     written
 }
 
+/// Where the file itself is: in the place of a link nobody would look who reads what the link led to.
+fn behind_links(path: &Path) -> anyhow::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(real) => Ok(real),
+        // Not there yet; a link to nothing is there.
+        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => Ok(path.to_owned()),
+        Err(error) => bail!("cannot find the file of tokens that `{}` leads to: {error}", path.display()),
+    }
+}
+
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -225,16 +236,19 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn write(path: &Path, mut new: File, change: impl FnOnce(&mut TokenFile) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let (mut file, mode) = match fs::metadata(path) {
-        Ok(metadata) => (TokenFile::read(path)?, Some(metadata.permissions().mode())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (TokenFile::default(), None),
+    let (mut file, old) = match fs::metadata(path) {
+        Ok(metadata) => (TokenFile::read(path)?, Some(metadata)),
+        Err(error) if error.kind() == ErrorKind::NotFound => (TokenFile::default(), None),
         Err(error) => bail!("cannot read the file of tokens `{}`: {error}", path.display()),
     };
     change(&mut file)?;
     let text = file.text().context("the tokens cannot be written as TOML")?;
+    if let Some(old) = &old {
+        keep_owner(&new, old).with_context(|| format!("cannot replace the file of tokens `{}`", path.display()))?;
+    }
     let mut write = || {
-        if let Some(mode) = mode {
-            new.set_permissions(fs::Permissions::from_mode(mode))?;
+        if let Some(old) = &old {
+            new.set_permissions(fs::Permissions::from_mode(old.permissions().mode()))?;
         }
         new.write_all(text.as_bytes())?;
         new.sync_all()
@@ -242,8 +256,25 @@ fn write(path: &Path, mut new: File, change: impl FnOnce(&mut TokenFile) -> anyh
     write().with_context(|| format!("cannot write the file of tokens beside `{}`", path.display()))
 }
 
+/// Gives the new file to whom the old one belongs: a process that could not read it any more would go on with the tokens that it
+/// knows, those that were just taken away, too.
+fn keep_owner(new: &File, old: &Metadata) -> anyhow::Result<()> {
+    let made = new.metadata().context("cannot see whose the new one is")?;
+    let (user, group) = (old.uid(), old.gid());
+    if (made.uid(), made.gid()) == (user, group) {
+        return Ok(());
+    }
+    fchown(new, Some(user), Some(group)).with_context(|| {
+        format!(
+            "it belongs to the user {user} and the group {group}, and a new one cannot be given to them; be that user, or root"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
     use super::*;
 
     #[test]
@@ -277,5 +308,39 @@ mod tests {
         change(&path, |_| Ok(())).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640, "who may read it stays");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn whose_file_it_is_stays_and_a_link_to_it_leads_to_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("tokens.toml"), folder.path().join("link.toml"));
+        change(&path, |_| Ok(())).unwrap();
+        symlink(&path, &link).unwrap();
+        // Only root may give a file away; anybody else keeps it.
+        drop(chown(&path, Some(12_345), Some(12_346)));
+        let before = fs::metadata(&path).unwrap();
+        change(&link, |_| Ok(())).unwrap();
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!((after.uid(), after.gid(), after.mode()), (before.uid(), before.gid(), before.mode()));
+        assert_ne!(after.ino(), before.ino(), "it is another file");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+
+        fs::remove_file(&path).unwrap();
+        let refused = change(&link, |_| Ok(())).unwrap_err().to_string();
+        assert!(refused.contains("link.toml"), "{refused}");
+        assert!(!path.exists() && fs::symlink_metadata(&link).unwrap().is_symlink(), "a link to nothing is left alone");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_given_to_its_owner_is_an_error() {
+        let ours = tempfile::NamedTempFile::new().unwrap();
+        drop(chown(ours.path(), Some(12_345), Some(12_346)));
+        // These are root's, and not even root may change that.
+        let theirs = File::open("/proc/sys/kernel/ostype").unwrap();
+        let old = fs::metadata(ours.path()).unwrap();
+        let refused = format!("{:#}", keep_owner(&theirs, &old).unwrap_err());
+        assert!(refused.contains(&format!("the user {} and the group {}", old.uid(), old.gid())), "{refused}");
+        assert!(refused.contains("not permitted"), "{refused}");
+        assert!(keep_owner(&theirs, &theirs.metadata().unwrap()).is_ok(), "there is nothing to be done");
     }
 }

@@ -131,6 +131,56 @@ async fn heard(clients: &mut Clients, tenant: &str) -> Vec<String> {
     heard
 }
 
+/// Every page of every listing, of one item each, with what asks for the next one.
+async fn listed(clients: &mut Clients) -> Vec<String> {
+    let mut pages = Vec::new();
+    macro_rules! list {
+        ($client:ident.$method:ident($request:ident)) => {
+            let mut asked = v1::$request { page_size: 1, ..Default::default() };
+            loop {
+                let page = clients.$client.$method(asked.clone()).await.unwrap().into_inner();
+                pages.push(format!("{page:?}"));
+                asked.page_token = page.next_page_token;
+                if asked.page_token.is_empty() {
+                    break;
+                }
+            }
+        };
+    }
+    list!(tenants.list_tenants(ListTenantsRequest));
+    list!(audit.list_audit_events(ListAuditEventsRequest));
+    list!(audit.verify_audit(VerifyAuditRequest));
+    pages
+}
+
+#[tokio::test]
+async fn listings_do_not_count_the_tenants_of_others() {
+    let place = Place::new();
+    let bound = place.create(&["bound", "--scope", "read,audit", "--tenant", "acme"]);
+    let free = place.create(&["free", "--scope", "read,write:tenants,audit"]);
+    let dev = place.dev().await;
+    let (mut bound, mut free) = (Clients::of(&dev, &bound).await, Clients::of(&dev, &free).await);
+
+    let before = listed(&mut bound).await;
+    let all = free.audit.verify_audit(v1::VerifyAuditRequest::default()).await.unwrap().into_inner();
+    for id in ["aardvark", "one-more", "zebra"] {
+        let create = v1::CreateTenantRequest { tenant_id: id.to_owned(), plan_id: "gold".to_owned(), ..Default::default() };
+        free.tenants.create_tenant(create).await.unwrap();
+    }
+    let more = free.audit.verify_audit(v1::VerifyAuditRequest::default()).await.unwrap().into_inner();
+    assert_eq!(more.streams, all.streams + 3);
+    assert_eq!(listed(&mut bound).await, before);
+    // Its own is among them, and is all there is.
+    let own = v1::ListTenantsRequest { page_size: 1, ..Default::default() };
+    let own = bound.tenants.list_tenants(own).await.unwrap().into_inner();
+    assert_eq!((own.tenants[0].tenant_id.as_str(), own.next_page_token.as_str()), ("acme", ""));
+    let mut theirs = v1::ListTenantsRequest { page_size: 1, ..Default::default() };
+    theirs.page_token = free.tenants.list_tenants(theirs.clone()).await.unwrap().into_inner().next_page_token;
+    let refused = bound.tenants.list_tenants(theirs).await.unwrap_err();
+    assert_eq!(reason(&refused), "INVALID_FIELD");
+    dev.stop().unwrap();
+}
+
 #[tokio::test]
 async fn another_tenant_is_as_if_it_had_never_been() {
     let place = Place::new();

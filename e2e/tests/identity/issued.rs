@@ -9,8 +9,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 use tessera_e2e::waiting::eventually;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::{Place, tessera};
 
@@ -41,28 +42,48 @@ pub(super) type Served = Arc<Mutex<Option<Value>>>;
 
 /// Serves it until the test ends; gives the issuer's name.
 pub(super) async fn issuer(served: Served) -> String {
+    issuer_over(None, served).await
+}
+
+/// As [`issuer`], over TLS if there is one.
+pub(super) async fn issuer_over(tls: Option<TlsAcceptor>, served: Served) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let issuer = format!("http://{}", listener.local_addr().unwrap());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let issuer = format!("{scheme}://{}", listener.local_addr().unwrap());
     let discovery = json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }).to_string();
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let (mut request, mut buffer) = (Vec::new(), [0; 1_024]);
-            while !request.ends_with(b"\r\n\r\n") {
-                match stream.read(&mut buffer).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(len) => request.extend_from_slice(&buffer[..len]),
+            let (stream, _) = listener.accept().await.unwrap();
+            match &tls {
+                None => answer(stream, &discovery, &served).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        answer(stream, &discovery, &served).await;
+                    }
                 }
             }
-            let keys = served.lock().unwrap().as_ref().map(ToString::to_string);
-            let body = if request.starts_with(b"GET /keys ") { keys } else { Some(discovery.clone()) };
-            let (status, body) = body.map_or(("500 Broken", String::new()), |body| ("200 OK", body));
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
-            drop(stream.write_all(answer.as_bytes()).await);
         }
     });
     issuer
+}
+
+/// Answers one request, whoever asks.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, discovery: &str, served: &Served) {
+    let (mut request, mut buffer) = (Vec::new(), [0; 1_024]);
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(len) => request.extend_from_slice(&buffer[..len]),
+        }
+    }
+    let keys = served.lock().unwrap().as_ref().map(ToString::to_string);
+    let body = if request.starts_with(b"GET /keys ") { keys } else { Some(discovery.to_owned()) };
+    let (status, body) = body.map_or(("500 Broken", String::new()), |body| ("200 OK", body));
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    drop(stream.write_all(answer.as_bytes()).await);
+    // What TLS still has in hand goes out with it.
+    drop(stream.shutdown().await);
 }
 
 pub(super) fn now() -> u64 {

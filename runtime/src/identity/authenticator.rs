@@ -12,14 +12,15 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tessera_core::time::Timestamp;
 use tessera_ports::Clock;
+use tokio::time::Instant;
 use tonic::codegen::http::HeaderMap;
 use tonic::codegen::http::header::AUTHORIZATION;
-use tracing::{info, warn};
+use tracing::{error, info};
 
 use super::issuer::Issuer;
 use super::jwt::Unverified;
 use super::metric_definitions as metrics;
-use super::settings::IdentityConfig;
+use super::settings::{IdentityConfig, Unsafe, Wrong};
 use super::tokens::{PREFIX, Table, TokenFileError, TokenHash, hash_of};
 use super::{Principal, Refused};
 use crate::lifecycle::{Shutdown, Tasks};
@@ -27,10 +28,23 @@ use crate::listener::PeerCertificate;
 
 /// The file of tokens is looked at so often: who revokes a token waits no longer.
 const FILE_INTERVAL: Duration = Duration::from_secs(2);
+/// That a file cannot be used is told again after so long: until it can, nobody's token can be revoked.
+const TELL_INTERVAL: Duration = Duration::from_mins(10);
 /// A JSON Web Token is not verified again for so long: who changes keys in a hurry waits no longer.
 const PROVEN_FOR: Duration = Duration::from_mins(1);
 /// Most JSON Web Tokens that are remembered.
 const PROVEN_MAX: usize = 10_000;
+
+/// Why nobody could be known.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file of tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// What the settings name cannot be used.
+    #[error(transparent)]
+    Settings(#[from] Unsafe),
+}
 
 /// A caller, and how long that stands before it has to be asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,15 +67,19 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Reads the file of tokens. The settings were validated.
-    pub fn new(config: IdentityConfig, clock: Arc<dyn Clock>) -> Result<Self, TokenFileError> {
+    /// Reads the files that the settings name. These were validated.
+    pub fn new(config: IdentityConfig, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         metrics::describe();
         let read = |path: PathBuf| Table::read(&path).map(|table| (path, ArcSwap::from_pointee(table)));
         let tokens = config.tokens_file.map(read).transpose()?;
         if tokens.is_some() {
             metrics::token_file_followed();
         }
-        let issuers = config.issuers.into_iter().map(|issuer| Arc::new(Issuer::new(issuer, Arc::clone(&clock)))).collect();
+        let issuers = config.issuers.into_iter().enumerate().map(|(position, issuer)| {
+            let wrong = |(field, problem): Wrong| Unsafe::Field { field: format!("issuers[{position}].{field}"), problem };
+            Issuer::new(issuer, Arc::clone(&clock)).map(Arc::new).map_err(wrong)
+        });
+        let issuers = issuers.collect::<Result<_, _>>()?;
         let workloads = config.workloads.into_iter();
         let workloads = workloads.filter_map(|workload| Some((workload.spiffe_id.clone(), workload.principal().ok()?))).collect();
         Ok(Self { tokens, issuers, workloads, proven: DashMap::default(), clock })
@@ -155,8 +173,9 @@ impl Authenticator {
     }
 }
 
-/// Takes a changed file of tokens over; a bad one is told once, and what was good stays in use.
-fn look(path: &Path, tokens: &ArcSwap<Table>, told: &mut Option<String>) {
+/// Takes a changed file of tokens over. What was good stays in use while it cannot be: nobody is shut out by a slip, but somebody
+/// who was revoked meanwhile is let in, so that it is an error for as long as it lasts. `told`: what was told of it, and when.
+fn look(path: &Path, tokens: &ArcSwap<Table>, told: &mut Option<(String, Instant)>) {
     match tokens.load().newer(path) {
         Ok(None) => *told = None,
         Ok(Some(table)) => {
@@ -167,10 +186,14 @@ fn look(path: &Path, tokens: &ArcSwap<Table>, told: &mut Option<String>) {
         }
         Err(error) => {
             let problem = error.to_string();
-            if told.as_ref() != Some(&problem) {
-                warn!(problem, "the file of API tokens cannot be used; the tokens that are known stay in use");
+            let is_told = told.as_ref().is_some_and(|(said, at)| *said == problem && at.elapsed() < TELL_INTERVAL);
+            if !is_told {
+                error!(
+                    problem,
+                    "the file of API tokens cannot be used; the tokens that are known stay in use, those revoked since, too"
+                );
                 metrics::token_file_read("failed");
-                *told = Some(problem);
+                *told = Some((problem, Instant::now()));
             }
         }
     }

@@ -1,8 +1,10 @@
 //! The keys of one issuer of JSON Web Tokens: read at the start and ever again, used on while they cannot be read.
 //!
 //! A token whose key is not known has them read at once, but no more than every half minute: issuers publish a key before they
-//! sign with it, so that this is for those who do not. What cannot be had in five seconds is had another time.
+//! sign with it, so that this is for those who do not. What cannot be had in five seconds is had another time. What it is asked
+//! with is made at the start, where what is wrong with it can still be said to whoever made the settings.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use tracing::{info, warn};
 
 use super::jwt::{Keys, Unverified};
 use super::metric_definitions as metrics;
-use super::settings::{IssuerConfig, may_be_read};
+use super::settings::{IssuerConfig, Wrong, may_be_read};
 use super::{Principal, Refused};
 use crate::lifecycle::Shutdown;
 
@@ -34,6 +36,7 @@ const UNKNOWN_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Issuer {
     config: IssuerConfig,
+    client: reqwest::Client,
     keys: ArcSwap<Known>,
     clock: Arc<dyn Clock>,
     /// Somebody has met an unknown key.
@@ -57,8 +60,10 @@ struct Discovery {
 }
 
 impl Issuer {
-    pub(super) fn new(config: IssuerConfig, clock: Arc<dyn Clock>) -> Self {
-        Self { config, keys: ArcSwap::default(), clock, wanted: Notify::new(), tried: watch::Sender::default() }
+    /// Nobody is asked yet, but `ca_file` is read.
+    pub(super) fn new(config: IssuerConfig, clock: Arc<dyn Clock>) -> Result<Self, Wrong> {
+        let client = client(&config)?;
+        Ok(Self { config, client, keys: ArcSwap::default(), clock, wanted: Notify::new(), tried: watch::Sender::default() })
     }
 
     /// What tokens say in `iss`.
@@ -93,15 +98,9 @@ impl Issuer {
 
     /// Reads the keys until the process ends.
     pub(super) async fn follow(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let client = reqwest::Client::builder()
-            .timeout(ANSWER_WAIT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("tessera/", env!("CARGO_PKG_VERSION")))
-            .build()?;
         loop {
             let read = tokio::select! {
-                read = self.fetch(&client) => read,
+                read = self.fetch() => read,
                 () = shutdown.soft.cancelled() => return Ok(()),
             };
             self.note(read);
@@ -149,18 +148,18 @@ impl Issuer {
         self.tried.send_replace(Some(Instant::now()));
     }
 
-    async fn fetch(&self, client: &reqwest::Client) -> Result<Keys, String> {
+    async fn fetch(&self) -> Result<Keys, String> {
         let uri = match &self.config.jwks_uri {
             Some(uri) => uri.clone(),
-            None => self.discovered(client).await?,
+            None => self.discovered().await?,
         };
-        Keys::read(&answer(client, &uri).await?)
+        Keys::read(&answer(&self.client, &uri).await?)
     }
 
     /// Where the issuer says that its keys are.
-    async fn discovered(&self, client: &reqwest::Client) -> Result<String, String> {
+    async fn discovered(&self) -> Result<String, String> {
         let uri = format!("{}/.well-known/openid-configuration", self.config.issuer.trim_end_matches('/'));
-        let found = answer(client, &uri).await?;
+        let found = answer(&self.client, &uri).await?;
         let found: Discovery = serde_json::from_slice(&found).map_err(|error| format!("{uri} is no such document: {error}"))?;
         if found.issuer != self.config.issuer {
             return Err(format!("{uri} is of another issuer"));
@@ -170,6 +169,33 @@ impl Issuer {
         }
         Ok(found.jwks_uri)
     }
+}
+
+/// What asks the issuer. Where there is no TLS, it does not matter whom the system trusts, if it trusts anybody.
+fn client(config: &IssuerConfig) -> Result<reqwest::Client, Wrong> {
+    let whose = config.ca_file.as_ref().map_or_else(|| "the system".to_owned(), |path| format!("`{}`", path.display()));
+    let wrong = |problem: String| {
+        let allowed = "a file with certificates in PEM, or none where the system has some (package `ca-certificates`)";
+        ("ca_file", format!("the authorities of {whose} cannot be used: {problem}; allowed is {allowed}"))
+    };
+    let builder = reqwest::Client::builder()
+        .timeout(ANSWER_WAIT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("tessera/", env!("CARGO_PKG_VERSION")));
+    let builder = match (&config.ca_file, &config.jwks_uri) {
+        (Some(path), _) => builder.tls_certs_only(authorities(path).map_err(wrong)?),
+        (None, Some(uri)) if uri.starts_with("http://") => builder.tls_certs_only(Vec::new()),
+        _ => builder,
+    };
+    builder.build().map_err(|error| wrong(chain(&error)))
+}
+
+/// The certificates in a file, one at least.
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| chain(&error))?;
+    if found.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(found) }
 }
 
 /// The body that is found at `uri`.

@@ -12,6 +12,10 @@ use tessera_core::shown::shown;
 
 use super::tokens::read_tenants;
 use super::{Grant, Principal};
+use crate::tls::is_spiffe_id;
+
+/// What the actors of API tokens and of workloads begin with: an issuer of that name could make its callers into theirs.
+const NAMES_TAKEN: [&str; 2] = ["token", "spiffe"];
 
 /// Who is let in. With this section everybody has to say who they are, on loopback too.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,7 +35,7 @@ pub struct IdentityConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
-    /// What its callers begin with in the audit log: `<name>:<sub>`. A name as plans have.
+    /// What its callers begin with in the audit log: `<name>:<sub>`. A name as plans have, but not `token` or `spiffe`.
     pub name: String,
     /// What tokens say in `iss`, to the letter.
     pub issuer: String,
@@ -41,6 +45,10 @@ pub struct IssuerConfig {
     /// `http` on loopback.
     #[serde(default)]
     pub jwks_uri: Option<String>,
+    /// Certificates of the authorities that vouch for where its keys are, in PEM; no others are trusted there. Read at the
+    /// start. Default: those of the system.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// The claim with the scopes: a list, or one text with spaces between. Default `scope`.
     #[serde(default = "scope_claim")]
     pub scope_claim: String,
@@ -153,12 +161,15 @@ impl IdentityConfig {
 }
 
 /// Which field is wrong, and how.
-type Wrong = (&'static str, String);
+pub(super) type Wrong = (&'static str, String);
 
 impl IssuerConfig {
     fn validate(&self) -> Result<(), Wrong> {
         PlanId::check(&self.name)
             .map_err(|error| ("name", format!("`{}` is not a name; allowed are {}", shown(&self.name), error.allowed())))?;
+        if NAMES_TAKEN.contains(&self.name.as_str()) {
+            return Err(("name", format!("`{}` is what other callers begin with; allowed is any other name", self.name)));
+        }
         if self.issuer.is_empty() {
             return Err(("issuer", "it is empty; allowed is what tokens say in `iss`".to_owned()));
         }
@@ -207,13 +218,12 @@ pub(super) fn may_be_read(uri: &str) -> bool {
 impl WorkloadConfig {
     /// Who has such a certificate.
     pub(super) fn principal(&self) -> Result<Principal, Wrong> {
-        let rest = self.spiffe_id.strip_prefix("spiffe://").unwrap_or_default();
-        let printable = self.spiffe_id.bytes().all(|byte| byte.is_ascii_graphic());
-        let has_path = rest.split_once('/').is_some_and(|(domain, path)| !domain.is_empty() && !path.is_empty());
-        let actor = Actor::parse("an actor", &self.spiffe_id).ok().filter(|_| printable && has_path);
+        // As strict as what reads certificates: what that would never find in one lets nobody in.
+        let actor = Actor::parse("an actor", &self.spiffe_id).ok().filter(|_| is_spiffe_id(&self.spiffe_id));
         let actor = actor.ok_or_else(|| {
             let given = shown(&self.spiffe_id);
-            ("spiffe_id", format!("`{given}` is not a SPIFFE id; allowed are at most 200 bytes of the form spiffe://domain/path"))
+            let allowed = "at most 200 bytes, spiffe://domain/path, of a-z 0-9 . - _ and in the path A-Z";
+            ("spiffe_id", format!("`{given}` is not a SPIFFE id; allowed are {allowed}"))
         })?;
         let scopes: Scopes = self
             .scopes
@@ -261,6 +271,8 @@ mod tests {
             (issuer("https://id.example.com", "http://id.example.com"), &["issuers[0].issuer", "`https://…`"]),
             (issuer("https://id.example.com", ""), &["issuers[0].issuer", "empty"]),
             (issuer("name = \"corp\"", "name = \"Corp\""), &["issuers[0].name", "`Corp`"]),
+            (issuer("name = \"corp\"", "name = \"token\""), &["issuers[0].name", "`token`", "any other name"]),
+            (issuer("name = \"corp\"", "name = \"spiffe\""), &["issuers[0].name", "`spiffe`", "any other name"]),
             (format!("{ISSUER}jwks_uri = \"http://192.0.2.1/keys\""), &["jwks_uri", "`http://192.0.2.1/keys`"]),
             (format!("{ISSUER}jwks_uri = \"file:///keys\""), &["jwks_uri"]),
             (format!("{ISSUER}keys_interval_s = 9"), &["keys_interval_s", "`9`", "10 to 86400"]),
@@ -269,6 +281,9 @@ mod tests {
             (format!("{ISSUER}secret = 1"), &["unknown field `secret`"]),
             (WORKLOAD.replacen("spiffe://example.org/checkout", "checkout", 1), &["workloads[0].spiffe_id", "`checkout`"]),
             (WORKLOAD.replacen("spiffe://example.org/checkout", "spiffe:///checkout", 1), &["spiffe_id"]),
+            (WORKLOAD.replacen("example.org", "Example.org", 1), &["spiffe_id", "`spiffe://Example.org/checkout`", "a-z"]),
+            (WORKLOAD.replacen("checkout", "checkout/", 1), &["spiffe_id", "`spiffe://example.org/checkout/`"]),
+            (WORKLOAD.replacen("checkout", "checkout?a=b", 1), &["spiffe_id", "`spiffe://example.org/checkout?a=b`"]),
             (WORKLOAD.replacen("[\"decide\"]", "[\"all\"]", 1), &["workloads[0].scopes", "`all`"]),
             (format!("{WORKLOAD}tenants = []"), &["workloads[0].tenants", "there are none"]),
             (format!("{WORKLOAD}{WORKLOAD}"), &["workloads[1].spiffe_id", "another workload"]),

@@ -28,7 +28,7 @@ pub(super) fn of_peer(certificate: &CertificateDer<'_>) -> PeerCertificate {
 
 /// Whether it is `spiffe://<trust domain>/<path>` as SPIFFE-ID, 2, has it: no port, no query, no empty or dotted part, and a
 /// path, since an id without one is a trust domain's and no workload's.
-fn is_spiffe_id(text: &str) -> bool {
+pub(crate) fn is_spiffe_id(text: &str) -> bool {
     let Some((domain, path)) = text.strip_prefix("spiffe://").and_then(|rest| rest.split_once('/')) else { return false };
     let of_domain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
     let of_path = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);

@@ -31,7 +31,8 @@ fn place() -> Place {
     written(&path, &token, "shop", now);
     let text = format!(
         "tokens_file = \"{}\"\n[[workloads]]\nspiffe_id = \"spiffe://example.org/checkout\"\nscopes = [\"decide\"]\n\
-         [[issuers]]\nname = \"corp\"\nissuer = \"https://id.example.com\"\naudiences = [\"tessera\"]",
+         [[issuers]]\nname = \"corp\"\nissuer = \"https://id.example.com\"\naudiences = [\"tessera\"]\n\
+         jwks_uri = \"http://127.0.0.1:9/keys\"",
         path.display()
     );
     let config: IdentityConfig = toml::from_str(&text).unwrap();
@@ -154,4 +155,22 @@ fn the_first_file_that_cannot_be_read_is_one_more_than_before() {
     let (path, tokens) = place.authenticator.tokens.as_ref().unwrap();
     ::metrics::with_local_recorder(&recorder, || look(path, tokens, &mut None));
     assert_eq!(failed(), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_stays_unusable_is_told_again_and_again() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let place = ::metrics::with_local_recorder(&recorder, place);
+    let (path, tokens) = place.authenticator.tokens.as_ref().unwrap();
+    std::fs::remove_file(path).unwrap();
+    let mut told = None;
+    let mut told_after_a_look = || {
+        ::metrics::with_local_recorder(&recorder, || look(path, tokens, &mut told));
+        let page = recorder.handle().render();
+        let line = page.lines().find(|line| line.contains("token_file_read_total{result=\"failed\"}")).unwrap_or_default();
+        line.rsplit(' ').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!((told_after_a_look(), told_after_a_look()), ("1".to_owned(), "1".to_owned()), "not with each look");
+    tokio::time::advance(TELL_INTERVAL).await;
+    assert_eq!(told_after_a_look(), "2", "whoever was told may have forgotten");
 }

@@ -69,7 +69,7 @@ async fn keys_are_found_change_and_outlive_their_issuer_for_a_while() {
     let (old, new) = (Signer::new("old", Algorithm::ES256), Signer::new("new", Algorithm::EdDSA));
     *served.keys.lock().unwrap() = set_of(&[old.public()]);
     let at = serving(&tasks, &served).await;
-    let issuer = Arc::new(Issuer::new(config(&at), Arc::clone(&clock) as Arc<dyn Clock>));
+    let issuer = Arc::new(Issuer::new(config(&at), Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
     assert_eq!(verified(&issuer, &token(&old, &at)), Err(Refused::KeyUnknown), "nobody has asked yet");
     let first = tried(&issuer);
     tasks.spawn("test.follow", Arc::clone(&issuer).follow(tasks.shutdown()));
@@ -104,9 +104,9 @@ async fn keys_are_found_change_and_outlive_their_issuer_for_a_while() {
 async fn what_an_issuer_may_not_answer_with_is_named() {
     let (tasks, served) = (Tasks::new(), Arc::new(Served::default()));
     let at = serving(&tasks, &served).await;
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let read = async |config: IssuerConfig| {
-        Issuer::new(config, Arc::new(ManualClock::new(now()))).fetch(&client).await.map(|keys| keys.len())
+        let issuer = Issuer::new(config, Arc::new(ManualClock::new(now()))).unwrap();
+        issuer.fetch().await.map(|keys| keys.len())
     };
     let refused = read(config(&at)).await.unwrap_err();
     assert!(refused.contains("/keys") && refused.contains("500"), "{refused}");
@@ -126,7 +126,7 @@ async fn what_an_issuer_may_not_answer_with_is_named() {
 #[test]
 fn keys_that_are_too_old_or_were_never_read_count_as_none() {
     let clock = Arc::new(ManualClock::new(now()));
-    let issuer = Issuer::new(config("https://id.example.com"), Arc::clone(&clock) as Arc<dyn Clock>);
+    let issuer = Issuer::new(config("https://id.example.com"), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
     let recorder = PrometheusBuilder::new().build_recorder();
     let told = |read: Result<Keys, String>| {
         ::metrics::with_local_recorder(&recorder, || issuer.note(read));
@@ -140,4 +140,23 @@ fn keys_that_are_too_old_or_were_never_read_count_as_none() {
     assert_eq!(told(unreachable()), "1", "those that are known are good for a while");
     clock.set(now().saturating_add(issuer.config.keys_age_max() + Duration::from_secs(1)));
     assert_eq!(told(unreachable()), "0");
+}
+
+#[test]
+fn authorities_that_cannot_be_used_are_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.crt");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (contents, expected) in
+        [(None, "No such file"), (Some("nothing"), "no certificate in it"), (Some(broken), "cannot be used")]
+    {
+        if let Some(contents) = contents {
+            std::fs::write(&path, contents).unwrap();
+        }
+        let config = IssuerConfig { ca_file: Some(path.clone()), ..config("https://id.example.com") };
+        let (field, problem) = Issuer::new(config, Arc::new(ManualClock::new(now()))).map(drop).unwrap_err();
+        assert_eq!(field, "ca_file");
+        let named = format!("`{}`", path.display());
+        assert!(problem.contains(&named) && problem.contains(expected) && problem.contains("PEM"), "{problem}");
+    }
 }
