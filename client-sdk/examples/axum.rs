@@ -3,7 +3,10 @@
 //! Run it beside `tessera dev --apply examples/quickstart`:
 //! `cargo run --package tessera-client --features axum --example axum`, then ask
 //! `curl -i -H 'authorization: Bearer acme-key' http://127.0.0.1:3000/export`, and the same as `shut-down-key` or without a key.
-//! `LISTEN` names another address, `TESSERA_DATA_ADDR` another server.
+//! `LISTEN` names another address; `shared/connection.rs` says what leads to another server.
+
+#[path = "shared/connection.rs"]
+mod connection;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -11,7 +14,6 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use tessera_client::Tessera;
 use tessera_client::extract::{Entitled, Feature};
 use tessera_client::layer::{Access, RequireFeature, Tenant};
 use tessera_client::local::Answer;
@@ -46,8 +48,7 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> anyhow::Result<()> {
-    let address = std::env::var("TESSERA_DATA_ADDR").unwrap_or_else(|_| "127.0.0.1:7400".to_owned());
-    let tessera = Tessera::builder().endpoint(format!("http://{address}")).connect().await?;
+    let tessera = connection::builder()?.connect().await?;
     let local = tessera.local().last_known("reporting", "exports").start()?;
 
     let routes = Router::new()

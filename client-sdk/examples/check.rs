@@ -1,22 +1,18 @@
 //! Single checks: a feature, a limit, an answer at least as new as another, and what a denial looks like.
 //!
 //! Run it beside `tessera dev --apply examples/quickstart`:
-//! `cargo run --package tessera-client --example check`. Another server is named by `TESSERA_DATA_ADDR`,
-//! a file with a token to show to it by `TESSERA_TOKEN_FILE`.
+//! `cargo run --package tessera-client --example check`. `shared/connection.rs` says what leads to another server.
+
+#[path = "shared/connection.rs"]
+mod connection;
 
 use std::time::Duration;
 
-use tessera_client::{Error, Tessera};
+use tessera_client::Error;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let address = std::env::var("TESSERA_DATA_ADDR").unwrap_or_else(|_| "127.0.0.1:7400".to_owned());
-    let mut builder = Tessera::builder().endpoint(format!("http://{address}")).deadline(Duration::from_secs(2));
-    // Where servers ask who calls.
-    if let Some(path) = std::env::var_os("TESSERA_TOKEN_FILE") {
-        builder = builder.token_file(path);
-    }
-    let tessera = builder.connect().await?;
+    let tessera = connection::builder()?.deadline(Duration::from_secs(2)).connect().await?;
 
     let decision = tessera.check("acme", "reporting", "exports").await?;
     println!("exports: {} ({}), shown at {}", decision.is_entitled(), decision.reason, decision.familiarity);

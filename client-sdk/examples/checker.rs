@@ -1,15 +1,17 @@
 //! Many tasks that check at once: one checker packs what they ask into few frames of few streams.
 //!
 //! Run it beside `tessera dev --apply examples/quickstart`:
-//! `cargo run --package tessera-client --example checker`. Another server is named by `TESSERA_DATA_ADDR`.
+//! `cargo run --package tessera-client --example checker`. `shared/connection.rs` says what leads to another server.
 
-use tessera_client::{Check, Tessera};
+#[path = "shared/connection.rs"]
+mod connection;
+
+use tessera_client::Check;
 use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let address = std::env::var("TESSERA_DATA_ADDR").unwrap_or_else(|_| "127.0.0.1:7400".to_owned());
-    let tessera = Tessera::builder().endpoint(format!("http://{address}")).connect().await?;
+    let tessera = connection::builder()?.connect().await?;
     let checker = tessera.checker();
 
     let mut tasks = JoinSet::new();

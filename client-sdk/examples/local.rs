@@ -1,19 +1,20 @@
 //! Local mode: answers out of memory, where they come from, how old they are, and what happens when nobody can answer.
 //!
 //! Run it beside `tessera dev --apply examples/quickstart`:
-//! `cargo run --package tessera-client --features local --example local`. Another server is named by `TESSERA_DATA_ADDR`.
+//! `cargo run --package tessera-client --features local --example local`. `shared/connection.rs` says what leads to another
+//! server.
+
+#[path = "shared/connection.rs"]
+mod connection;
 
 use std::time::{Duration, Instant};
-
-use tessera_client::Tessera;
 
 const CHECKS: u32 = 100_000;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 #[expect(clippy::disallowed_methods, reason = "an example that shows how long a check takes")]
 async fn main() -> anyhow::Result<()> {
-    let address = std::env::var("TESSERA_DATA_ADDR").unwrap_or_else(|_| "127.0.0.1:7400".to_owned());
-    let tessera = Tessera::builder().endpoint(format!("http://{address}")).connect().await?;
+    let tessera = connection::builder()?.connect().await?;
     let local = tessera
         .local()
         .max_staleness(Duration::from_secs(15))

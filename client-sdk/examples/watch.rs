@@ -1,16 +1,18 @@
 //! Watching tenants: their documents now and whenever they change, until one of each has come.
 //!
 //! Run it beside `tessera dev --apply examples/quickstart`:
-//! `cargo run --package tessera-client --example watch`. Another server is named by `TESSERA_DATA_ADDR`.
+//! `cargo run --package tessera-client --example watch`. `shared/connection.rs` says what leads to another server.
+
+#[path = "shared/connection.rs"]
+mod connection;
 
 use std::collections::BTreeSet;
 
-use tessera_client::{Tessera, WatchEvent};
+use tessera_client::WatchEvent;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let address = std::env::var("TESSERA_DATA_ADDR").unwrap_or_else(|_| "127.0.0.1:7400".to_owned());
-    let tessera = Tessera::builder().endpoint(format!("http://{address}")).connect().await?;
+    let tessera = connection::builder()?.connect().await?;
 
     let mut watch = tessera.watch();
     let mut awaited = BTreeSet::from(["acme".to_owned(), "globex".to_owned(), "nobody".to_owned()]);

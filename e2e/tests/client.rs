@@ -135,28 +135,61 @@ async fn document(watch: &mut tessera_client::Watch) -> anyhow::Result<tessera_c
     tokio::time::timeout(PATIENCE, document).await?.context("the watch ended")
 }
 
+/// Examples that run to their end, and what each of them says.
+const SAID: [(&str, &str); 5] = [
+    ("check", "exports: true (GRANTED_BY_PLAN), shown at 87.5%"),
+    ("checker", "500 entitled, 500 denied"),
+    ("batch", "custom-reports: true (GRANTED_BY_OVERRIDE)"),
+    ("watch", "nobody: TENANT_NOT_FOUND"),
+    ("testing_with_the_fake", "the service does what it should"),
+];
+
+/// An example that asks this server.
+fn example(name: &str, dev: &Dev) -> anyhow::Result<Command> {
+    let mut command = Command::new(example_program(name)?);
+    command.env("TESSERA_DATA_ADDR", dev.addresses().data.to_string());
+    Ok(command)
+}
+
+fn ends_well(name: &str, wanted: &str, command: &mut Command) -> anyhow::Result<()> {
+    let output = binary::run(command)?.success().with_context(|| format!("example `{name}`"))?;
+    anyhow::ensure!(output.contains(wanted), "`{name}` says:\n{output}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_examples_of_the_client_run() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let dev = quickstart(folder.path()).await?;
-    let said = [
-        ("check", "exports: true (GRANTED_BY_PLAN), shown at 87.5%"),
-        ("checker", "500 entitled, 500 denied"),
-        ("batch", "custom-reports: true (GRANTED_BY_OVERRIDE)"),
-        ("watch", "nobody: TENANT_NOT_FOUND"),
-        ("testing_with_the_fake", "the service does what it should"),
-    ];
-    for (example, wanted) in said {
-        let mut command = Command::new(example_program(example)?);
-        command.env("TESSERA_DATA_ADDR", dev.addresses().data.to_string());
-        let output = binary::run(&mut command)?.success().with_context(|| format!("example `{example}`"))?;
-        assert!(output.contains(wanted), "`{example}` says:\n{output}");
+    for (name, wanted) in SAID {
+        ends_well(name, wanted, &mut example(name, &dev)?)?;
     }
     let folder = binary::repository().join("client-sdk/examples");
     for file in std::fs::read_dir(folder)? {
         let path = file?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        assert!(ELSEWHERE.contains(&name.as_str()) || said.iter().any(|(known, _)| *known == name), "`{name}` is not run");
+        // What they share is in a folder.
+        let is_run = path.is_dir() || ELSEWHERE.contains(&name.as_str()) || SAID.iter().any(|(known, _)| *known == name);
+        assert!(is_run, "`{name}` is not run");
+    }
+    dev.stop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_the_client_show_their_token() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let mut create = Command::new(binary::tessera()?);
+    create.args(["token", "create", "shop", "--scope", "decide", "--tokens-file"]).arg(at("tokens.toml"));
+    std::fs::write(at("token"), binary::run(&mut create)?.success()?)?;
+    std::fs::write(at("settings.toml"), format!("[identity]\ntokens_file = \"{}\"\n", at("tokens.toml").display()))?;
+    let mut launch = Launch::over(&at("data"))?.apply("examples/quickstart".as_ref());
+    launch.command().arg("--settings").arg(at("settings.toml"));
+    let dev = launch.ready().await?;
+    for (name, wanted) in SAID.into_iter().filter(|(name, _)| *name != "testing_with_the_fake") {
+        let refused = binary::run(&mut example(name, &dev)?)?;
+        assert!(refused.code == Some(1) && refused.stderr.contains("not known to the servers"), "{name}: {refused:?}");
+        ends_well(name, wanted, example(name, &dev)?.env("TESSERA_TOKEN_FILE", at("token")))?;
     }
     dev.stop()
 }

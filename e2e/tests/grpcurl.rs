@@ -2,6 +2,8 @@
 
 #[path = "grpcurl/authorization.rs"]
 mod authorization;
+#[path = "grpcurl/identified.rs"]
+mod identified;
 
 use std::path::PathBuf;
 use std::process::Command;

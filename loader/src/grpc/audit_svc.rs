@@ -1,7 +1,5 @@
 //! `tessera.v1.AuditService`: reads the events of all streams, proves that nothing was altered, and shows tenants as of a time.
 
-use std::collections::VecDeque;
-
 use tessera_core::aggregate::Actor;
 use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
@@ -10,7 +8,7 @@ use tessera_core::stream::{StreamId, StreamKind};
 use tessera_core::tenant::TenantState;
 use tessera_core::time::Timestamp;
 use tessera_ports::EventStore;
-use tessera_ports::event_store::{CellHash, EventCell, ScanRange};
+use tessera_ports::event_store::{CellHash, EventCell};
 use tessera_proto::convert::{Fields, tenant as convert, time};
 use tessera_proto::status::Failure;
 use tessera_proto::storage::EventLink;
@@ -22,8 +20,8 @@ use tonic::{Request, Response, Status};
 use super::audit::at::Past;
 use super::audit::payload;
 use super::audit::verify::{Found, verify};
-use super::gate::{Gate, principal, sees};
-use super::page::{self, Page, Place};
+use super::gate::{Gate, own_tenants, principal, sees};
+use super::page::{self, Left, Page};
 use super::tenant_svc::not_found;
 use crate::handler::Handler;
 use crate::refusal::Refusal;
@@ -137,31 +135,41 @@ fn to_event(stream: &StreamId, cell: &EventCell, link: &EventLink) -> v1::AuditE
 /// Walks the streams that are asked about, one after the other, from where a page ended.
 struct Walk<'a> {
     store: &'a dyn EventStore,
-    listing: String,
     /// The stream being read, and up to which seq it was.
     current: Option<(StreamId, u64)>,
-    ranges: VecDeque<ScanRange>,
+    left: Left<'a>,
 }
 
 impl<'a> Walk<'a> {
-    async fn begin(store: &'a dyn EventStore, asked: Streams, listing: String, token: &str) -> Result<Self, Failure> {
-        if let Some(place) = Place::read(token, &listing)? {
-            let current = place.stream().map(|stream| (stream, place.passed));
-            return Ok(Self { store, ranges: place.ranges(), listing, current });
-        }
-        let (current, ranges) = match asked {
-            Streams::One(stream) => (Some((stream, 0)), VecDeque::new()),
-            Streams::All(kinds) => (None, page::all_ranges(store, &kinds).await?),
+    async fn begin(
+        store: &'a dyn EventStore,
+        (asked, principal): (Streams, &'a Principal),
+        (listing, token): (&str, &str),
+    ) -> Result<Self, Failure> {
+        let (one, kinds) = match asked {
+            Streams::One(stream) => (Some((stream, 0)), Vec::new()),
+            Streams::All(kinds) => (None, kinds),
         };
-        Ok(Self { store, listing, current, ranges })
+        let (mut left, at) = Left::begin(store, (listing, token), (&kinds, own_tenants(principal))).await?;
+        let current = if token.is_empty() { one } else { at };
+        if let Some((stream, _)) = &current {
+            left.pass(stream);
+        }
+        Ok(Self { store, current, left })
     }
 
     /// The stream to read and after which seq; `None` at the end.
     async fn stream(&mut self) -> Result<Option<(StreamId, u64)>, Failure> {
         while self.current.is_none() {
             // One at a time, so that the place in front of the next one is always known.
-            let Some(changes) = page::next_changes(self.store, &mut self.ranges, 1).await? else { return Ok(None) };
-            self.current = changes.into_iter().next().map(|change| (change.stream, 0));
+            let next = match self.left.scan(self.store, 1).await? {
+                Some(changes) => changes.into_iter().next().map(|change| change.stream),
+                None => match self.left.next_own() {
+                    Some(stream) => Some(stream),
+                    None => return Ok(None),
+                },
+            };
+            self.current = next.map(|stream| (stream, 0));
         }
         Ok(self.current.clone())
     }
@@ -177,14 +185,11 @@ impl<'a> Walk<'a> {
     }
 
     fn token(&self) -> String {
-        if self.current.is_none() && self.ranges.is_empty() {
-            return String::new();
-        }
-        let place = Place::before(&self.listing, &self.ranges);
-        match &self.current {
-            Some((stream, passed)) => place.within(stream, *passed).token(),
-            None => place.token(),
-        }
+        let place = match &self.current {
+            Some((stream, passed)) => Some(self.left.within(stream, *passed)),
+            None => self.left.place(),
+        };
+        place.map_or_else(String::new, |place| place.token())
     }
 }
 
@@ -256,7 +261,8 @@ impl AuditService for AuditSvc {
         let filter = Filter::read(&mut fields, &asked);
         let filter = fields.finish(Some(filter))?;
         let listing = page::listing_of("list_audit_events", &asked);
-        let mut walk = Walk::begin(self.store(), streams(asked.stream.as_ref())?, listing, &token).await?;
+        let asked_for = (streams(asked.stream.as_ref())?, &principal);
+        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token)).await?;
         let events = self.page_of_events(&mut walk, (&filter, &principal), size).await?;
         Ok(Response::new(v1::ListAuditEventsResponse { events, next_page_token: walk.token() }))
     }
@@ -268,20 +274,21 @@ impl AuditService for AuditSvc {
         let size = page::size(std::mem::take(&mut asked.page_size), VERIFY_DEFAULT, VERIFY_MAX)?;
         let token = std::mem::take(&mut asked.page_token);
         let listing = page::listing_of("verify_audit", &asked);
-        let mut walk = Walk::begin(self.store(), streams(asked.stream.as_ref())?, listing, &token).await?;
+        let asked_for = (streams(asked.stream.as_ref())?, &principal);
+        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token)).await?;
         let by_name = asked.stream.as_ref().is_some_and(|stream| !stream.id.is_empty());
         let mut answer = v1::VerifyAuditResponse::default();
         for _ in 0..size {
             let Some((stream, _)) = walk.stream().await? else { break };
-            if !sees(&principal, &stream) {
-                walk.next_stream();
-                // Asked for by its name it is one without events; among all of them it is none.
-                answer.streams = answer.streams.saturating_add(i32::from(by_name).into());
-                continue;
-            }
-            let found = self.verify_stream(&stream).await.map_err(Failure::from)?;
+            let found = if sees(&principal, &stream) {
+                self.verify_stream(&stream).await.map_err(Failure::from)?
+            } else {
+                Found { events: 0, problem: None }
+            };
             walk.next_stream();
-            answer.streams = answer.streams.saturating_add(1);
+            // What never was is a stream without events when it is asked for by its name; among all of them it is none.
+            let counts = by_name || found.events > 0 || found.problem.is_some();
+            answer.streams = answer.streams.saturating_add(i64::from(counts));
             answer.events = answer.events.saturating_add(i64::try_from(found.events).unwrap_or(i64::MAX));
             answer.problems.extend(found.problem.map(|problem| v1::AuditProblem {
                 stream: Some(to_stream(&stream)),

@@ -1,10 +1,11 @@
 //! What every call goes through before it is looked at: draining, the deadline, the request id, the retry flag.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_core::aggregate::Actor;
-use tessera_core::ids::RequestId;
+use tessera_core::ids::{RequestId, TenantId};
 use tessera_core::stream::StreamId;
 use tessera_ports::hooks::{self, Guard};
 use tessera_ports::{Clock, IdSource};
@@ -85,6 +86,11 @@ pub(crate) fn sees(principal: &Principal, stream: &StreamId) -> bool {
         StreamId::Tenant(tenant) => principal.sees(tenant.as_str()) || !hooks::holds(Guard::TenantsOfCaller),
         StreamId::Catalog | StreamId::Plan(_) | StreamId::AddOn(_) => true,
     }
+}
+
+/// The tenants that are there for the caller, as far as there are such; `None` for all there are.
+pub(crate) fn own_tenants(principal: &Principal) -> Option<&BTreeSet<TenantId>> {
+    principal.tenants().filter(|_| hooks::holds(Guard::TenantsOfCaller))
 }
 
 /// Whether an earlier attempt of the caller may still be on its way.

@@ -169,7 +169,7 @@ macro_rules! offer_service {
                 let listing = page::listing_of(stringify!($list), &filter);
                 let bounds = (size, self.0.gate.config.scan_per_page);
                 let store = self.0.handler.streams().store();
-                let page = page::scan(&**store, StreamKind::$kind, (&listing, &token), bounds, |change| {
+                let page = page::scan(&**store, (StreamKind::$kind, None), (&listing, &token), bounds, |change| {
                     let shown = offers::scanned(&change.state)?
                         .filter(|state| filter.show_archived || !state.0.as_ref().is_some_and(|plan| plan.archived));
                     Ok(shown.map(|state| Self::resource(&change.stream, &state, change.epoch, change.seq)))

@@ -3,17 +3,21 @@
 //! A token carries all there is to know of the place where a page ended, so that any loader can go on from it: the ranges
 //! of the store that are left, and within a stream the seq. It names no resource in clear and is worth nothing elsewhere:
 //! a checksum tells a token of ours from anything else, and a hash of the request's other fields keeps it to its listing.
+//!
+//! Whoever is bound to tenants is shown these by their names and never by a scan, so that no page and no token tells of others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque, btree_set};
+use std::ops::Bound;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
+use tessera_core::ids::TenantId;
 use tessera_core::shown::shown;
-use tessera_core::stream::StreamKind;
+use tessera_core::stream::{StreamId, StreamKind};
 use tessera_ports::EventStore;
 use tessera_ports::change_feed::Change;
-use tessera_ports::event_store::ScanRange;
+use tessera_ports::event_store::{Question, ScanRange};
 use tessera_proto::status::Failure;
 
 use crate::digest;
@@ -116,14 +120,14 @@ impl Place {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The stream that was being read.
-    pub(crate) fn stream(&self) -> Option<tessera_core::stream::StreamId> {
+    /// The stream that was being read, or is the next.
+    fn stream(&self) -> Option<StreamId> {
         let kind = u8::try_from(self.stream_kind).ok().and_then(StreamKind::from_number)?;
-        tessera_core::stream::StreamId::from_parts(kind, &self.stream_key).ok()
+        StreamId::from_parts(kind, &self.stream_key).ok()
     }
 
     /// The same place within a stream, after that seq.
-    pub(crate) fn within(mut self, stream: &tessera_core::stream::StreamId, seq: u64) -> Self {
+    fn within(mut self, stream: &StreamId, seq: u64) -> Self {
         self.stream_kind = u32::from(stream.kind() as u8);
         stream.key().clone_into(&mut self.stream_key);
         self.passed = seq;
@@ -131,7 +135,7 @@ impl Place {
     }
 
     /// A place in front of those ranges.
-    pub(crate) fn before(listing: &str, ranges: &VecDeque<ScanRange>) -> Self {
+    fn before(listing: &str, ranges: &VecDeque<ScanRange>) -> Self {
         let ranges = ranges.iter().map(|range| Range {
             kind: u32::from(range.kind as u8),
             from: range.from.to_vec(),
@@ -141,7 +145,7 @@ impl Place {
     }
 
     /// The ranges that are left.
-    pub(crate) fn ranges(&self) -> VecDeque<ScanRange> {
+    fn ranges(&self) -> VecDeque<ScanRange> {
         let ranges = self.ranges.iter().filter_map(|range| {
             let kind = u8::try_from(range.kind).ok().and_then(StreamKind::from_number)?;
             Some(ScanRange { kind, from: range.from.clone().into(), until: range.until.clone().into() })
@@ -156,7 +160,7 @@ fn checksum_of(body: &[u8]) -> [u8; 8] {
 }
 
 /// All ranges of those kinds.
-pub(crate) async fn all_ranges(store: &dyn EventStore, kinds: &[StreamKind]) -> Result<VecDeque<ScanRange>, Failure> {
+async fn all_ranges(store: &dyn EventStore, kinds: &[StreamKind]) -> Result<VecDeque<ScanRange>, Failure> {
     let mut ranges = VecDeque::new();
     for kind in kinds {
         ranges.extend(store.scan_ranges(*kind).await.map_err(Refusal::from)?);
@@ -164,41 +168,125 @@ pub(crate) async fn all_ranges(store: &dyn EventStore, kinds: &[StreamKind]) -> 
     Ok(ranges)
 }
 
-/// Takes the next current states from the front of `ranges`, at most `limit`; `None` when nothing is left.
-pub(crate) async fn next_changes(
-    store: &dyn EventStore,
-    ranges: &mut VecDeque<ScanRange>,
-    limit: usize,
-) -> Result<Option<Vec<Change>>, Failure> {
-    let Some(range) = ranges.pop_front() else { return Ok(None) };
-    let page = store.scan(&range, limit).await.map_err(Refusal::from)?;
-    if let Some(rest) = page.rest {
-        ranges.push_front(rest);
-    }
-    Ok(Some(page.changes))
+/// What is left of a listing of streams: ranges of the store, and behind them the tenants of a caller who is bound to some.
+#[derive(Debug, Clone)]
+pub(crate) struct Left<'a> {
+    listing: String,
+    ranges: VecDeque<ScanRange>,
+    own: Option<btree_set::Range<'a, TenantId>>,
 }
 
-/// A page of a scan over one kind of stream: those of which `keep` makes an item. Looks at `scan_max` streams at most, and
-/// stops before it is too long for an answer, so that a page may end early, even empty, with more to come.
+impl<'a> Left<'a> {
+    /// All streams of those kinds, of tenants only `own` if there are any; or what `token` leaves of them, with the stream that
+    /// was being read, and up to which seq it was.
+    pub(crate) async fn begin(
+        store: &dyn EventStore,
+        (listing, token): (&str, &str),
+        (kinds, own): (&[StreamKind], Option<&'a BTreeSet<TenantId>>),
+    ) -> Result<(Self, Option<(StreamId, u64)>), Failure> {
+        // What is left of the one listing is nothing that the other could go on from.
+        let listing = if own.is_some() { format!("{listing}-own") } else { listing.to_owned() };
+        let scanned = kinds.iter().copied().filter(|kind| own.is_none() || *kind != StreamKind::Tenant);
+        let scanned: Vec<StreamKind> = scanned.collect();
+        let place = Place::read(token, &listing)?;
+        let mut ranges = match &place {
+            Some(place) => place.ranges(),
+            None => all_ranges(store, &scanned).await?,
+        };
+        // Anybody can make a token, and none says what its bearer may see.
+        ranges.retain(|range| scanned.contains(&range.kind));
+        let at = place.and_then(|place| Some((place.stream()?, place.passed)));
+        let first = match &at {
+            Some((StreamId::Tenant(tenant), _)) => Bound::Included(tenant),
+            _ => Bound::Unbounded,
+        };
+        let bounds: (Bound<&TenantId>, Bound<&TenantId>) = (first, Bound::Unbounded);
+        let own = own.filter(|_| kinds.contains(&StreamKind::Tenant)).map(|own| own.range::<TenantId, _>(bounds));
+        Ok((Self { listing, ranges, own }, at))
+    }
+
+    /// The next current states of the front range, `limit` at most; `None` when there is no range left.
+    pub(crate) async fn scan(&mut self, store: &dyn EventStore, limit: usize) -> Result<Option<Vec<Change>>, Failure> {
+        let Some(range) = self.ranges.pop_front() else { return Ok(None) };
+        let page = store.scan(&range, limit).await.map_err(Refusal::from)?;
+        if let Some(rest) = page.rest {
+            self.ranges.push_front(rest);
+        }
+        Ok(Some(page.changes))
+    }
+
+    /// The next tenant of the caller, whether it ever was or not.
+    pub(crate) fn next_own(&mut self) -> Option<StreamId> {
+        self.own.as_mut()?.next().cloned().map(StreamId::Tenant)
+    }
+
+    /// Passes that stream, if it is the next tenant of the caller.
+    pub(crate) fn pass(&mut self, stream: &StreamId) {
+        let mut behind = self.clone();
+        if behind.next_own().as_ref() == Some(stream) {
+            *self = behind;
+        }
+    }
+
+    /// The next current states of `limit` streams at most, and how many were looked at; `None` when nothing is left.
+    async fn changes(&mut self, store: &dyn EventStore, limit: usize) -> Result<Option<(Vec<Change>, usize)>, Failure> {
+        if let Some(changes) = self.scan(store, limit).await? {
+            let looked = changes.len().max(1);
+            return Ok(Some((changes, looked)));
+        }
+        let own = self.own.iter_mut().flatten().take(limit);
+        let streams: Vec<StreamId> = own.cloned().map(StreamId::Tenant).collect();
+        let looked = streams.len();
+        if looked == 0 {
+            return Ok(None);
+        }
+        let questions = streams.iter().map(|stream| Question { stream: stream.clone(), requests: Vec::new() });
+        let reads = store.read_many(questions.collect()).await;
+        let mut changes = Vec::with_capacity(looked);
+        for (stream, read) in streams.into_iter().zip(reads) {
+            let read = read.map_err(Refusal::from)?;
+            // Those that never were have none.
+            if let Some(state) = read.state {
+                changes.push(Change { epoch: read.epoch, stream, seq: read.head.seq, state });
+            }
+        }
+        Ok(Some((changes, looked)))
+    }
+
+    /// The place within that stream, in front of what is left.
+    pub(crate) fn within(&self, stream: &StreamId, seq: u64) -> Place {
+        Place::before(&self.listing, &self.ranges).within(stream, seq)
+    }
+
+    /// The place in front of what is left; `None` when nothing is.
+    pub(crate) fn place(&self) -> Option<Place> {
+        if !self.ranges.is_empty() {
+            return Some(Place::before(&self.listing, &self.ranges));
+        }
+        let next = self.clone().next_own()?;
+        Some(self.within(&next, 0))
+    }
+}
+
+/// A page of a listing of one kind of stream, of tenants only `own` if there are any: those of which `keep` makes an item. Looks
+/// at `scan_max` streams at most, and stops before it is too long for an answer, so that a page may end early, even empty, with
+/// more to come.
 pub(crate) async fn scan<T: Message>(
     store: &dyn EventStore,
-    kind: StreamKind,
+    (kind, own): (StreamKind, Option<&BTreeSet<TenantId>>),
     (listing, token): (&str, &str),
     (size, scan_max): (usize, usize),
     mut keep: impl FnMut(Change) -> Result<Option<T>, Failure>,
 ) -> Result<(Vec<T>, String), Failure> {
-    let mut ranges = match Place::read(token, listing)? {
-        Some(place) => place.ranges(),
-        None => all_ranges(store, &[kind]).await?,
-    };
+    let (mut left, _) = Left::begin(store, (listing, token), (&[kind], own)).await?;
     let mut page = Page::new();
     let mut scanned = 0_usize;
     let mut chunk_max = chunk_max(kind);
     while page.items.len() < size && scanned < scan_max && !page.is_full() {
         let limit = size.saturating_sub(page.items.len()).min(chunk_max);
-        let before = ranges.clone();
-        let Some(changes) = next_changes(store, &mut ranges, limit).await? else { break };
-        scanned = scanned.saturating_add(changes.len().max(1));
+        let before = left.clone();
+        let Some((changes, looked)) = left.changes(store, limit).await? else { break };
+        scanned = scanned.saturating_add(looked);
         let mut chunk = Vec::with_capacity(changes.len());
         for change in changes {
             chunk.push(keep(change)?);
@@ -207,17 +295,16 @@ pub(crate) async fn scan<T: Message>(
             fitting if fitting == chunk.len() => page.extend(chunk.into_iter().flatten()),
             // The answer would be too long: read fewer from the same place, or end the page there.
             0 => {
-                ranges = before;
+                left = before;
                 break;
             }
             fitting => {
-                ranges = before;
+                left = before;
                 chunk_max = fitting;
             }
         }
     }
-    let next = if ranges.is_empty() { String::new() } else { Place::before(listing, &ranges).token() };
-    Ok((page.items, next))
+    Ok((page.items, left.place().map_or_else(String::new, |place| place.token())))
 }
 
 /// A page of a list that only ever grows at its end: from position `passed` on, those of which `keep` makes an item.
@@ -279,7 +366,61 @@ impl<T: Message> Page<T> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use tessera_ports::event_store::{Append, Appended, Head};
+    use tessera_ports::memory::MemoryStore;
+
     use super::*;
+
+    fn tenant(id: &str) -> TenantId {
+        TenantId::parse(id).unwrap()
+    }
+
+    async fn store_of(tenants: &[&str]) -> MemoryStore {
+        let store = MemoryStore::new("test");
+        let epoch = store.identity().await.unwrap().epoch;
+        for id in tenants {
+            let stream = StreamId::Tenant(tenant(id));
+            let (cells, state) = (vec![Bytes::from_static(b"event")], Bytes::from_static(b"state"));
+            let append = Append { epoch, stream, expected: Head::default(), cells, state, requests: Vec::new() };
+            assert_eq!(store.append_now(&append), Appended::Committed);
+        }
+        store
+    }
+
+    /// All pages of a listing of tenants, of one each, with their tokens.
+    async fn pages(store: &MemoryStore, own: Option<&BTreeSet<TenantId>>) -> Vec<(Vec<String>, String)> {
+        let mut pages = Vec::new();
+        let mut token = String::new();
+        loop {
+            let keep = |change: Change| Ok(Some(change.stream.key().to_owned()));
+            let page = scan(store, (StreamKind::Tenant, own), ("all", &token), (1, 10), keep).await.unwrap();
+            token.clone_from(&page.1);
+            pages.push(page);
+            if token.is_empty() {
+                return pages;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_and_tokens_tell_whoever_is_bound_to_tenants_nothing_of_others() {
+        let own = BTreeSet::from(["b", "d", "never"].map(tenant));
+        let (alone, among) = (store_of(&["b", "d"]).await, store_of(&["a", "b", "c", "d", "e"]).await);
+        let told = pages(&alone, Some(&own)).await;
+        assert_eq!(told, pages(&among, Some(&own)).await);
+        assert_eq!(told.iter().flat_map(|(ids, _)| ids.clone()).collect::<Vec<_>>(), ["b", "d"]);
+
+        // Nor does the token of somebody who sees all, nor one that was made by hand.
+        let all = pages(&among, None).await;
+        assert_eq!(all.len(), 5);
+        let kinds = [StreamKind::Tenant];
+        assert!(Left::begin(&among, ("all", &all[0].1), (&kinds, Some(&own))).await.is_err());
+        assert!(Left::begin(&among, ("all", &told[0].1), (&kinds, None)).await.is_err());
+        let made = Place::before("all-own", &all_ranges(&among, &kinds).await.unwrap()).token();
+        let (left, _) = Left::begin(&among, ("all", &made), (&kinds, Some(&own))).await.unwrap();
+        assert!(left.ranges.is_empty());
+    }
 
     #[test]
     fn a_token_is_worth_something_in_its_own_listing_only() {

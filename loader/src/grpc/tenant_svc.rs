@@ -19,7 +19,7 @@ use tessera_proto::v1;
 use tessera_proto::v1::tenant_service_server::TenantService;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::gate::{Gate, principal, sees};
+use super::gate::{Gate, own_tenants, principal, sees};
 use super::import::Import;
 use super::mutation::{Asked, mutate, revision_at, revision_of};
 use super::page;
@@ -247,10 +247,8 @@ impl TenantService for TenantSvc {
         let listing = page::listing_of("list_tenants", &filter);
         let bounds = (size, self.gate.config.scan_per_page);
         let store = self.handler.streams().store();
-        let page = page::scan(&**store, StreamKind::Tenant, (&listing, &token), bounds, |change| {
-            if !sees(&principal, &change.stream) {
-                return Ok(None);
-            }
+        let kind = (StreamKind::Tenant, own_tenants(&principal));
+        let page = page::scan(&**store, kind, (&listing, &token), bounds, |change| {
             let (state, _) = storage::decode_state::<TenantState>(&change.state).map_err(Refusal::from)?;
             let shown = state.0.as_ref().filter(|tenant| self.is_shown(tenant, &filter));
             Ok(shown.and_then(|tenant| self.resource(&change.stream, tenant, None, (change.epoch, change.seq))))
