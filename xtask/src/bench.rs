@@ -10,8 +10,11 @@ use crate::workspace;
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let packages = ["tessera-cli", "tessera-server", "tessera-loader", "tessera-loadtest", "tessera-benches"];
     let packages = packages.map(|package| format!("--package={package}"));
+    // What is only counted is a part of that.
+    let counted = ["--bin=tessera", "--bin=tessera-bench", "--bin=counted-server", "--bin=echo-twin"];
+    let which: &[&str] = if arguments.contains(&"--short") { &counted } else { &["--bins"] };
     let mut build = Command::new("cargo");
-    finish(build.args(["build", "--release", "--bins"]).args(packages), "build what is measured")?;
+    finish(build.args(["build", "--release"]).args(which).args(packages), "build what is measured")?;
     finish(Command::new(workspace::root().join("target/release/tessera-bench")).args(arguments), "measure")
 }
 
