@@ -29,6 +29,8 @@ use crate::listener::PeerCertificate;
 use crate::metric_definitions::{TLS_EXPIRY, TLS_RELOADS};
 use files::{Digest, Files};
 
+pub(crate) use certificate::is_spiffe_id;
+
 /// How often the files are looked at. Certificates are renewed hours before they end; a few seconds are for whoever watches.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
