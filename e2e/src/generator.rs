@@ -1,7 +1,6 @@
 //! The shipped load generator, run against `tessera dev` with the scenario in it.
 
-use std::process::Command;
-
+use tessera_benches::place::{asking_core, pinned};
 use tessera_loadtest::report::Report;
 
 use crate::binary::{self, Finished};
@@ -10,9 +9,9 @@ use crate::{Dev, Launch};
 /// How many tenants the scenario has here.
 pub const TENANTS: &str = "1000";
 
-/// Runs it with these words.
+/// Runs it with these words, on the core that does not serve where that is told apart.
 pub fn loadtest(words: &str) -> anyhow::Result<Finished> {
-    binary::run(Command::new(binary::loadtest()?).args(words.split_whitespace()))
+    binary::run(pinned(&binary::loadtest()?, asking_core()).args(words.split_whitespace()))
 }
 
 /// Puts load on `dev`; the report, and how it ended.

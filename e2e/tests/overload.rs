@@ -1,8 +1,8 @@
 //! More is asked of a process than it can do: it has a quarter of a core, and whoever asks has another. What can be served is, the
 //! rest is told so at once, nobody gets a wrong answer, memory stays bounded, and whoever asks little is served.
 //!
-//! Ratios are asserted with a factor of three to spare: the machine does other things, and the build is not optimized. The real
-//! figures are rows of the benches.
+//! Ratios are asserted with a factor of three to spare, and waits with what else a machine may do meanwhile: the build is not
+//! optimized. The real figures are rows of the benches.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use tonic_types::StatusExt as _;
 
 /// What ratios are allowed to miss their goals by.
 const SLACK: f64 = 3.0;
+/// What the machine may do meanwhile adds so much to a wait.
+const OTHER_WORK: Duration = Duration::from_millis(100);
 /// Beyond what it had before, a process needs no more under any load.
 const GROWTH_MAX: u64 = 96 << 20;
 
@@ -38,7 +40,7 @@ fn peak(dev: &Dev) -> anyhow::Result<f64> {
 fn overload(dev: &Dev, peak: f64) -> anyhow::Result<Report> {
     let rate = (3.0 * peak).round();
     let words =
-        format!("--rate {rate} --in-flight 128 --connections 8 --deadline 2s --warm-up 1s --duration 4s --give-up-after 60s");
+        format!("--rate {rate} --in-flight 128 --connections 8 --deadline 10s --warm-up 1s --duration 4s --give-up-after 60s");
     Ok(run(dev, &words)?.0)
 }
 
@@ -75,11 +77,11 @@ async fn three_times_too_much_is_served_as_far_as_can_be_and_refused_beyond() ->
     dev.stop()
 }
 
-/// The longest that somebody waits who asks five times a second over a connection of its own, and how many calls of how many were
-/// refused.
+/// What all but two calls of twenty wait no longer than, of somebody who asks five times a second over a connection of its own; and
+/// how many calls of how many were refused.
 async fn modest(planes: &Planes) -> anyhow::Result<(Duration, usize, usize)> {
     const CALLS: usize = 20;
-    let (mut longest, mut refused) = (Duration::ZERO, 0);
+    let (mut waits, mut refused) = (Vec::new(), 0);
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for _ in 0..CALLS {
@@ -91,9 +93,11 @@ async fn modest(planes: &Planes) -> anyhow::Result<(Duration, usize, usize)> {
                 refused += 1;
             }
         }
-        longest = longest.max(due.elapsed());
+        waits.push(due.elapsed());
     }
-    Ok((longest, refused, CALLS))
+    waits.sort();
+    let most = waits.get(CALLS - 3).copied().context("twenty waits")?;
+    Ok((most, refused, CALLS))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,16 +117,17 @@ async fn whoever_asks_little_is_served_whatever_others_do() -> anyhow::Result<()
             modest(&planes).await
         }
     );
-    let (attack, (longest, refused, calls)) = (attack?, under_attack?);
+    let (attack, (beside, refused, calls)) = (attack?, under_attack?);
     println!(
-        "at most {quiet:?} quiet, {longest:?} beside others who ask for three times what can be done; refused {refused} of {calls}"
+        "at most {quiet:?} quiet, {beside:?} beside others who ask for three times what can be done; refused {refused} of {calls}"
     );
     assert_eq!(attack.wrong, 0);
     let told: u64 = attack.steps.iter().flat_map(|step| &step.errors).map(|error| error.count).sum();
     assert!(told > 0, "{attack:?}");
     assert!(refused * 10 <= calls, "{refused} of {calls}, though others ask for far more");
-    // Those who flood wait for as long as their deadline. How much of a quiet machine's wait it is, the benches have to say.
-    assert!(longest < Duration::from_secs(2), "{longest:?}, and {quiet:?} when it is quiet");
+    // Those who flood wait for seconds.
+    let allowed = quiet.mul_f64(2.0 * SLACK) + OTHER_WORK;
+    assert!(beside <= allowed, "{beside:?}, and {quiet:?} when it is quiet");
     drop(quarter);
     dev.stop()
 }
