@@ -1,13 +1,18 @@
 //! Outages of a cluster, with a Cassandra and a Kafka of its own that may be harmed: each of them killed under load, both of them
 //! away while a server starts, a topic that is deleted and made again, records that nobody can use or that were there before, a
-//! network between loader and store that is cut in one way.
+//! topic whose records are deleted before a server has read them, a network that is cut in one way: between a loader and the store,
+//! between servers and the store or the feed.
 //!
 //! Looked for: writes that fail without saying what became of them, servers that stop answering, anything acknowledged that is
 //! lost or twice, servers that hold something else than the store ten seconds after an outage is over, events that others are not
 //! told of.
 
+#[path = "cluster/one_way.rs"]
+mod one_way;
 #[path = "cluster/told.rs"]
 mod told;
+#[path = "cluster/two_listeners.rs"]
+mod two_listeners;
 
 use std::time::Duration;
 
@@ -47,6 +52,8 @@ const RAISED: i64 = 11;
 struct Outages {
     cassandra: Cassandra,
     kafka: Kafka,
+    /// Whoever comes through it reaches the Kafka in no other way.
+    to_kafka: Proxy,
     cluster: Cluster,
     tenants: Vec<String>,
     ledger: Ledger,
@@ -63,7 +70,9 @@ async fn outages_delay_and_lose_nothing() -> anyhow::Result<()> {
         ("cassandra is killed, and everything is away", Outage::Everything),
         ("the topic is made again", Outage::Topic),
         ("records nobody can use", Outage::Records),
+        ("the topic is truncated", Outage::Truncation),
         ("the network is cut in one way", Outage::Network),
+        ("servers are cut off in one way", Outage::Servers),
     ] {
         let begun = Instant::now();
         let suffered = match outage {
@@ -71,7 +80,9 @@ async fn outages_delay_and_lose_nothing() -> anyhow::Result<()> {
             Outage::Everything => outages.everything_is_away().await,
             Outage::Topic => outages.the_topic_is_made_again().await,
             Outage::Records => outages.records_are_bad_or_old().await,
+            Outage::Truncation => outages.the_topic_is_truncated().await,
             Outage::Network => outages.the_network_is_cut_in_one_way().await,
+            Outage::Servers => outages.servers_are_cut_off_in_one_way().await,
         };
         let healed = suffered.with_context(|| format!("{name}\n{}", outages.cluster.account()))?;
         println!("{name}: {:.1?}, healed in {healed:.1?}", begun.elapsed());
@@ -118,15 +129,18 @@ enum Outage {
     Everything,
     Topic,
     Records,
+    Truncation,
     Network,
+    Servers,
 }
 
 impl Outages {
     async fn begin() -> anyhow::Result<Self> {
+        let (to_kafka, options) = one_way::network_before_kafka().await?;
         let (cassandra, kafka) = tokio::task::block_in_place(|| {
             std::thread::scope(|scope| {
                 let cassandra = scope.spawn(|| Cassandra::throwaway(&Options::default()));
-                let kafka = Kafka::throwaway(&Options::default());
+                let kafka = Kafka::throwaway(&options);
                 (cassandra.join(), kafka)
             })
         });
@@ -140,7 +154,7 @@ impl Outages {
         let cluster = Cluster::start(place, LOADERS, SERVERS).await?;
         let tenants = load::tenants(TENANTS);
         let ledger = load::prepare(&cluster.planes(0, 0)?, WRITERS, &tenants).await?;
-        Ok(Self { cassandra, kafka, cluster, tenants, ledger })
+        Ok(Self { cassandra, kafka, to_kafka, cluster, tenants, ledger })
     }
 
     fn load(&self, name: &str) -> anyhow::Result<Load> {
@@ -169,7 +183,7 @@ impl Outages {
         for tenant in &self.tenants {
             all_answer(&planes, tenant).await?;
         }
-        self.laps_bring_what_is_written(&planes).await?;
+        self.news_come_without_the_feed("made-without-kafka", &planes).await?;
         load.goes_on(20).await?;
         tokio::task::block_in_place(|| self.kafka.restart())?;
         let written = load.stop().await?;
@@ -183,8 +197,8 @@ impl Outages {
     }
 
     /// Without the feed a server finds what is written on a lap, and sooner, in the store, what somebody demands.
-    async fn laps_bring_what_is_written(&mut self, planes: &[Planes]) -> anyhow::Result<()> {
-        let tenant = "made-without-kafka".to_owned();
+    async fn news_come_without_the_feed(&mut self, tenant: &str, planes: &[Planes]) -> anyhow::Result<()> {
+        let tenant = tenant.to_owned();
         let create = Command { tenant: tenant.clone(), request_id: tenant.clone(), change: Change::Create };
         let made = eventually("a new tenant", async || Ok(create.send(&planes[0], true).await?)).await?;
         self.ledger.note(create, made);
@@ -312,6 +326,45 @@ impl Outages {
             }
         }
         println!("{bad} bad records, {again} records again");
+        let written = load.stop().await?;
+        let over = Instant::now();
+        self.ledger.append(written.ledger);
+        self.heals(over).await
+    }
+
+    /// What a server has not read is gone from the topic when it goes on: it reads everything anew.
+    async fn the_topic_is_truncated(&mut self) -> anyhow::Result<Duration> {
+        const BEHIND: usize = 2;
+        let server = &self.cluster.servers[BEHIND];
+        let before = server.process()?.metric_sum("tessera_hydrations_total").await?;
+        server.suspend()?;
+        eventually("a server that stands still", async || {
+            anyhow::ensure!(server.process()?.stands_still()?, "{server} goes on");
+            Ok(())
+        })
+        .await?;
+        // Who stands still is not asked. What comes first may be on its way to it; what comes later is not.
+        let others = [self.cluster.planes(0, 0)?, self.cluster.planes(1, 1)?];
+        let load = Load::begin("truncated", WRITERS, &self.tenants, &others, self.ledger.len());
+        load.goes_on(20 * TENANTS).await?;
+        let place = &self.cluster.place;
+        let mut everything = TopicPartitionList::new();
+        for partition in 0..i32::try_from(place.partitions)? {
+            everything.add_partition_offset(&place.topic, partition, Offset::End)?;
+        }
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let deleted = admin.delete_records(&everything, &AdminOptions::new()).await?;
+        for partition in deleted.elements() {
+            partition.error().with_context(|| format!("delete the records of partition {}", partition.partition()))?;
+        }
+        server.resume()?;
+        eventually("another hydration", async || {
+            let now = server.process()?.metric_sum("tessera_hydrations_total").await?;
+            anyhow::ensure!(now > before, "{server} has hydrated {now} times, as often as before");
+            Ok(())
+        })
+        .await?;
+        load.goes_on(20).await?;
         let written = load.stop().await?;
         let over = Instant::now();
         self.ledger.append(written.ledger);

@@ -188,8 +188,11 @@ async fn streams_of_a_connection_that_is_old_end_by_name_and_the_next_one_serves
         assert_eq!(end.code(), tonic::Code::Unavailable, "{end:?}");
         assert_eq!(end.get_details_error_info().map(|info| info.reason).as_deref(), Some("CONNECTION_ENDS"), "{end:?}");
         assert!(end.get_details_retry_info().is_some(), "{end:?}");
-        let answer = HealthClient::new(channel.clone()).check(whole).await?;
-        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+        // A channel connects again by itself, once it has noticed.
+        let again = eventually("the next connection", async || {
+            Ok(HealthClient::new(channel.clone()).check(whole.clone()).await?.into_inner().status())
+        });
+        assert_eq!(again.await?, ServingStatus::Serving);
         anyhow::Ok(())
     };
     tokio::try_join!(lives(&planes.data), lives(&planes.control))?;

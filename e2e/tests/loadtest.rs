@@ -214,7 +214,7 @@ async fn what_is_wrong_is_said_before_the_load() -> anyhow::Result<()> {
     let cases = [
         (format!("run --data-addr {data_addr}"), vec!["does not hold the scenario of 10000 tenants", "prepare --tenants 10000"]),
         (format!("run --data-addr {control}"), vec!["--data-addr", "knows no checks", "is it the control plane?"]),
-        (format!("run --data-addr {http}"), vec!["--data-addr", "knows no checks"]),
+        (format!("run --data-addr {http}"), vec!["--data-addr", "does not speak gRPC"]),
         ("run --data-addr 127.0.0.1:1".to_owned(), vec!["--data-addr", "cannot reach `127.0.0.1:1`", "tessera dev"]),
         ("run --mode stream --size 1001".to_owned(), vec!["--size", "`1001`", "1 to 1000"]),
         ("run --rate 0".to_owned(), vec!["--rate", "`0`", "0.1 to 10M"]),

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tessera_benches::flood::Flood;
 use tessera_benches::quota::{MemoryLimit, QuarterCore};
 use tessera_e2e::binary;
 use tessera_e2e::commands::{Change, Command};
@@ -23,6 +24,10 @@ use tonic_types::StatusExt as _;
 const SLACK: f64 = 3.0;
 /// What the machine may do meanwhile adds so much to a wait.
 const OTHER_WORK: Duration = Duration::from_millis(100);
+/// Most calls have to be late for three tenths of a second before anything is done about it.
+const UNTIL_NOTICED: Duration = Duration::from_millis(500);
+/// What an attacker asks for, and takes back, in a second: several times what can be served.
+const RESETS_PER_SECOND: u32 = 4_000;
 /// Beyond what it had before, a process needs no more under any load.
 const GROWTH_MAX: u64 = 96 << 20;
 
@@ -128,6 +133,16 @@ async fn whoever_asks_little_is_served_whatever_others_do() -> anyhow::Result<()
     // Those who flood wait for seconds.
     let allowed = quiet.mul_f64(2.0 * SLACK) + OTHER_WORK;
     assert!(beside <= allowed, "{beside:?}, and {quiet:?} when it is quiet");
+    // Nor is it by one who takes back what it asks.
+    let flood = Flood::start(dev.addresses().data, RESETS_PER_SECOND);
+    let attacked = modest(&planes).await;
+    let taken_back = tokio::task::block_in_place(|| flood.stop())?;
+    let (attacked, refused, calls) = attacked?;
+    println!("at most {attacked:?} beside an attacker who took back {taken_back} calls; refused {refused} of {calls}");
+    assert!(taken_back > u64::from(RESETS_PER_SECOND), "there was no attack: {taken_back}");
+    assert!(refused * 10 <= calls, "{refused} of {calls}, though others ask for far more");
+    let allowed = allowed + UNTIL_NOTICED;
+    assert!(attacked <= allowed, "{attacked:?}, and {quiet:?} when it is quiet");
     drop(quarter);
     dev.stop()
 }

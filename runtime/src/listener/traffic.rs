@@ -263,7 +263,8 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if !self.has_come {
-            self.traffic.limiter.leave(&self.place);
+            let now = Instant::now();
+            self.traffic.limiter.begin(&self.place, now.saturating_duration_since(self.arrived), now);
         }
     }
 }
@@ -366,6 +367,22 @@ mod tests {
         }
         drop(traffic);
         (Traffic::new(limiter, Arc::new(Status::unavailable("it ends"))), now)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_are_taken_back_count_as_those_that_are_served() {
+        let target = Duration::from_millis(5);
+        let limiter = Limiter::new(target, Instant::now());
+        let traffic = Arc::new(Traffic::new(limiter.clone(), Arc::new(Status::unavailable("it ends"))));
+        for _ in 0..1_000 {
+            if limiter.readiness(&Own::default(), Instant::now()) != Readiness::Free {
+                return;
+            }
+            let admission = Admission::of(&traffic, Instant::now());
+            tokio::time::advance(2 * target).await;
+            drop(admission);
+        }
+        panic!("they wait for too long, and nobody takes note");
     }
 
     #[tokio::test(start_paused = true)]

@@ -67,7 +67,7 @@ pub(crate) struct Own {
 pub(crate) enum Arrival {
     /// It is served before those who wait.
     AtOnce,
-    /// It waits until the thread begins it, or it leaves.
+    /// It waits until the thread begins it, or it is taken back.
     Waits,
     /// It is not served.
     Refused,
@@ -107,19 +107,12 @@ impl Limiter {
         })
     }
 
-    /// The thread gets to a call that has waited so long.
+    /// The thread gets to a call that has waited so long; or its caller takes it back, which costs about as much: to read it, to
+    /// make it a task, and to end that.
     pub(crate) fn begin(&self, place: &Place, wait: Duration, now: Instant) {
         self.with_line(|state| {
             state.line.leave(place);
             state.begin(wait, now);
-        });
-    }
-
-    /// A call goes before its turn.
-    pub(crate) fn leave(&self, place: &Place) {
-        self.with_line(|state| {
-            state.line.leave(place);
-            state.leave();
         });
     }
 
@@ -233,17 +226,13 @@ impl State {
     }
 
     fn begin(&mut self, wait: Duration, now: Instant) {
-        self.leave();
+        self.waiting = self.waiting.saturating_sub(1);
         self.serves();
         self.interval.waited = self.interval.waited.saturating_add(1);
         if wait > self.target {
             self.interval.late = self.interval.late.saturating_add(1);
         }
         self.look(now);
-    }
-
-    fn leave(&mut self) {
-        self.waiting = self.waiting.saturating_sub(1);
     }
 
     fn readiness(&mut self, own: &Own, now: Instant) -> Readiness {
