@@ -1,6 +1,5 @@
 //! Programs that are not ours: found in `target/tools/bin`, where `.ci/run` puts them, or on PATH.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -22,36 +21,9 @@ pub fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
 
 /// Says that a test is skipped for want of `what`; an error in CI.
 pub fn absent(what: &str) -> anyhow::Result<()> {
-    if is_ci(std::env::var_os("CI").as_deref()) {
+    if tessera_engines::in_ci() {
         bail!("`{what}` is not to be had here, and CI skips nothing");
     }
     eprintln!("SKIP: `{what}` is not to be had here; `.ci/run` installs what can be installed");
     Ok(())
-}
-
-/// Whether this is CI, by what the variable `CI` says. Services say `true`, `1`, or their names.
-fn is_ci(said: Option<&OsStr>) -> bool {
-    said.is_some_and(|said| !said.is_empty() && said != "0" && !said.eq_ignore_ascii_case("false"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whatever_says_that_it_is_ci_is_ci() {
-        for (said, expected) in [
-            (None, false),
-            (Some(""), false),
-            (Some("0"), false),
-            (Some("false"), false),
-            (Some("False"), false),
-            (Some("true"), true),
-            (Some("TRUE"), true),
-            (Some("1"), true),
-            (Some("woodpecker"), true),
-        ] {
-            assert_eq!(is_ci(said.map(OsStr::new)), expected, "{said:?}");
-        }
-    }
 }

@@ -15,7 +15,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use anyhow::{Context as _, bail};
 
 use crate::engines::ForSuites;
-use crate::tools;
 use crate::workspace::Workspace;
 use step::{Outcome, Report, SEED_VARIABLE};
 
@@ -43,7 +42,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     };
     println!("{SEED_VARIABLE}={seed}");
     let mut engines = ForSuites::default();
-    let reports: Vec<Report> = chosen.map(|step| step.run(tools::in_ci(), &seed, &mut engines)).collect();
+    let reports: Vec<Report> = chosen.map(|step| step.run(tessera_engines::in_ci(), &seed, &mut engines)).collect();
     // Before the table, so that nothing is said after it.
     drop(engines);
     conclude(&reports)

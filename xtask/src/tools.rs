@@ -10,8 +10,3 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(ours).chain(std::env::split_paths(&path)).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
-
-/// Whether CI runs us: then nothing may be skipped.
-pub(crate) fn in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|said| !["", "0", "false"].contains(&said.to_ascii_lowercase().as_str()))
-}

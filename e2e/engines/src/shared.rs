@@ -1,6 +1,7 @@
 //! One engine of each kind for all suites that do it no harm: named by a variable, or started at the first call and ended with
 //! the process. Suites share it with others and so use names of their own for keyspaces and topics.
 
+use std::ffi::OsStr;
 use std::sync::OnceLock;
 
 use anyhow::bail;
@@ -21,11 +22,21 @@ pub fn present() -> Result<(), String> {
     Err("`mvn` (Maven), which fetches the engines the first time".to_owned())
 }
 
+/// Whether CI runs us: then nothing may be skipped.
+pub fn in_ci() -> bool {
+    is_ci(std::env::var_os("CI").as_deref())
+}
+
+/// Whether this is CI, by what the variable `CI` says. Services say `true`, `1`, or their names.
+fn is_ci(said: Option<&OsStr>) -> bool {
+    said.is_some_and(|said| !said.is_empty() && said != "0" && !said.eq_ignore_ascii_case("false"))
+}
+
 /// Whether a test that needs engines can run. `Ok(false)` has said that it is skipped; in CI, where nothing may be skipped, it
 /// is an error.
 pub fn available() -> anyhow::Result<bool> {
     let Err(missing) = present() else { return Ok(true) };
-    if std::env::var("CI").is_ok_and(|said| !["", "0", "false"].contains(&said.to_ascii_lowercase().as_str())) {
+    if in_ci() {
         bail!("there are no engines here for want of {missing}, and CI skips nothing");
     }
     eprintln!("SKIP: there are no engines here for want of {missing}; `.ci/run` installs what can be installed");
@@ -60,5 +71,27 @@ fn shared<T>(
     match shared.get_or_init(|| start(&Options::default()).map_err(|error| format!("{error:#}"))) {
         Ok(engine) => Ok(Some(address(engine))),
         Err(error) => bail!("{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_says_that_it_is_ci_is_ci() {
+        for (said, expected) in [
+            (None, false),
+            (Some(""), false),
+            (Some("0"), false),
+            (Some("false"), false),
+            (Some("False"), false),
+            (Some("true"), true),
+            (Some("TRUE"), true),
+            (Some("1"), true),
+            (Some("woodpecker"), true),
+        ] {
+            assert_eq!(is_ci(said.map(OsStr::new)), expected, "{said:?}");
+        }
     }
 }

@@ -30,8 +30,8 @@ pub struct ListenerConfig {
     pub connection_window_bytes: u32,
     /// Bytes of one stream that may be under way unread. 65,535 to 2^31-1; default 4 MiB, so that a request of 2 MiB never waits.
     pub stream_window_bytes: u32,
-    /// Bytes of answers of one stream that wait here for its reader. 16 KiB to 4 MiB; default 64 KiB: times the streams of a
-    /// connection it is what a peer that does not read can make us hold.
+    /// Bytes of answers of one stream that HTTP/2 keeps for its reader. 16 KiB to 4 MiB; default 64 KiB. A peer that does not read
+    /// makes us hold that, and the rest of the message that is being sent, for each stream until it is found to be slow.
     pub send_buffer_bytes: usize,
     /// Bytes of the headers of one call, unpacked. 4 KiB to 1 MiB; default 80 KiB: the headers of a request that an Envoy holds
     /// come in the message, but one that traces hands on what its client says of a trace, up to the 60 KiB of headers that it
