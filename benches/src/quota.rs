@@ -47,12 +47,17 @@ impl QuarterCore {
         });
         Ok(Self { over: Some(over), taking: Some(taking), _only: only })
     }
+
+    /// From now on it has that core to itself; no other process is held to a quarter before this is dropped.
+    pub fn lift(&mut self) {
+        drop(self.over.take());
+        drop(self.taking.take().map(JoinHandle::join));
+    }
 }
 
 impl Drop for QuarterCore {
     fn drop(&mut self) {
-        drop(self.over.take());
-        drop(self.taking.take().map(JoinHandle::join));
+        self.lift();
     }
 }
 
