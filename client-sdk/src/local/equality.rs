@@ -147,8 +147,8 @@ proptest! {
             ENTITLED.fetch_add(u64::from(of_server.entitled), Ordering::Relaxed);
             prop_assert_eq!(comparable(ours), comparable(of_server), "{:?} at {:?}", put, now);
         }
-        // Over all cases so far, once there were some.
+        // Over all cases so far, once there were so many that chance leaves far more than that: four in a hundred are entitled.
         let seen = [&COMPARED, &ENTITLED, &LEFT_TO_THE_SERVER].map(|count| count.load(Ordering::Relaxed));
-        prop_assert!(seen[0] < 500 || (seen[1] * 50 > seen[0] && seen[2] * 50 > seen[0]), "{:?}", seen);
+        prop_assert!(seen[0] < 1_000 || (seen[1] * 100 > seen[0] && seen[2] * 50 > seen[0]), "{:?}", seen);
     }
 }
