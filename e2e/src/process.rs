@@ -71,6 +71,13 @@ impl Start {
         self.env("TESSERA_TEST_FAIL_POINT", point)
     }
 
+    /// With a clock that is ahead of the machine's by whole seconds, behind it where they are negative; or by as many as the file
+    /// of that name says at the time.
+    #[must_use]
+    pub fn clock_ahead(self, seconds: &str) -> Self {
+        self.env("TESSERA_TEST_CLOCK_AHEAD_S", seconds)
+    }
+
     /// The command itself, for what is not said here.
     pub fn command(&mut self) -> &mut Command {
         &mut self.command

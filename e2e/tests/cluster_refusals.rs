@@ -1,6 +1,8 @@
 //! Processes of a cluster that cannot use what their settings name: refused at start with what to do about it, and exit code 1;
 //! or, where waiting may help, a process that listens and says at `/readyz` what it waits for.
 
+#[path = "cluster/clocks.rs"]
+mod clocks;
 #[path = "cluster/two_listeners.rs"]
 mod two_listeners;
 

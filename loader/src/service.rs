@@ -17,6 +17,7 @@ use tessera_proto::v1::plan_service_server::PlanServiceServer;
 use tessera_proto::v1::tenant_service_server::TenantServiceServer;
 use tessera_runtime::http::named;
 use tessera_runtime::lifecycle::{Shutdown, Tasks};
+use tessera_runtime::listener::{HEALTH_REQUEST_LEN_MAX, REFLECTION_REQUEST_LEN_MAX};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -44,10 +45,6 @@ use crate::world::WorldReader;
 
 /// Longest answer.
 const ANSWER_LEN_MAX: usize = 4 * 1024 * 1024;
-/// Health is everybody's to ask: its questions are short.
-const HEALTH_REQUEST_LEN_MAX: usize = 4 << 10;
-/// Reflection likewise; its questions hold names.
-const REFLECTION_REQUEST_LEN_MAX: usize = 64 << 10;
 /// The services that are served here, by their full names.
 const SERVICES: [&str; 5] = [
     "tessera.v1.PlanService",

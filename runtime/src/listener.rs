@@ -57,6 +57,11 @@ pub use config::ListenerConfig;
 pub use peer::{Peer, PeerCertificate};
 pub use unix::UnixSocket;
 
+/// Longest request to health, in bytes: the name of a service. Anybody may ask, known or not.
+pub const HEALTH_REQUEST_LEN_MAX: usize = 4 << 10;
+/// Longest request to reflection, in bytes: a name or two.
+pub const REFLECTION_REQUEST_LEN_MAX: usize = 64 << 10;
+
 /// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -9,6 +9,7 @@ use tessera_ports::{ChangeFeed, Clock, EventStore};
 use tessera_proto::status::Failure;
 use tessera_runtime::http::named;
 use tessera_runtime::lifecycle::{Shutdown, Tasks};
+use tessera_runtime::listener::{HEALTH_REQUEST_LEN_MAX, REFLECTION_REQUEST_LEN_MAX};
 use tokio::sync::mpsc;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -29,10 +30,6 @@ use crate::snapshot::folder::SnapshotFolder;
 
 /// Streams that readers may wish for at a time; more wait for the feed.
 const WISHES_MAX: usize = 1_024;
-/// Longest request to health, in bytes: the name of a service. Anybody may ask, known or not.
-const HEALTH_REQUEST_LEN_MAX: usize = 4 << 10;
-/// Longest request to reflection, in bytes: a name or two.
-const REFLECTION_REQUEST_LEN_MAX: usize = 64 << 10;
 
 /// What the data plane is given.
 #[derive(Debug, Clone)]

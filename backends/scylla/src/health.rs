@@ -54,8 +54,9 @@ impl Health {
     pub(crate) fn compared_clocks(&self, ahead_s: i64) {
         let apart = ahead_s.unsigned_abs() > CLOCKS_APART_MAX.as_secs();
         let direction = if ahead_s > 0 { "ahead of" } else { "behind" };
+        let seconds = ahead_s.unsigned_abs();
         let problem =
-            apart.then(|| format!("the clock of the store is {} s {direction} ours, allowed are 30 s", ahead_s.unsigned_abs()));
+            apart.then(|| format!("the clock of the store is {seconds} s {direction} ours, allowed are 30 s; set the clocks"));
         Self::note(&mut self.state().clock, problem);
     }
 
@@ -95,7 +96,9 @@ mod tests {
         assert_eq!(health.problems(), ["the store has not answered for 12 s: no route"]);
         health.compared_clocks(-31);
         health.answered();
-        assert_eq!(health.problems(), ["the clock of the store is 31 s behind ours, allowed are 30 s"]);
+        assert_eq!(health.problems(), ["the clock of the store is 31 s behind ours, allowed are 30 s; set the clocks"]);
+        health.compared_clocks(31);
+        assert_eq!(health.problems(), ["the clock of the store is 31 s ahead of ours, allowed are 30 s; set the clocks"]);
         health.compared_clocks(30);
         assert_eq!(health.problems(), Vec::<String>::new());
     }

@@ -96,6 +96,7 @@ impl Follower {
     }
 
     fn beat(&mut self, generation: Generation, partition: u32, heartbeat: &Heartbeat) {
+        let now = self.shared.clock.now();
         let Some(session) = self.session(generation) else { return };
         let epoch = session.epoch();
         if heartbeat.epoch > epoch {
@@ -115,7 +116,8 @@ impl Follower {
             return;
         }
         if let Some(newest) = usize::try_from(partition).ok().and_then(|index| session.heartbeats.get_mut(index)) {
-            *newest = (*newest).max(Some(heartbeat.at));
+            // Of what is yet to come by a loader's clock that is ahead, nobody knows; answers would count as new until then.
+            *newest = (*newest).max(Some(heartbeat.at.min(now)));
         }
         self.tell_age(generation);
     }

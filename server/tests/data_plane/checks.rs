@@ -150,6 +150,23 @@ async fn staleness_is_the_age_of_the_newest_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_heartbeat_of_a_loader_whose_clock_is_ahead_counts_as_of_now() {
+    let bench = bench().await;
+    bench.beat_at(start().saturating_add(Duration::from_hours(1)), 2).await;
+    let mut seen = None;
+    for _ in 0..100 {
+        seen = bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms;
+        tokio::task::yield_now().await;
+        if seen.is_some() {
+            break;
+        }
+    }
+    assert_eq!(seen, Some(0));
+    bench.clock.advance(Duration::from_millis(1_500));
+    assert_eq!(bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms, Some(1_500));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_decision_in_process_is_that_of_a_call_and_there_is_none_before_the_data_is() {
     let bench = bench().await;
     for (tenant, service, feature) in
