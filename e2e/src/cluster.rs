@@ -8,6 +8,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::Planes;
 use crate::binary::{self, Finished};
+use crate::planes::Server;
 use crate::process::{Running, Start};
 use crate::proxy::Proxy;
 use crate::waiting::eventually;
@@ -68,6 +71,8 @@ pub struct Member {
     role: Role,
     number: usize,
     address: Proxy,
+    /// How many processes it has had.
+    begun: Arc<AtomicU64>,
     running: Option<Running>,
 }
 
@@ -187,7 +192,7 @@ impl Member {
     async fn new(role: Role, number: usize) -> anyhow::Result<Self> {
         // Nobody listens on the port for discarding; connections are refused until the first process is there.
         let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
-        Ok(Self { role, number, address: Proxy::to(nobody).await?, running: None })
+        Ok(Self { role, number, address: Proxy::to(nobody).await?, begun: Arc::default(), running: None })
     }
 
     /// The address that stays.
@@ -198,6 +203,7 @@ impl Member {
     /// Starts its process, and waits until that listens.
     pub fn begin(&mut self, place: &Place, fail_point: Option<&str>) -> anyhow::Result<()> {
         self.running = None;
+        self.begun.fetch_add(1, Ordering::SeqCst);
         let mut start = place.start(self.role, self.number)?;
         if let Some(point) = fail_point {
             start = start.fail_point(point);
@@ -289,8 +295,9 @@ impl Cluster {
 
     /// Calls to one loader and one server, whichever processes these are.
     pub fn planes(&self, loader: usize, server: usize) -> anyhow::Result<Planes> {
-        let address = |members: &[Member], number: usize| members.get(number).map(Member::address).context("no such member");
-        Planes::to(address(&self.servers, server)?, address(&self.loaders, loader)?, CALL_TIMEOUT)
+        let server = self.servers.get(server).context("no such server")?;
+        let loader = self.loaders.get(loader).context("no such loader")?;
+        Planes::to(Server::new(server.address(), Arc::clone(&server.begun)), loader.address(), CALL_TIMEOUT)
     }
 
     /// Calls to every loader, each with a server.

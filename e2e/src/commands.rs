@@ -7,6 +7,7 @@ use tessera_proto::v1;
 use tonic::codegen::Bytes;
 use tonic::{Request, Status};
 
+use crate::history::{self, Read, Write};
 use crate::{Planes, shop};
 
 /// A command on a tenant.
@@ -49,10 +50,11 @@ pub struct Acknowledged {
     pub replay: bool,
 }
 
-/// Every command that was acknowledged, and what was said.
+/// Every command that was acknowledged, and what was said, and what servers answered meanwhile.
 #[derive(Debug, Default)]
 pub struct Ledger {
     acknowledged: Vec<(Command, Acknowledged)>,
+    reads: Vec<Read>,
 }
 
 // === impl Command ===
@@ -121,6 +123,11 @@ impl Ledger {
         self.acknowledged.push((command, answer));
     }
 
+    /// Notes an answer about a limit of which every write that is acknowledged will be noted here too.
+    pub fn heard(&mut self, read: Read) {
+        self.reads.push(read);
+    }
+
     /// What was noted last.
     pub fn last(&self) -> Option<&(Command, Acknowledged)> {
         self.acknowledged.last()
@@ -153,6 +160,19 @@ impl Ledger {
     /// Takes over what another has noted.
     pub fn append(&mut self, mut other: Self) {
         self.acknowledged.append(&mut other.acknowledged);
+        self.reads.append(&mut other.reads);
+    }
+
+    /// Every answer was as new as demanded and right: see [`history::check`]. Returns how many there were.
+    pub fn check_reads(&self) -> anyhow::Result<usize> {
+        let mut writes = Vec::new();
+        for (Command { tenant, change, .. }, Acknowledged { revision, .. }) in &self.acknowledged {
+            if let Change::Limit { limit, maximum } = change {
+                writes.push(Write { tenant, limit, maximum: *maximum, revision });
+            }
+        }
+        history::check(&writes, &self.reads)?;
+        Ok(self.reads.len())
     }
 
     /// Every acknowledged command is in its tenant's stream exactly once, and the streams have no gaps.

@@ -1,13 +1,15 @@
 //! Black-box tests of the real binaries: what stands here starts `tessera`, waits for it, asks it and stops it.
 //!
-//! Nothing of server, loader or backends is linked in: only the messages of the API. The binary is one that was built with
-//! the cargo feature `test-hooks`. Nothing pauses for a time: everything waits for a condition, up to a deadline.
+//! Nothing of server, loader or backends is linked in: only the messages of the API, and how revisions are read. The binary is
+//! one that was built with the cargo feature `test-hooks`. Nothing pauses for a time: everything waits for a condition, up to a
+//! deadline.
 //!
 //! - [`authority`]: certificates and their keys;
 //! - [`binary`]: which binary, and running it to its end;
 //! - [`process`]: a running process, whichever binary;
 //! - [`dev`]: `tessera dev`;
 //! - [`cluster`]: several loaders and servers over one store and one feed;
+//! - [`history`]: what servers answered, held against what was acknowledged;
 //! - [`load`]: writers that go on whatever happens to the processes;
 //! - [`generator`]: the load generator, and the scenario that it asks about;
 //! - [`proxy`]: connections that are cut, held up or deaf;
@@ -26,6 +28,7 @@ pub mod cluster;
 pub mod commands;
 pub mod dev;
 pub mod generator;
+pub mod history;
 pub mod hostile;
 pub mod http;
 pub mod lines;

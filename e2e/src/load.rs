@@ -1,7 +1,9 @@
 //! Writers on a few tenants through all loaders at once, which go on whatever happens to the processes: a command is sent, again
 //! and again and to another loader each time, until somebody acknowledges it.
 //!
-//! Each writer raises limits of its own on tenants that all share, so that whoever reads knows how new an answer is.
+//! Each writer raises limits of its own on tenants that all share, so that whoever reads knows how new an answer is. Writers ask
+//! servers too, for what they have written themselves and for what another one writes meanwhile; [`check_all_servers`] looks at all
+//! that they were answered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::commands::{Change, Command, Ledger};
+use crate::history::Read;
 use crate::waiting::eventually;
 use crate::{Planes, shop};
 
@@ -41,7 +44,7 @@ struct Shared {
 /// What writers have done.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// What was acknowledged.
+    /// What was acknowledged and answered.
     pub ledger: Ledger,
     /// How many attempts were not, by code and reason.
     pub failed: BTreeMap<String, usize>,
@@ -84,6 +87,7 @@ impl Load {
             let writer = Writer {
                 name: format!("{name}-{number}"),
                 number,
+                writers,
                 tenants: tenants.to_vec(),
                 planes: planes.to_vec(),
                 above,
@@ -130,6 +134,7 @@ impl Load {
 struct Writer {
     name: String,
     number: usize,
+    writers: usize,
     tenants: Vec<String>,
     planes: Vec<Planes>,
     above: usize,
@@ -180,18 +185,24 @@ impl Writer {
         Ok(())
     }
 
-    /// A server that is asked for what was acknowledged answers that, something newer, or not.
+    /// A server that is asked for what was acknowledged answers that, something newer, or not; of another writer's limit it knows
+    /// what there was by then, which is looked at when all writes are known.
     async fn check(&self, command: &Command, maximum: i64, written: &mut Written) -> anyhow::Result<()> {
         let planes = self.planes.get(usize::try_from(maximum)? / CHECK_EVERY % self.planes.len()).context("there are servers")?;
         let Some((_, answer)) = written.ledger.last() else { return Ok(()) };
-        match planes.limit_at_least(&command.tenant, &limit_of(self.number), answer.revision.clone()).await {
-            Ok(found) => {
-                anyhow::ensure!(found >= maximum, "an answer older than demanded: {found} after {command:?}");
-                written.fresh += 1;
+        let demanded = answer.revision.clone();
+        for writer in [self.number, (self.number + 1) % self.writers] {
+            match Read::ask(planes, &command.tenant, &limit_of(writer), &demanded).await {
+                Ok(read) => {
+                    let is_old = writer == self.number && read.maximum < maximum;
+                    anyhow::ensure!(!is_old, "an answer older than demanded: {read:?} after {command:?}");
+                    written.fresh += 1;
+                    written.ledger.heard(read);
+                }
+                // The server is behind, or its process has just gone.
+                Err(status) if is_to_be_tried_again(&status) => written.behind += 1,
+                Err(status) => return Err(anyhow::Error::new(status).context(format!("check after {command:?}"))),
             }
-            // The server is behind, or its process has just gone.
-            Err(status) if is_to_be_tried_again(&status) => written.behind += 1,
-            Err(status) => return Err(anyhow::Error::new(status).context(format!("check after {command:?}"))),
         }
         Ok(())
     }
@@ -210,8 +221,10 @@ fn is_to_be_tried_again(status: &Status) -> bool {
     passing.contains(&status.code()) || status.code() == Code::Unknown
 }
 
-/// Every server knows what was acknowledged last, when it is asked for that much. Returns how many answers were looked at.
+/// Every answer that writers got was right, and every server knows what was acknowledged last, when it is asked for that much.
+/// Returns how many answers of now were looked at.
 pub async fn check_all_servers(ledger: &Ledger, planes: &[Planes]) -> anyhow::Result<usize> {
+    ledger.check_reads().context("what writers were answered")?;
     let mut looked = 0;
     for (command, answer) in ledger.newest_limits() {
         let Change::Limit { limit, maximum } = &command.change else { continue };

@@ -1,6 +1,8 @@
 //! gRPC clients of both planes, made from the published messages alone.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -29,12 +31,41 @@ pub struct Planes {
     pub data: Channel,
     /// To the control plane.
     pub control: Channel,
+    /// Who answers at the data plane.
+    pub server: Server,
+}
+
+/// A server, whichever process it is.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where it is asked.
+    pub address: SocketAddr,
+    begun: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// At that address; `begun` counts its processes.
+    pub fn new(address: SocketAddr, begun: Arc<AtomicU64>) -> Self {
+        Self { address, begun }
+    }
+
+    /// One that has the same process for ever.
+    fn of_one_process(address: SocketAddr) -> Self {
+        Self::new(address, Arc::default())
+    }
+
+    /// How many processes of it were begun by now: whoever finds the same number before and after a call was answered by one that
+    /// has this number.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
 }
 
 impl Planes {
     /// Connects to both.
     pub async fn connect(addresses: Addresses) -> anyhow::Result<Self> {
-        Ok(Self { data: channel(addresses.data).await?, control: channel(addresses.control).await? })
+        let server = Server::of_one_process(addresses.data);
+        Ok(Self { data: channel(addresses.data).await?, control: channel(addresses.control).await?, server })
     }
 
     /// Connects to both over TLS, to whoever has a certificate of that authority (PEM) for `127.0.0.1`, and shows them that of
@@ -48,14 +79,15 @@ impl Planes {
             let endpoint = Endpoint::new(format!("https://{address}"))?.timeout(CALL_TIMEOUT).tls_config(tls.clone())?;
             endpoint.connect().await.with_context(|| format!("connect to {address}"))
         };
-        Ok(Self { data: connect(addresses.data).await?, control: connect(addresses.control).await? })
+        let server = Server::of_one_process(addresses.data);
+        Ok(Self { data: connect(addresses.data).await?, control: connect(addresses.control).await?, server })
     }
 
     /// To both, whoever stands there now or later: connections are made when they are needed. A call that takes longer than
     /// `timeout` has failed.
-    pub fn to(data: SocketAddr, control: SocketAddr, timeout: Duration) -> anyhow::Result<Self> {
+    pub fn to(server: Server, control: SocketAddr, timeout: Duration) -> anyhow::Result<Self> {
         let lazy = |address| anyhow::Ok(endpoint(address)?.timeout(timeout).connect_lazy());
-        Ok(Self { data: lazy(data)?, control: lazy(control)? })
+        Ok(Self { data: lazy(server.address)?, control: lazy(control)?, server })
     }
 
     /// Checks.
@@ -104,6 +136,11 @@ impl Planes {
 
     /// What the tenant has of a limit, by an answer that rests on `revision` or newer. A server that is behind says UNAVAILABLE.
     pub async fn limit_at_least(&self, tenant: &str, limit: &str, revision: Bytes) -> Result<i64, Status> {
+        Ok(self.limit_and_revision(tenant, limit, revision).await?.0)
+    }
+
+    /// As [`Self::limit_at_least`], with the revision that the answer rests on.
+    pub async fn limit_and_revision(&self, tenant: &str, limit: &str, revision: Bytes) -> Result<(i64, Bytes), Status> {
         let requirement = v1::consistency::Requirement::AtLeast(v1::AtLeast { revision });
         let request = v1::CheckEntitlementRequest {
             tenant_id: tenant.to_owned(),
@@ -114,7 +151,7 @@ impl Planes {
         };
         let answer = self.entitlements().check_entitlement(request).await?.into_inner();
         match answer.limit.and_then(|limit| limit.value) {
-            Some(v1::limit_state::Value::Maximum(maximum)) => Ok(maximum),
+            Some(v1::limit_state::Value::Maximum(maximum)) => Ok((maximum, answer.revision)),
             other => Err(Status::internal(format!("the limit is {other:?}"))),
         }
     }

@@ -4,7 +4,8 @@
 //! all the time.
 //!
 //! After each round nobody is down, and within ten seconds every server holds what the store holds. In the end every acknowledged
-//! command is in its stream exactly once, and others were told of every event. How long it goes on at least is
+//! command is in its stream exactly once, others were told of every event, and every answer that was heard on the way was as new as
+//! demanded and what the acknowledged commands say as of then. How long it goes on at least is
 //! `TESSERA_CLUSTER_CRASHES_S`, in seconds; every fail point is reached, fifty processes are killed, five loaders and with each of
 //! them a server stand still however short that is. The seed is printed, and `TESSERA_SEED` sets it; what meets what is up to the
 //! scheduler.
@@ -25,7 +26,8 @@ use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
 use tessera_e2e::cluster::{Cluster, Place};
-use tessera_e2e::commands::{Acknowledged, Change, Command, Ledger};
+use tessera_e2e::commands::{Change, Command, Ledger};
+use tessera_e2e::history::Read;
 use tessera_e2e::load::{self, Load};
 use tessera_e2e::waiting::eventually;
 use tessera_e2e::{Planes, binary};
@@ -56,6 +58,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const SEATS: &str = "seats";
 /// More of it than the plan has.
 const RAISED: usize = 100;
+/// A fail point that loaders reach seldom: for each shard of hints once in a minute.
+const SELDOM: &str = "scylla.hint.registered";
 
 /// What befalls the members in one round.
 #[derive(Debug)]
@@ -142,15 +146,20 @@ fn planned(points: &[String], random: &mut StdRng) -> VecDeque<Harm> {
     let mut planned = VecDeque::new();
     for (round, point) in points.iter().enumerate() {
         let (loader, server) = (round % LOADERS, random.random_range(0..SERVERS));
-        planned.push_back(Harm::FailPoint { point: point.clone(), times: random.random_range(1..=8), loader, server });
+        planned.push_back(Harm::FailPoint { point: point.clone(), times: times(point, random), loader, server });
         if round % 2 == 1
             && let Some(point) = standing_still.pop()
         {
             let (loader, server) = (random.random_range(0..LOADERS), random.random_range(0..SERVERS));
-            planned.push_back(Harm::StoodStill { point: point.clone(), times: random.random_range(1..=8), loader, server });
+            planned.push_back(Harm::StoodStill { point: point.clone(), times: times(point, random), loader, server });
         }
     }
     planned
+}
+
+/// When it is reached for that many times.
+fn times(point: &str, random: &mut StdRng) -> usize {
+    if point == SELDOM { 1 } else { random.random_range(1..=8) }
 }
 
 /// Does it, under load, and puts everything up again. How many processes were killed.
@@ -196,8 +205,7 @@ async fn suffer(
             stops.await?;
             cluster.servers[*server].suspend()?;
             let kills = 1 + kill_others(cluster, *loader, *server, load, random).await?;
-            let (command, answer) = wakes_up(cluster, *loader, *server, RAISED + ledger.len()).await?;
-            ledger.note(command, answer);
+            wakes_up(cluster, *loader, *server, ledger).await?;
             // Somebody else speaks to the partitions of the loader that stands still.
             cluster.is_fresh(FRESH).await?;
             cluster.loaders[*loader].resume()?;
@@ -241,8 +249,9 @@ async fn kill_others(
 
 /// The server goes on. It has missed a write through the loader that does not stand still; what it answers whoever demands that is
 /// not older. The write, which gives a tenant so many seats as nobody has yet.
-async fn wakes_up(cluster: &Cluster, loader: usize, server: usize, seats: usize) -> anyhow::Result<(Command, Acknowledged)> {
+async fn wakes_up(cluster: &Cluster, loader: usize, server: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
     let planes = cluster.planes((loader + 1) % LOADERS, server)?;
+    let seats = RAISED + ledger.len();
     let tenant = load::tenants(TENANTS).remove(0);
     let maximum = i64::try_from(seats)?;
     let change = Change::Limit { limit: SEATS.to_owned(), maximum };
@@ -252,11 +261,12 @@ async fn wakes_up(cluster: &Cluster, loader: usize, server: usize, seats: usize)
     anyhow::ensure!(standing.process()?.stands_still()?, "{standing} does not stand still");
     standing.resume()?;
     // It may refuse for a while; the first answer counts.
-    let revision = &raised.revision;
-    let asked = eventually("an answer", async || Ok(planes.limit_at_least(&tenant, SEATS, revision.clone()).await?));
-    let found = asked.await?;
-    anyhow::ensure!(found == maximum, "{standing} answers older than demanded: {found} after {raise:?}");
-    Ok((raise, raised))
+    let asked = eventually("an answer", async || Ok(Read::ask(&planes, &tenant, SEATS, &raised.revision).await?));
+    let read = asked.await?;
+    anyhow::ensure!(read.maximum == maximum, "{standing} answers older than demanded: {read:?} after {raise:?}");
+    ledger.note(raise, raised);
+    ledger.heard(read);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -295,10 +305,11 @@ async fn with_the_usual_settings_the_sweep_publishes_a_change_of_a_dead_loader_i
     cluster.ends_well().await
 }
 
-/// The names of all fail points of the code of the loader, read from the code, so that none is forgotten here.
+/// The names of all fail points of the code of the loader and of its store, read from the code, so that none is forgotten here.
 fn fail_points() -> anyhow::Result<Vec<String>> {
-    let points = binary::fail_points(&["loader/src"])?;
-    anyhow::ensure!(points.len() >= 9, "the loader has fewer fail points than steps: {points:?}");
+    let points = binary::fail_points(&["loader/src", "backends/scylla/src"])?;
+    anyhow::ensure!(points.len() >= 11, "loaders have fewer fail points than steps: {points:?}");
+    anyhow::ensure!(points.contains(SELDOM), "there is no fail point `{SELDOM}`: {points:?}");
     Ok(points.into_iter().collect())
 }
 

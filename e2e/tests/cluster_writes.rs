@@ -1,8 +1,9 @@
 //! Three servers and two loaders over a real Cassandra and a real Kafka: many writers on the same few tenants through both loaders.
 //!
 //! Looked for: a command that was acknowledged and is not in its stream, or twice; a chain that does not hold; a replay that
-//! answers otherwise than the first time; a server that answers older than it was asked to, or holds something else than the
-//! store. How many commands there are at least is `TESSERA_CLUSTER_COMMANDS`.
+//! answers otherwise than the first time; a server that answers older than it was asked to, older than before, or otherwise than
+//! what was acknowledged by then; one that holds something else than the store. How many commands there are at least is
+//! `TESSERA_CLUSTER_COMMANDS`.
 
 use anyhow::Context as _;
 use tessera_e2e::cluster::{Cluster, Place};
@@ -51,8 +52,10 @@ async fn writers_through_both_loaders_lose_and_double_nothing() -> anyhow::Resul
         ledger.check_replays(planes, REPLAYS).await?;
     }
     let events = planes[0].verify_audit().await?;
+    let read = ledger.check_reads()?;
+    assert_eq!(read, written.fresh, "an answer was not recorded");
     let looked = load::check_all_servers(&ledger, &planes).await?;
-    println!("{events} events in whole chains, {looked} answers as new as demanded");
+    println!("{events} events in whole chains, {read} answers on the way and {looked} in the end as new as demanded");
     assert_eq!(looked, TENANTS * WRITERS * SERVERS);
     cluster.ends_well().await?;
     // Each of them stops in peace.

@@ -24,7 +24,7 @@ use tonic_types::StatusExt as _;
 const SLACK: f64 = 3.0;
 /// What the machine may do meanwhile adds so much to a wait.
 const OTHER_WORK: Duration = Duration::from_millis(100);
-/// What was read before the first call was late is served first.
+/// Most calls have to be late for three tenths of a second before anything is done about it.
 const UNTIL_NOTICED: Duration = Duration::from_millis(500);
 /// What an attacker asks for, and takes back, in a second: several times what can be served.
 const RESETS_PER_SECOND: u32 = 4_000;

@@ -99,7 +99,12 @@ impl Scylla {
         let batch = self.batch(&keyspace, append, comparisons, values.len());
         let answer = self.0.session.batch(&batch, values).await;
         self.heard(&answer);
-        applied(answer, comparisons)
+        let outcome = applied(answer, comparisons);
+        if outcome == Ok(Appended::Committed) {
+            // Of many appends others may be written by then, and others not.
+            hooks::fail_point("scylla.batch.appended");
+        }
+        outcome
     }
 
     fn batch(&self, keyspace: &Keyspace, append: &Append, comparisons: Comparisons, statements: usize) -> Batch {

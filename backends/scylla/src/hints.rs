@@ -13,6 +13,7 @@ use tessera_core::time::Timestamp;
 use tessera_ports::Shard;
 use tessera_ports::event_store::ReadError;
 use tessera_ports::hint_store::{Hint, HintStore};
+use tessera_ports::hooks;
 use tokio::time::Instant;
 
 use crate::keyspace::Keyspace;
@@ -86,6 +87,7 @@ impl HintStore for Scylla {
             let since = Instant::now();
             self.write(&keyspace.hints.register, (shard, minute)).await?;
             keyspace.minutes.registered((shard, minute), since);
+            hooks::fail_point("scylla.hint.registered");
         }
         let (kind, key, request) = (kind(hint), hint.stream.key(), hint.request_id.as_str());
         let values = (shard, minute, hint.at.seconds(), nanos(hint), kind, key, request, stored(hint.head));
