@@ -248,7 +248,7 @@ async fn kill_others(
 }
 
 /// The server goes on. It has missed a write through the loader that does not stand still; what it answers whoever demands that is
-/// not older. The write, which gives a tenant so many seats as nobody has yet.
+/// not older. The write gives a tenant so many seats as nobody has yet; it and the answer are noted.
 async fn wakes_up(cluster: &Cluster, loader: usize, server: usize, ledger: &mut Ledger) -> anyhow::Result<()> {
     let planes = cluster.planes((loader + 1) % LOADERS, server)?;
     let seats = RAISED + ledger.len();

@@ -132,36 +132,32 @@ async fn details_come_when_asked_for() {
     }
 }
 
+/// The first age that is told, in ms, once the heartbeats that were sent have come; `None` if they do not.
+async fn first_staleness(bench: &Bench) -> Option<i64> {
+    for _ in 0..100 {
+        let seen = bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms;
+        tokio::task::yield_now().await;
+        if seen.is_some() {
+            return seen;
+        }
+    }
+    None
+}
+
 #[tokio::test(start_paused = true)]
 async fn staleness_is_the_age_of_the_newest_heartbeat() {
     let bench = bench().await;
     assert_eq!(bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms, None);
     bench.beat().await;
     bench.clock.advance(Duration::from_millis(1_500));
-    let mut seen = None;
-    for _ in 0..100 {
-        seen = bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms;
-        tokio::task::yield_now().await;
-        if seen.is_some() {
-            break;
-        }
-    }
-    assert_eq!(seen, Some(1_500));
+    assert_eq!(first_staleness(&bench).await, Some(1_500));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_of_a_loader_whose_clock_is_ahead_counts_as_of_now() {
     let bench = bench().await;
     bench.beat_at(start().saturating_add(Duration::from_hours(1)), 2).await;
-    let mut seen = None;
-    for _ in 0..100 {
-        seen = bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms;
-        tokio::task::yield_now().await;
-        if seen.is_some() {
-            break;
-        }
-    }
-    assert_eq!(seen, Some(0));
+    assert_eq!(first_staleness(&bench).await, Some(0));
     bench.clock.advance(Duration::from_millis(1_500));
     assert_eq!(bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms, Some(1_500));
 }
