@@ -10,9 +10,10 @@ use crate::workspace;
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let packages = ["tessera-cli", "tessera-server", "tessera-loader", "tessera-loadtest", "tessera-benches"];
     let packages = packages.map(|package| format!("--package={package}"));
-    // What is only counted is a part of that.
-    let counted = ["--bin=tessera", "--bin=tessera-bench", "--bin=counted-server", "--bin=echo-twin"];
-    let which: &[&str] = if arguments.contains(&"--short") { &counted } else { &["--bins"] };
+    // What counting starts is a part of that.
+    let counted =
+        ["tessera", "tessera-server", "tessera-bench", "counted-server", "echo-twin"].map(|binary| format!("--bin={binary}"));
+    let which = if arguments.contains(&"--short") { counted.to_vec() } else { vec!["--bins".to_owned()] };
     let mut build = Command::new("cargo");
     finish(build.args(["build", "--release"]).args(which).args(packages), "build what is measured")?;
     finish(Command::new(workspace::root().join("target/release/tessera-bench")).args(arguments), "measure")
