@@ -1,8 +1,8 @@
 //! What keeps a process useful when more is asked of it than it can do: whoever cannot be served soon is told so at once, and
 //! what is not even read costs nothing (docs/adr/0024).
 //!
-//! - [`line`]: calls that wait for their turn;
-//! - [`limiter`]: how many calls may wait for their turn on a thread, and whose; and which connections are read meanwhile;
+//! - [`limiter`]: whether a thread has more to do than it can, and what each connection has of it then;
+//! - [`line`]: connections that wait for their turn;
 //! - [`memory`]: how much of the memory that the process may have is in use;
 //! - [`buckets`]: how much one caller or tenant may ask for.
 //!

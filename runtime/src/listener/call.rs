@@ -2,10 +2,11 @@
 //! but the extensions of the request.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use metrics::counter;
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
@@ -25,35 +27,40 @@ use tracing::error;
 use super::Calls;
 use super::answer::{Answer, serve_at_once};
 use super::peer::Peer;
-use super::traffic::{Admission, Ending, Traffic, Turn, UnderWay};
+use super::traffic::{Ending, Traffic, UnderWay};
 use crate::lifecycle::panic_text;
 use crate::metric_definitions::CALL_PANICS;
 use crate::overload::{HEALTH, Refusals};
 
-/// A call that is refused. Its message is let in before it is answered: what comes of a call that is over counts as a breach of
-/// the protocol, and whoever has many calls refused would lose the connection.
-struct Refused {
-    response: Response<Body>,
-    unread: Incoming,
-    len: usize,
-}
-
-/// The message of a call that is refused may take so long to come; that of a stream never ends.
+/// The message of a call that was answered before all of it was there may take so long to come; that of a stream never ends.
 const MESSAGE_WAIT_MAX: Duration = Duration::from_millis(250);
-/// So many bytes of it are let in; and what is longer is not a small one.
+/// A message that is longer is not a small one.
 pub(super) const MESSAGE_LEN_MAX: usize = 64 << 10;
 
-impl Refused {
-    /// Completes when the message is there, or is too much.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.len <= MESSAGE_LEN_MAX {
-            match ready!(Pin::new(&mut self.unread).poll_frame(cx)) {
-                Some(Ok(frame)) => self.len += frame.data_ref().map_or(0, Bytes::len),
-                Some(Err(_)) | None => break,
-            }
+/// The message of a call. What nobody reads any more of it, as when the call was refused, is let in for a while and forgotten: to
+/// HTTP/2 whatever comes for a call that is over is a breach of the protocol, and whoever has many calls refused would lose the
+/// connection.
+#[derive(Debug)]
+struct Message(Option<Incoming>);
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        let Some(mut unread) = self.0.take().filter(|unread| !unread.is_end_stream()) else { return };
+        // Most often the call was taken back, or the rest is there.
+        if poll_unread(&mut unread, &mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
         }
-        Poll::Ready(())
+        if let Ok(runtime) = Handle::try_current() {
+            let rest = poll_fn(move |cx| poll_unread(&mut unread, cx));
+            runtime.spawn(tokio::time::timeout(MESSAGE_WAIT_MAX, rest));
+        }
     }
+}
+
+/// Forgets what comes of a message until all of it has.
+fn poll_unread(message: &mut Incoming, cx: &mut Context<'_>) -> Poll<()> {
+    while let Some(Ok(_)) = ready!(Pin::new(&mut *message).poll_frame(cx)) {}
+    Poll::Ready(())
 }
 
 /// The body of a request that is looked at. Ends with an error when the connection has to end, so that nobody who reads on holds
@@ -61,18 +68,18 @@ impl Refused {
 /// that is not a small one: whoever decodes it keeps what has come of it until all of it has, for as long as its sender likes.
 #[derive(Debug)]
 struct Question {
-    inner: Incoming,
+    inner: Message,
     traffic: Arc<Traffic>,
     /// Listened to once this one waits.
     ending: Ending,
     refusals: Arc<Refusals>,
-    message: Gathered,
+    gathered: Gathered,
 }
 
 impl Question {
-    fn new(inner: Incoming, traffic: &Arc<Traffic>, refusals: &Arc<Refusals>) -> Self {
+    fn new(inner: Message, traffic: &Arc<Traffic>, refusals: &Arc<Refusals>) -> Self {
         let (traffic, refusals) = (Arc::clone(traffic), Arc::clone(refusals));
-        Self { inner, traffic, ending: Ending::default(), refusals, message: Gathered::default() }
+        Self { inner, traffic, ending: Ending::default(), refusals, gathered: Gathered::default() }
     }
 }
 
@@ -121,10 +128,11 @@ impl http_body::Body for Question {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(cx) {
+        let Some(message) = &mut this.inner.0 else { return Poll::Ready(None) };
+        if let Poll::Ready(next) = Pin::new(message).poll_frame(cx) {
             let Some(Ok(frame)) = &next else { return Poll::Ready(next.map(|frame| frame.map_err(BoxError::from))) };
-            this.message.take_in(frame.data_ref().map_or(&[][..], Bytes::as_ref));
-            if this.message.unfinished() > MESSAGE_LEN_MAX
+            this.gathered.take_in(frame.data_ref().map_or(&[][..], Bytes::as_ref));
+            if this.gathered.unfinished() > MESSAGE_LEN_MAX
                 && let Some(status) = this.refusals.lacks_memory_for_more()
             {
                 return Poll::Ready(Some(Err(status.into())));
@@ -136,11 +144,11 @@ impl http_body::Body for Question {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.0.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.0.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
     }
 }
 
@@ -162,21 +170,17 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
 
     fn call(&self, request: Request<Incoming>) -> Call<S> {
         let now = Instant::now();
-        let turn = match self.admit(request.uri().path(), now) {
-            Admission::AtOnce => {
-                // Within the step of the connection: what takes long would hold up the others.
-                if self.refusals.is_small(request.uri().path()) {
-                    serve_at_once();
-                }
-                None
-            }
-            Admission::InTurn(turn) => Some(turn),
-            Admission::Refused => {
-                let refused = Refused { response: self.refusals.response(), unread: request.into_body(), len: 0 };
-                return Call::refused(refused, &self.traffic, now);
-            }
-        };
-        let mut request = request.map(|inner| Body::new(Question::new(inner, &self.traffic, &self.refusals)));
+        let request = request.map(|message| Message(Some(message)));
+        let is_refused = self.refuses(request.uri().path(), now);
+        // Within the step of the connection: what takes long would hold up the others.
+        if is_refused || self.refusals.is_small(request.uri().path()) {
+            serve_at_once();
+            self.traffic.hold_back();
+        }
+        if is_refused {
+            return Call::refused(self.refusals.response(), &self.traffic);
+        }
+        let mut request = request.map(|message| Body::new(Question::new(message, &self.traffic, &self.refusals)));
         let deadline = time_max(request.headers()).and_then(|time_max| now.checked_add(time_max));
         let extensions = request.extensions_mut();
         extensions.insert(self.peer.clone());
@@ -186,7 +190,7 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
         Call {
             inner: Some(self.service.clone().oneshot(request)),
             refused: None,
-            turn,
+            has_begun: false,
             deadline,
             timer: None,
             under_way: Some(UnderWay::on(&self.traffic)),
@@ -195,18 +199,16 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
 }
 
 impl<S> Taker<S> {
-    fn admit(&self, path: &str, now: Instant) -> Admission {
+    /// Whether a call to that path is refused now; counted if it is.
+    fn refuses(&self, path: &str, now: Instant) -> bool {
         if self.refusals.lacks_memory(path) {
-            return Admission::Refused;
+            return true;
         }
-        match Admission::of(&self.traffic, now) {
-            Admission::Refused if path.starts_with(HEALTH) => Admission::AtOnce,
-            Admission::Refused => {
-                self.refusals.waits_too_long();
-                Admission::Refused
-            }
-            admitted => admitted,
+        let waits_too_long = !path.starts_with(HEALTH) && self.traffic.refuses(now);
+        if waits_too_long {
+            self.refusals.waits_too_long();
         }
+        waits_too_long
     }
 }
 
@@ -216,9 +218,9 @@ pin_project! {
         // `None` once it has panicked, and when it was refused.
         #[pin]
         inner: Option<Oneshot<S, Request<Body>>>,
-        refused: Option<Refused>,
-        // Until the thread gets to it, if it has to wait for that.
-        turn: Option<Turn>,
+        refused: Option<Response<Body>>,
+        // The thread has got to it.
+        has_begun: bool,
         deadline: Option<Instant>,
         // Begins to run when the call waits for something.
         #[pin]
@@ -228,9 +230,9 @@ pin_project! {
 }
 
 impl<S: Calls> Call<S> {
-    fn refused(refused: Refused, traffic: &Arc<Traffic>, now: Instant) -> Self {
-        let (deadline, under_way) = (now.checked_add(MESSAGE_WAIT_MAX), Some(UnderWay::on(traffic)));
-        Self { inner: None, refused: Some(refused), turn: None, deadline, timer: None, under_way }
+    fn refused(response: Response<Body>, traffic: &Arc<Traffic>) -> Self {
+        let under_way = Some(UnderWay::on(traffic));
+        Self { inner: None, refused: Some(response), has_begun: false, deadline: None, timer: None, under_way }
     }
 }
 
@@ -239,24 +241,13 @@ impl<S: Calls> Future for Call<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Some(refused) = this.refused {
-            if refused.poll_read(cx).is_pending() && !is_over(this.deadline.as_ref(), this.timer.as_mut(), cx) {
-                return Poll::Pending;
-            }
-            let response = std::mem::take(&mut refused.response);
-            let under_way = this.under_way.take();
-            return Poll::Ready(Ok(response.map(|body| Answer::new(body, under_way))));
+        if let Some(response) = this.refused.take() {
+            return Poll::Ready(Ok(response.map(|body| Answer::new(body, this.under_way.take()))));
         }
-        if let Some(turn) = this.turn {
-            ready!(turn.poll(cx));
-        }
-        if let Some(turn) = this.turn.take() {
-            let now = Instant::now();
-            turn.begin(now);
-            // Whoever has ceased to wait is not worked for.
-            if this.deadline.is_some_and(|deadline| deadline <= now) {
-                return Poll::Ready(Ok(too_late().map(|body| Answer::new(body, this.under_way.take()))));
-            }
+        // Whoever has ceased to wait is not worked for.
+        let begins = !std::mem::replace(this.has_begun, true);
+        if begins && this.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Poll::Ready(Ok(too_late().map(|body| Answer::new(body, this.under_way.take()))));
         }
         let polled = catch_unwind(AssertUnwindSafe(|| match this.inner.as_mut().as_pin_mut() {
             Some(inner) => inner.poll(cx),

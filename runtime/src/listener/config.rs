@@ -62,8 +62,9 @@ pub struct ListenerConfig {
     /// A stream whose peer takes nothing for so long while something waits for it is ended, and so is a connection. 1 to 600 s;
     /// default 10 s.
     pub slow_reader_timeout_s: u64,
-    /// Calls wait for their turn on a thread for this long, in ms; when most wait longer, further ones are refused. Shorter and
-    /// a moment's crowd is refused; longer and everybody waits for those who ask too much. 1 to 1,000; default 5.
+    /// Calls wait for their turn on a thread for this long, in ms; when most wait longer, connections take turns, and some calls of
+    /// those that ask most are refused. Shorter and a moment's crowd is overload; longer and everybody waits for those who ask too
+    /// much. 1 to 1,000; default 5.
     pub wait_target_ms: u64,
     /// From so much of the memory limit of the process's control group on, in percent, calls are refused; single checks only when
     /// two thirds of the rest are used, too. 10 to 100; default 85; 100 is as good as never.

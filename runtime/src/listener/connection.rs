@@ -23,7 +23,7 @@ use super::config::ListenerConfig;
 use super::course::{Cause, Course, Step};
 use super::incoming::{Accepted, Raw};
 use super::peer::Peer;
-use super::traffic::Traffic;
+use super::traffic::{Presence, Traffic};
 use super::transport::{Socket, Transport};
 use crate::metric_definitions::{CONNECTIONS, CONNECTIONS_ENDED};
 use crate::overload::Refusals;
@@ -150,6 +150,7 @@ async fn live<S: Calls>(
     draw: u64,
     draining: CancellationToken,
 ) -> &'static str {
+    let _presence = Presence(Arc::clone(&traffic));
     let mut course = Course::begin(&rules.config, Instant::now(), draw, rules.certificate_good_for(&taker.peer));
     let mut connection = pin!(rules.http.serve_connection(TokioIo::new(transport), taker));
     let mut timer = pin!(tokio::time::sleep_until(Instant::now() + Duration::from_secs(rules.config.first_bytes_timeout_s)));
@@ -157,7 +158,16 @@ async fn live<S: Calls>(
     loop {
         tokio::select! {
             biased;
-            ended = poll_fn(|cx| { traffic.takes_turn(); connection.as_mut().poll(cx) }) => {
+            ended = poll_fn(|cx| {
+                traffic.begin_step();
+                let mut polled = connection.as_mut().poll(cx);
+                // All answers of the step together.
+                while traffic.let_go() && polled.is_pending() {
+                    polled = connection.as_mut().poll(cx);
+                }
+                traffic.end_step();
+                polled
+            }) => {
                 let ended_by_us = traffic.given_up().or_else(|| course.cause().map(name));
                 return match ended {
                     Ok(()) => ended_by_us.unwrap_or("peer"),

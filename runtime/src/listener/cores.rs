@@ -17,7 +17,7 @@ use crate::lifecycle::Shutdown;
 
 /// After so many steps a thread looks which sockets have something: a step is a call or a handful of them, so that whoever asks
 /// little is seen soon beside those who ask much. Tokio's own measure is 61.
-const LOOK_AROUND: u32 = 16;
+const LOOK_AROUND: u32 = 4;
 
 /// All threads.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,8 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use super::course::Seen;
-use crate::overload::limiter::{Arrival, Limiter, Own, Readiness};
-use crate::overload::line::Place;
+use crate::overload::limiter::{Asks, Limiter, Own, Readiness};
 
 /// Frames beyond those that calls account for that a connection may send at any time, and how many more each second. Clients
 /// send some to measure their round trip, which on one machine is thousands a second; but only while answers come.
@@ -26,7 +25,7 @@ const FRAMES_PER_FRAME: u64 = 3;
 const SMALL_CALL_LEN: usize = 128;
 
 /// Bytes that a turn brings at most, beyond a frame that has begun: whoever sends long messages may send short ones as well.
-const TURN_LEN_MAX: usize = 8 << 10;
+const TURN_LEN_MAX: usize = 16 << 10;
 
 /// What every message of gRPC begins with. Clients send it with the message behind it, or with what there is room for.
 const MESSAGE_HEAD_LEN: usize = 5;
@@ -39,10 +38,15 @@ pub(super) struct Traffic {
     turns: Mutex<Turns>,
     /// Bytes that came, behind TLS.
     read: AtomicU64,
+    /// Calls that came, and those that were looked at.
+    called: AtomicU64,
     begun: AtomicU64,
     under_way: AtomicUsize,
     /// Frames of answers.
     answered: AtomicU64,
+    /// What is written waits until the step that its task is making is over, and something does.
+    holds_back: AtomicBool,
+    held_back: AtomicBool,
     /// Its peer took nothing of what was written for too long.
     blocked: AtomicBool,
     /// Its peer says too much that is nothing.
@@ -60,9 +64,12 @@ impl Traffic {
             limiter,
             turns: Mutex::default(),
             read: AtomicU64::default(),
+            called: AtomicU64::default(),
             begun: AtomicU64::default(),
             under_way: AtomicUsize::default(),
             answered: AtomicU64::default(),
+            holds_back: AtomicBool::default(),
+            held_back: AtomicBool::default(),
             blocked: AtomicBool::default(),
             chatters: AtomicBool::default(),
             end_streams: CancellationToken::new(),
@@ -78,10 +85,12 @@ impl Traffic {
         }
     }
 
-    /// So many bytes were read.
-    pub(super) fn heard(&self, len: usize) {
-        if let Some(left) = &mut self.turns().left {
-            *left = left.saturating_sub(len);
+    /// So many bytes were read; so many calls have come since the connection began, those that were taken back at once with them.
+    pub(super) fn heard(&self, len: usize, called: u64) {
+        self.called.store(called, Ordering::Relaxed);
+        {
+            let mut turns = self.turns();
+            turns.left = turns.left.saturating_sub(len);
         }
         self.read.fetch_add(u64::try_from(len).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -89,6 +98,27 @@ impl Traffic {
     /// Has streams end that wait for something.
     pub(super) fn end_streams(&self) {
         self.end_streams.cancel();
+    }
+
+    /// A call is answered within the step that its task is making, and others may be: HTTP/2 would write each answer before it looks
+    /// at the next call, and a write is dearer than a decision.
+    pub(super) fn hold_back(&self) {
+        self.holds_back.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something may not be written yet.
+    pub(super) fn holds_back(&self) -> bool {
+        let holds_back = self.holds_back.load(Ordering::Relaxed);
+        if holds_back {
+            self.held_back.store(true, Ordering::Relaxed);
+        }
+        holds_back
+    }
+
+    /// From now on everything is written; whether something was held back.
+    pub(super) fn let_go(&self) -> bool {
+        self.holds_back.store(false, Ordering::Relaxed);
+        self.held_back.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn answers_with_a_frame(&self) {
@@ -144,14 +174,12 @@ impl Drop for UnderWay {
 /// Whether a connection is read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// As much as comes.
-    Freely,
     /// So many bytes.
     AtMost(usize),
-    /// When the others of its thread had their turn.
+    /// When the others of its thread were seen.
     AfterOthers,
-    /// Not for so long.
-    Later(Duration),
+    /// When its turn comes, with which whoever asks is woken.
+    InTurn,
 }
 
 /// What a connection has of its thread.
@@ -162,47 +190,86 @@ struct Turns {
     put_off: Option<Instant>,
     /// What is read now may have been there since then.
     put_off_before: Option<Instant>,
-    /// Bytes that are left of its turn, once that has begun in the step that its task is making.
-    left: Option<usize>,
+    /// Calls of its turn, their bytes about, and how many of these are left.
+    given: (usize, usize),
+    left: usize,
+    /// In the step that its task is making more is to be read, and may be.
+    asks: bool,
+    reads: bool,
 }
 
 impl Traffic {
-    /// Its task begins a step, in which it has one turn while connections take turns: HTTP/2 asks for more before each call that
-    /// it hands out.
-    pub(super) fn takes_turn(&self) {
-        self.turns().left = None;
+    /// Its task begins a step. HTTP/2 asks for more before each call that it hands out.
+    pub(super) fn begin_step(&self) {
+        let mut turns = self.turns();
+        (turns.asks, turns.reads) = (false, false);
     }
 
-    /// Whether more is to be read now, of a connection on which so many bytes are missing of a frame that has begun. If so, it is,
-    /// and [`Self::heard`] is told how much came.
+    /// The step is over.
+    pub(super) fn end_step(&self) {
+        let mut turns = self.turns();
+        let turns = &mut *turns;
+        if turns.reads {
+            let (calls, len) = turns.given;
+            let unused = calls.saturating_mul(turns.left) / len.max(1);
+            self.limiter.end_turn(&mut turns.own, unused, turns.left > 0);
+        }
+        // It may have been called while it could not go on for another reason.
+        if !turns.asks {
+            self.limiter.leave(&mut turns.own);
+        }
+    }
+
+    /// Whether more is to be read now, of a connection on which so many bytes are missing of a frame that has begun, and `unread` have
+    /// come; `has_yielded` if others were seen since that was asked last. If so, it is, and [`Self::heard`] is told how much came.
     ///
     /// A turn is so many bytes and not one read: whoever reads has a buffer that ends somewhere in a call, and the rest of that
     /// would wait for all others.
-    pub(super) fn may_read(&self, rest_of_frame: usize, now: Instant) -> Reading {
+    pub(super) fn may_read(
+        &self,
+        rest_of_frame: usize,
+        unread: impl FnOnce() -> usize,
+        has_yielded: bool,
+        waker: &Waker,
+        now: Instant,
+    ) -> Reading {
         let mut turns = self.turns();
-        let begins = turns.left.is_none();
-        let reading = match self.limiter.readiness(&turns.own, now) {
-            Readiness::Free => Reading::Freely,
-            Readiness::InTurns(calls) => {
-                match *turns.left.get_or_insert_with(|| rest_of_frame.saturating_add(self.len_of(calls))) {
-                    0 => Reading::AfterOthers,
-                    left => Reading::AtMost(left),
+        let turns = &mut *turns;
+        turns.asks = true;
+        // One turn in a step, however often HTTP/2 asks: others are seen between two steps alone.
+        if !turns.reads {
+            let asks = Asks { has_yielded, waited: since(turns.put_off, now) };
+            match self.limiter.readiness(&mut turns.own, asks, || unread() / self.len_of(1).max(1), now) {
+                Readiness::Begins(calls) => {
+                    turns.reads = true;
+                    turns.left = rest_of_frame.saturating_add(self.len_of(calls));
+                    turns.given = (calls, turns.left);
+                    turns.put_off_before = turns.put_off.take();
                 }
+                Readiness::AfterOthers => {
+                    turns.put_off.get_or_insert(now);
+                    return Reading::AfterOthers;
+                }
+                Readiness::Waits => turns.left = 0,
             }
-            Readiness::Later(_) if turns.left.is_some_and(|left| left > 0) => Reading::AtMost(turns.left.unwrap_or_default()),
-            Readiness::Later(pause) => Reading::Later(pause),
-        };
-        if let Reading::AfterOthers | Reading::Later(_) = reading {
-            turns.put_off.get_or_insert(now);
-        } else if begins {
-            turns.put_off_before = turns.put_off.take();
         }
-        reading
+        if turns.left > 0 {
+            return Reading::AtMost(turns.left);
+        }
+        turns.put_off.get_or_insert(now);
+        self.limiter.wait(&mut turns.own, waker, now);
+        Reading::InTurn
+    }
+
+    /// Whether a call that arrives is refused.
+    pub(super) fn refuses(&self, now: Instant) -> bool {
+        let turns = self.turns();
+        self.limiter.refuses(&turns.own, since(turns.put_off_before, now), now)
     }
 
     /// Bytes of so many calls, if they are as long as those before.
     fn len_of(&self, calls: usize) -> usize {
-        let len = self.read.load(Ordering::Relaxed).checked_div(self.begun.load(Ordering::Relaxed));
+        let len = self.read.load(Ordering::Relaxed).checked_div(self.called.load(Ordering::Relaxed));
         let len = len.and_then(|len| usize::try_from(len).ok()).unwrap_or(SMALL_CALL_LEN);
         calls.saturating_mul(len).min(TURN_LEN_MAX)
     }
@@ -212,60 +279,18 @@ impl Traffic {
     }
 }
 
-/// A call that waits for its turn.
+/// How long ago that was.
+fn since(then: Option<Instant>, now: Instant) -> Duration {
+    then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then))
+}
+
+/// A connection that is there: others do not wait for its turn once it is over, however that came.
 #[derive(Debug)]
-pub(super) struct Turn {
-    traffic: Arc<Traffic>,
-    place: Place,
-    arrived: Instant,
-    has_come: bool,
-}
+pub(super) struct Presence(pub(super) Arc<Traffic>);
 
-/// Whether a call is looked at.
-#[derive(Debug)]
-pub(super) enum Admission {
-    /// Before those who wait.
-    AtOnce,
-    /// When its turn comes.
-    InTurn(Turn),
-    Refused,
-}
-
-impl Admission {
-    /// Of a call that arrives.
-    pub(super) fn of(traffic: &Arc<Traffic>, now: Instant) -> Self {
-        let mut turns = traffic.turns();
-        let arrived = turns.put_off_before.unwrap_or(now);
-        match traffic.limiter.arrive(&mut turns.own, now.saturating_duration_since(arrived), now) {
-            Arrival::AtOnce => Self::AtOnce,
-            Arrival::Waits => {
-                Self::InTurn(Turn { traffic: Arc::clone(traffic), place: Place::default(), arrived, has_come: false })
-            }
-            Arrival::Refused => Self::Refused,
-        }
-    }
-}
-
-impl Turn {
-    /// Whether the call's turn has come; if not, whoever asks is woken when it does.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        self.traffic.limiter.poll_turn(&mut self.place, cx)
-    }
-
-    /// The call's turn has come.
-    pub(super) fn begin(mut self, now: Instant) {
-        self.has_come = true;
-        let wait = now.saturating_duration_since(self.arrived);
-        self.traffic.limiter.begin(&self.place, wait, now);
-    }
-}
-
-impl Drop for Turn {
+impl Drop for Presence {
     fn drop(&mut self) {
-        if !self.has_come {
-            let now = Instant::now();
-            self.traffic.limiter.begin(&self.place, now.saturating_duration_since(self.arrived), now);
-        }
+        self.0.limiter.leave(&mut self.0.turns().own);
     }
 }
 
@@ -279,6 +304,7 @@ pub(super) struct Frames {
     /// The part of a head that has come.
     head: [u8; 9],
     head_len: usize,
+    called: u64,
     of_calls: u64,
     chatter: u64,
 }
@@ -286,12 +312,17 @@ pub(super) struct Frames {
 impl Frames {
     /// Of a connection that begins now, with the 24 bytes that announce HTTP/2.
     pub(super) fn new(now: Instant) -> Self {
-        Self { begun: now, skip: 24, head: [0; 9], head_len: 0, of_calls: 0, chatter: 0 }
+        Self { begun: now, skip: 24, head: [0; 9], head_len: 0, called: 0, of_calls: 0, chatter: 0 }
     }
 
     /// Bytes of the frame that has begun which have not come yet.
     pub(super) fn rest(&self) -> usize {
         self.skip
+    }
+
+    /// Calls that came.
+    pub(super) fn called(&self) -> u64 {
+        self.called
     }
 
     /// Takes note of what came.
@@ -324,8 +355,10 @@ impl Frames {
         match (kind, flags & 1) {
             // DATA that is less than the head of a message, and no end.
             (0, 0) if self.skip < MESSAGE_HEAD_LEN => self.chatter += 1,
-            // DATA, HEADERS, CONTINUATION.
-            (0 | 1 | 9, _) => self.of_calls += 1,
+            // HEADERS.
+            (1, _) => (self.called, self.of_calls) = (self.called + 1, self.of_calls + 1),
+            // DATA, CONTINUATION.
+            (0 | 9, _) => self.of_calls += 1,
             // Answers to our own SETTINGS and PING.
             (4 | 6, 1) => {}
             _ => self.chatter += 1,
@@ -353,55 +386,32 @@ impl Traffic {
 mod tests {
     use super::*;
 
-    /// On a thread on which there is a limit at that time.
-    fn limited(now: Instant) -> (Traffic, Instant) {
-        let target = Duration::from_millis(5);
-        let limiter = Limiter::new(target, now);
-        let traffic = Arc::new(Traffic::new(limiter.clone(), Arc::new(Status::unavailable("it ends"))));
-        let mut now = now;
-        while limiter.readiness(&Own::default(), now) == Readiness::Free {
-            now += target;
-            if let Admission::InTurn(turn) = Admission::of(&traffic, now) {
-                turn.begin(now + 2 * target);
-            }
-        }
-        drop(traffic);
-        (Traffic::new(limiter, Arc::new(Status::unavailable("it ends"))), now)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn calls_that_are_taken_back_count_as_those_that_are_served() {
-        let target = Duration::from_millis(5);
-        let limiter = Limiter::new(target, Instant::now());
-        let traffic = Arc::new(Traffic::new(limiter.clone(), Arc::new(Status::unavailable("it ends"))));
-        for _ in 0..1_000 {
-            if limiter.readiness(&Own::default(), Instant::now()) != Readiness::Free {
-                return;
-            }
-            let admission = Admission::of(&traffic, Instant::now());
-            tokio::time::advance(2 * target).await;
-            drop(admission);
-        }
-        panic!("they wait for too long, and nobody takes note");
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_so_many_bytes_however_they_are_read() {
-        let (traffic, now) = limited(Instant::now());
+        let now = Instant::now();
+        let limiter = Limiter::new(Duration::from_millis(5), now);
+        let traffic = Traffic::new(limiter, Arc::new(Status::unavailable("it ends")));
+        let may_read = |rest, has_yielded| traffic.may_read(rest, || 0, has_yielded, Waker::noop(), now);
         let rest_of_frame = 30;
         for pieces in 1..10 {
-            traffic.takes_turn();
-            let Reading::AtMost(all) = traffic.may_read(rest_of_frame, now) else { panic!("it is its turn") };
+            traffic.begin_step();
+            let Reading::AtMost(all) = may_read(rest_of_frame, true) else { panic!("it is its turn") };
             assert!(all > rest_of_frame + 2 * SMALL_CALL_LEN, "{all}");
             let mut left = all;
             while left > 0 {
                 // What is missing of a frame by then is in it.
-                assert_eq!(traffic.may_read(50, now), Reading::AtMost(left), "in {pieces} pieces");
+                assert_eq!(may_read(50, false), Reading::AtMost(left), "in {pieces} pieces");
                 let piece = left.min(all.div_ceil(pieces));
-                traffic.heard(piece);
+                traffic.heard(piece, 0);
                 left -= piece;
             }
-            assert_eq!(traffic.may_read(50, now), Reading::AfterOthers);
+            assert_eq!(may_read(50, false), Reading::InTurn);
+            assert_eq!(may_read(50, true), Reading::InTurn, "not in the same step");
+            traffic.end_step();
+            // It was called at once, and others are seen before.
+            traffic.begin_step();
+            assert_eq!(may_read(50, false), Reading::AfterOthers);
+            traffic.end_step();
         }
     }
 

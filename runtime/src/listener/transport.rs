@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::traffic::{Frames, Reading, Traffic};
 
@@ -22,6 +23,18 @@ pub(super) enum Socket {
     Unix(UnixStream),
 }
 
+impl Socket {
+    /// Bytes that have come and were not read, as far as the kernel has them.
+    fn unread(&self) -> usize {
+        let len = match self {
+            Self::Tcp(stream) => rustix::io::ioctl_fionread(stream),
+            Self::Tls(stream) => rustix::io::ioctl_fionread(stream.get_ref().0),
+            Self::Unix(stream) => rustix::io::ioctl_fionread(stream),
+        };
+        len.map_or(0, |len| usize::try_from(len).unwrap_or(usize::MAX))
+    }
+}
+
 /// A socket that is watched.
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -31,8 +44,9 @@ pub(super) struct Transport {
     slow_reader: Duration,
     /// Runs while the peer takes nothing.
     blocked: Option<Pin<Box<Sleep>>>,
-    /// Runs while nothing is to be read, since it would be refused.
-    later: Option<Pin<Box<Sleep>>>,
+    /// Nothing is to be read before the others of the thread were seen, with which `others` completes.
+    yields: bool,
+    others: ReusableBoxFuture<'static, ()>,
 }
 
 /// Calls a method of whatever carries the bytes.
@@ -49,27 +63,29 @@ macro_rules! carried {
 impl Transport {
     pub(super) fn new(socket: Socket, traffic: Arc<Traffic>, slow_reader: Duration) -> Self {
         let frames = Frames::new(Instant::now());
-        Self { socket, traffic, frames, slow_reader, blocked: None, later: None }
+        let others = ReusableBoxFuture::new(tokio::task::yield_now());
+        Self { socket, traffic, frames, slow_reader, blocked: None, yields: false, others }
     }
 
     /// How many bytes are to be read now, at most. Whoever has to wait for that is woken when it may be time.
     fn may_read(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        if let Some(later) = &mut self.later {
-            ready!(later.as_mut().poll(cx));
-            self.later = None;
-        }
-        match self.traffic.may_read(self.frames.rest(), Instant::now()) {
-            Reading::Freely => return Poll::Ready(usize::MAX),
-            Reading::AtMost(len) => return Poll::Ready(len),
-            Reading::AfterOthers => {}
-            Reading::Later(pause) => {
-                let later = self.later.insert(Box::pin(tokio::time::sleep(pause)));
-                // For its waker.
-                ready!(later.as_mut().poll(cx));
+        loop {
+            let has_yielded = self.yields;
+            if has_yielded {
+                ready!(self.others.poll(cx));
+                self.yields = false;
+            }
+            let unread = || self.socket.unread();
+            match self.traffic.may_read(self.frames.rest(), unread, has_yielded, cx.waker(), Instant::now()) {
+                Reading::AtMost(len) => return Poll::Ready(len),
+                // The runtime looks which sockets have something before it goes on with this one.
+                Reading::AfterOthers => {
+                    self.yields = true;
+                    self.others.set(tokio::task::yield_now());
+                }
+                Reading::InTurn => return Poll::Pending,
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// Reads what fits into `buf`, and no more than that many bytes.
@@ -106,9 +122,9 @@ impl AsyncRead for Transport {
         let read = self.read(cx, buf, len_max);
         if matches!(read, Poll::Ready(Ok(()))) {
             let came = buf.filled().get(before..).unwrap_or_default();
-            self.traffic.heard(came.len());
             let this = &mut *self;
             this.frames.take_in(came);
+            this.traffic.heard(came.len(), this.frames.called());
             if this.frames.are_too_many(|| this.traffic.answered()) {
                 this.traffic.chatters();
                 let problem = "more frames than calls account for";
@@ -121,6 +137,9 @@ impl AsyncRead for Transport {
 
 impl AsyncWrite for Transport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.traffic.holds_back() {
+            return Poll::Pending;
+        }
         let written = carried!(self, poll_write(cx, buf));
         self.unless_blocked(cx, written)
     }
@@ -140,6 +159,9 @@ impl AsyncWrite for Transport {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.traffic.holds_back() {
+            return Poll::Pending;
+        }
         let written = carried!(self, poll_write_vectored(cx, buffers));
         self.unless_blocked(cx, written)
     }
