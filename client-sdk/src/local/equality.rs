@@ -42,13 +42,27 @@ impl Put {
 
 fn put() -> impl Strategy<Value = Put> {
     let amount = || prop_oneof![4 => 0_i64..120, 1 => select(&[-1, i64::MAX, i64::MAX - 1][..])];
-    let limit = (select(&["users", "calls", "storage", "nothing", "NO NAME"][..]), amount(), proptest::option::of(amount()));
+    // Most of what is asked for is there: of all else there is little to be compared.
+    let name = |names: &'static [&'static str]| prop_oneof![12 => select(names), 1 => select(&["nothing", "NO NAME"][..])];
+    let limit = (name(&["users", "calls", "storage"]), amount(), proptest::option::of(amount()));
     (
-        select(&["reporting", "billing", "orders", "nothing", "NO NAME"][..]),
-        select(&["", "exports", "charts", "mail", "audit", "nothing", "NO NAME"][..]),
-        proptest::option::weighted(0.6, limit),
+        name(&["reporting", "billing", "orders"]),
+        name(&["", "exports", "charts", "mail", "audit"]),
+        proptest::option::weighted(0.4, limit),
     )
         .prop_map(|(service, feature, limit)| Put { service, feature, limit })
+}
+
+/// Every second one has nothing against it: with all that a tenant may have, few are entitled to anything.
+fn tenant() -> impl Strategy<Value = Tenant> {
+    (testing::tenant(Names::Pool), any::<bool>()).prop_map(|(mut tenant, stands_well)| {
+        if stands_well {
+            tenant.pending = false;
+            tenant.suspensions.clear();
+            (tenant.subscription.starts, tenant.subscription.cancel_at) = (None, None);
+        }
+        tenant
+    })
 }
 
 fn tables(world: &World) -> Tables {
@@ -104,7 +118,7 @@ proptest! {
     #[test]
     fn memory_answers_what_the_server_answers_for_as_long_as_it_may(
         world in testing::world(),
-        tenant in testing::tenant(Names::Pool),
+        tenant in tenant(),
         made_at in testing::grid_time(),
         ahead in 0_u32..1_000,
         questions in proptest::collection::vec(put(), 1..20),
@@ -147,8 +161,8 @@ proptest! {
             ENTITLED.fetch_add(u64::from(of_server.entitled), Ordering::Relaxed);
             prop_assert_eq!(comparable(ours), comparable(of_server), "{:?} at {:?}", put, now);
         }
-        // Over all cases so far, once there were so many that chance leaves far more than that: four in a hundred are entitled.
+        // Over all cases so far, once there were so many that chance leaves far more than that.
         let seen = [&COMPARED, &ENTITLED, &LEFT_TO_THE_SERVER].map(|count| count.load(Ordering::Relaxed));
-        prop_assert!(seen[0] < 1_000 || (seen[1] * 100 > seen[0] && seen[2] * 50 > seen[0]), "{:?}", seen);
+        prop_assert!(seen[0] < 500 || (seen[1] * 50 > seen[0] && seen[2] * 50 > seen[0]), "{:?}", seen);
     }
 }

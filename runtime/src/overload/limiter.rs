@@ -2,13 +2,13 @@
 //! argument.
 //!
 //! How long a connection waits to be read is the only sign of overload that means the same on every machine and under every quota
-//! (RFC 8289 goes by that with packets). When all did for longer than the target in [`LOOK_BACK`], connections are read in rounds
+//! (RFC 8289 goes by that with packets). When many did for longer than the target in [`LOOK_BACK`], connections are read in rounds
 //! ([`super::line`]), with a handful of calls each; otherwise they are in the order in which they come, up to so many calls at a
 //! time. What is read is served at once. So all that waits is not read yet: TCP and HTTP/2 hold its callers back, at no cost to
 //! anybody, and whoever asks for no more than its part of a round waits for one turn of another, however much others ask for. When
-//! nobody waited for too long in [`QUIET`], there are no rounds any more: they cost time where calls come in larger handfuls.
+//! that was so for the last time [`QUIET`] ago, there are no rounds any more: they cost time where calls come in larger handfuls.
 //!
-//! Whoever has been behind for [`BEHIND_MAX`], or ever since it is there, has half of what the others have, as schedulers demote who
+//! Whoever has been behind for [`CATCHING_UP_MAX`], or ever since it is there, has half of what the others have, as schedulers demote who
 //! uses up its turns again and again (multilevel feedback): so that the others keep clear of the bound where they ask for nearly an
 //! equal part, and where the thread has less of its core for a moment. A part goes by what is read in a round and not by what is
 //! served in a time, of which nobody knows how much the next will be.
@@ -32,15 +32,20 @@ const SERVED_PER_REFUSAL: usize = 8;
 const A_HANDFUL: usize = 24;
 /// Calls in a turn of whoever passes those who wait: nobody knows how many more are about to pass.
 const A_FEW: usize = 4;
-/// Whoever has asked for more than its part for so long is told, and has less: by then it is neither a burst, nor what came while the
-/// process stood still for a moment.
+/// Whoever has asked for more than its part for so long is told: by then it is neither a burst, nor what came while the process stood
+/// still for a moment.
 const BEHIND_MAX: Duration = Duration::from_millis(100);
-/// When nobody has waited for too long in this time, there are no rounds any more.
+/// For so long it has a whole part, to catch up with: with half of one it might never do so again that asks for nearly as much.
+const CATCHING_UP_MAX: Duration = Duration::from_secs(1);
+/// Without so many waits that are too long for this time, there are no rounds any more.
 const QUIET: Duration = Duration::from_secs(1);
 /// So often it is looked how long somebody waits who has something to be read: in between there is nothing that shows it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// When all waits in this time were too long, there are rounds: that is no moment in which the process stood still.
+/// When of the waits in this time one in [`LATE_PART`] was too long, and not a single one, there are rounds: once is also when the
+/// process stood still. All of them would be too many: whoever asks for hardly more than there is time for is as often in time as
+/// late, and others wait for it no less.
 const LOOK_BACK: Duration = Duration::from_millis(100);
+const LATE_PART: u32 = 4;
 /// So many refusals may be saved up.
 const REFUSALS_SAVED_MAX: usize = A_HANDFUL / 3;
 
@@ -62,7 +67,7 @@ impl Own {
 
     /// Its calls of a round.
     fn part(&self, now: Instant) -> usize {
-        if self.keeps_up && !self.is_behind(BEHIND_MAX, now) { 2 * A_HANDFUL } else { A_HANDFUL }
+        if self.keeps_up && !self.is_behind(CATCHING_UP_MAX, now) { 2 * A_HANDFUL } else { A_HANDFUL }
     }
 }
 
@@ -99,7 +104,8 @@ impl Limiter {
             unmatched: 0,
             rounds_until: now,
             look_at: now,
-            least: None,
+            waits: 0,
+            late: 0,
             look_back_at: now + LOOK_BACK,
         };
         Self(Arc::new(Mutex::new(state)))
@@ -172,8 +178,9 @@ struct State {
     rounds_until: Instant,
     /// When it is looked again how long somebody waits.
     look_at: Instant,
-    /// The shortest wait that was seen, until all of them are judged.
-    least: Option<Duration>,
+    /// Waits that were seen until they are judged, and those of them that were too long.
+    waits: u32,
+    late: u32,
     look_back_at: Instant,
 }
 
@@ -202,16 +209,15 @@ impl State {
 
     /// Somebody waited so long, others having been seen.
     fn note(&mut self, waited: Duration, now: Instant) {
-        let least = self.least.map_or(waited, |least| least.min(waited));
-        self.least = Some(least);
-        let is_late =
-            if now < self.rounds_until { waited > self.target } else { now >= self.look_back_at && least > self.target };
-        if is_late {
+        self.waits += 1;
+        self.late += u32::from(waited > self.target);
+        if now < self.look_back_at {
+            return;
+        }
+        if self.late > 1 && self.late >= self.waits.div_ceil(LATE_PART) {
             self.rounds_until = now + QUIET;
         }
-        if now >= self.look_back_at {
-            (self.least, self.look_back_at) = (None, now + LOOK_BACK);
-        }
+        (self.waits, self.late, self.look_back_at) = (0, 0, now + LOOK_BACK);
     }
 
     fn refuses(&mut self, own: &Own, waited: Duration, now: Instant) -> bool {

@@ -310,33 +310,42 @@ fn readiness(limiter: &Limiter, own: &mut Own, asks: Asks, unread: usize, now: I
 }
 
 #[test]
-fn there_are_rounds_once_all_wait_for_too_long() {
-    let began = Instant::now();
-    let limiter = Limiter::new(TARGET, began);
-    let freely = Readiness::Begins(2 * A_HANDFUL);
-    let turn = |waited, unread, now| readiness(&limiter, &mut Own::default(), Asks { has_yielded: true, waited }, unread, now);
+fn there_are_rounds_once_many_wait_for_too_long() {
+    let mut now = Instant::now();
+    let limiter = Limiter::new(TARGET, now);
     let late = TARGET + MICROSECOND;
-    // One that did not is enough: a moment in which all stood still is no overload.
-    let mut now = began;
-    for _ in 0..10 {
-        for waited in [late, TARGET, late] {
-            assert_eq!(turn(waited, 1_000, now), freely, "{waited:?}");
-            now += LOOK_BACK / 3;
+    // After a time with these waits: whether there are rounds.
+    let mut has_rounds_after = |waits: &[Duration]| {
+        for (number, waited) in waits.iter().enumerate() {
+            if number + 1 == waits.len() {
+                now += LOOK_BACK;
+            }
+            readiness(&limiter, &mut Own::default(), Asks { has_yielded: true, waited: *waited }, 1, now);
         }
+        let much = readiness(&limiter, &mut Own::default(), AT_FIRST, 1_000, now);
+        much == Readiness::Waits
+    };
+    let one_of_two = [late, TARGET];
+    let [mut two_of_eight, mut two_of_nine] = [[TARGET; 8].to_vec(), [TARGET; 9].to_vec()];
+    for waits in [&mut two_of_eight, &mut two_of_nine] {
+        waits[3..5].fill(late);
     }
-    for _ in 0..6 {
-        turn(late, 1_000, now);
-        now += LOOK_BACK / 3;
+    for _ in 0..20 {
+        assert!(!has_rounds_after(&[late]), "a moment in which all stood still");
+        assert!(!has_rounds_after(&one_of_two));
+        assert!(!has_rounds_after(&two_of_nine));
     }
-    assert_eq!(turn(late, 1_000, now), Readiness::Waits);
-    assert_eq!(turn(TARGET, A_FEW, now), Readiness::Begins(A_FEW));
-    // Each that waits is one too many then.
-    now += QUIET / 2;
-    assert_eq!(turn(late, A_FEW, now), Readiness::Begins(A_FEW));
-    now += QUIET / 2;
-    assert_eq!(turn(TARGET, 1_000, now), Readiness::Waits);
-    now += QUIET;
-    assert_eq!(turn(TARGET, 1_000, now), freely);
+    assert!(has_rounds_after(&two_of_eight));
+    // As many are needed for them to go on.
+    let times = QUIET.as_millis() / LOOK_BACK.as_millis();
+    for _ in 1..times {
+        assert!(has_rounds_after(&one_of_two));
+    }
+    assert!(has_rounds_after(&two_of_eight));
+    for _ in 1..times {
+        assert!(has_rounds_after(&two_of_nine));
+    }
+    assert!(!has_rounds_after(&one_of_two));
 }
 
 #[test]
@@ -370,8 +379,8 @@ fn whoever_is_behind_has_half_of_what_others_have() {
     assert_eq!(readiness(&limiter, &mut own, WHEN_CALLED, 1_000, began), Readiness::Begins(A_HANDFUL));
     limiter.end_turn(&mut own, A_HANDFUL, true);
     assert_eq!(turn_at(&mut own, began), Readiness::Begins(2 * A_HANDFUL));
-    assert_eq!(turn_at(&mut own, began + BEHIND_MAX), Readiness::Begins(2 * A_HANDFUL));
-    assert_eq!(turn_at(&mut own, began + 2 * BEHIND_MAX), Readiness::Begins(A_HANDFUL));
+    assert_eq!(turn_at(&mut own, began + CATCHING_UP_MAX), Readiness::Begins(2 * A_HANDFUL));
+    assert_eq!(turn_at(&mut own, began + 2 * CATCHING_UP_MAX), Readiness::Begins(A_HANDFUL));
 }
 
 #[test]
