@@ -6,7 +6,7 @@
 //! ([`super::line`]), with a handful of calls each; otherwise they are in the order in which they come, up to so many calls at a
 //! time. What is read is served at once. So all that waits is not read yet: TCP and HTTP/2 hold its callers back, at no cost to
 //! anybody, and whoever asks for no more than its part of a round waits for one turn of another, however much others ask for. When
-//! that was so for the last time [`QUIET`] ago, there are no rounds any more: they cost time where calls come in larger handfuls.
+//! that has not been so for [`QUIET`], there are no rounds any more: they cost time where calls come in larger handfuls.
 //!
 //! Whoever has been behind for [`CATCHING_UP_MAX`], or ever since it is there, has half of what the others have, as schedulers demote who
 //! uses up its turns again and again (multilevel feedback): so that the others keep clear of the bound where they ask for nearly an
@@ -35,16 +35,17 @@ const A_FEW: usize = 4;
 /// Whoever has asked for more than its part for so long is told: by then it is neither a burst, nor what came while the process stood
 /// still for a moment.
 const BEHIND_MAX: Duration = Duration::from_millis(100);
-/// For so long it has a whole part, to catch up with: with half of one it might never do so again that asks for nearly as much.
+/// Who kept up and fell behind has a whole part for so long, to catch up with: with half of one it might never do so again that asks
+/// for nearly as much.
 const CATCHING_UP_MAX: Duration = Duration::from_secs(1);
-/// Without so many waits that are too long for this time, there are no rounds any more.
+/// There are rounds for so long after too many waits were too long.
 const QUIET: Duration = Duration::from_secs(1);
 /// So often it is looked how long somebody waits who has something to be read: in between there is nothing that shows it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// When of the waits in this time one in [`LATE_PART`] was too long, and not a single one, there are rounds: once is also when the
-/// process stood still. All of them would be too many: whoever asks for hardly more than there is time for is as often in time as
-/// late, and others wait for it no less.
+/// The waits of so long are judged together: one that is too long is also there when the process stood still for a moment.
 const LOOK_BACK: Duration = Duration::from_millis(100);
+/// Of so many waits one that is too long is too many, if there is another. To ask it of all would be too much: beside somebody who asks
+/// for hardly more than there is time for they are now longer and now shorter, and others wait for it no less.
 const LATE_PART: u32 = 4;
 /// So many refusals may be saved up.
 const REFUSALS_SAVED_MAX: usize = A_HANDFUL / 3;

@@ -322,8 +322,10 @@ fn there_are_rounds_once_many_wait_for_too_long() {
             }
             readiness(&limiter, &mut Own::default(), Asks { has_yielded: true, waited: *waited }, 1, now);
         }
-        let much = readiness(&limiter, &mut Own::default(), AT_FIRST, 1_000, now);
-        much == Readiness::Waits
+        let [much, little] = [1_000, A_FEW].map(|unread| readiness(&limiter, &mut Own::default(), AT_FIRST, unread, now));
+        let has_rounds = much == Readiness::Waits;
+        assert_eq!(has_rounds, little == Readiness::Begins(A_FEW), "who asks little passes: {little:?}");
+        has_rounds
     };
     let one_of_two = [late, TARGET];
     let [mut two_of_eight, mut two_of_nine] = [[TARGET; 8].to_vec(), [TARGET; 9].to_vec()];
