@@ -2,7 +2,7 @@
 //! argument.
 //!
 //! How long a connection waits to be read is the only sign of overload that means the same on every machine and under every quota
-//! (RFC 8289 goes by that with packets). When many did for longer than the target in [`LOOK_BACK`], connections are read in rounds
+//! (RFC 8289 goes by that with packets). When many calls did for longer than the target in [`LOOK_BACK`], connections are read in rounds
 //! ([`super::line`]), with a handful of calls each; otherwise they are in the order in which they come, up to so many calls at a
 //! time. What is read is served at once. So all that waits is not read yet: TCP and HTTP/2 hold its callers back, at no cost to
 //! anybody, and whoever asks for no more than its part of a round waits for one turn of another, however much others ask for. When
@@ -23,15 +23,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::line::{Line, Pass, Stand};
+use super::line::{Line, Rank, Stand, Turn};
 
 /// For so many calls that are served one may be refused.
 const SERVED_PER_REFUSAL: usize = 8;
 /// Calls in a round of a connection that is behind, in one turn if it is called for that; others have twice as many. So few that
 /// others soon have their turn, so many that they share what a read and a write cost.
 const A_HANDFUL: usize = 24;
-/// Calls in a turn of whoever passes those who wait: nobody knows how many more are about to pass.
+/// Whoever has no more calls to be read when it begins to wait goes before others.
 const A_FEW: usize = 4;
+/// Calls in a turn of whoever does: some more may have come meanwhile, and nobody knows how many others are about to come.
+const A_FEW_MORE: usize = 8;
 /// Whoever has asked for more than its part for so long is told: by then it is neither a burst, nor what came while the process stood
 /// still for a moment.
 const BEHIND_MAX: Duration = Duration::from_millis(100);
@@ -44,9 +46,9 @@ const QUIET: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The waits of so long are judged together: one that is too long is also there when the process stood still for a moment.
 const LOOK_BACK: Duration = Duration::from_millis(100);
-/// Of so many waits one that is too long is too many, if there is another. To ask it of all would be too much: beside somebody who asks
-/// for hardly more than there is time for they are now longer and now shorter, and others wait for it no less.
-const LATE_PART: u32 = 4;
+/// Of so many calls one that waits for too long is too many, if there is another turn with such calls. To ask it of all would be too much:
+/// beside somebody who asks for hardly more than there is time for waits are now longer and now shorter, and others wait for it no less.
+const LATE_PART: usize = 4;
 /// So many refusals may be saved up.
 const REFUSALS_SAVED_MAX: usize = A_HANDFUL / 3;
 
@@ -54,10 +56,23 @@ const REFUSALS_SAVED_MAX: usize = A_HANDFUL / 3;
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     stand: Stand,
+    /// It had a few calls to be read when it last began to wait.
+    asks_little: bool,
     /// All that there was to be read was, once.
     keeps_up: bool,
+    /// Of its turn, if its wait says something about the others.
+    turn: Option<Wait>,
     /// Since then its turns have not had room for all that there is to be read.
     behind_since: Option<Instant>,
+}
+
+/// Somebody waited for a turn, others having been seen.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    waited: Duration,
+    /// When the turn began, and of how many calls.
+    begun: Instant,
+    calls: usize,
 }
 
 impl Own {
@@ -105,7 +120,8 @@ impl Limiter {
             unmatched: 0,
             rounds_until: now,
             look_at: now,
-            waits: 0,
+            calls: 0,
+            late_calls: 0,
             late: 0,
             look_back_at: now + LOOK_BACK,
         };
@@ -115,7 +131,7 @@ impl Limiter {
     /// Whether a connection's turn begins, of which there is one in a step of its task; `unread` says how many calls there are to be
     /// read, about.
     pub(crate) fn readiness(&self, own: &mut Own, asks: Asks, unread: impl FnOnce() -> usize, now: Instant) -> Readiness {
-        self.state().readiness(own, asks, unread, now)
+        self.with_state(|state| state.readiness(own, asks, unread, now))
     }
 
     /// A connection has something to be read and no turn, or more than that had room for: it waits for the next, and `waker` is woken
@@ -123,7 +139,7 @@ impl Limiter {
     pub(crate) fn wait(&self, own: &mut Own, waker: &Waker, now: Instant) {
         own.behind_since.get_or_insert(now);
         let part = own.part(now);
-        self.with_line(|line| line.wait(&mut own.stand, part, waker));
+        self.with_state(|state| state.line.wait(&mut own.stand, part, own.asks_little, waker));
     }
 
     /// The turn of a connection is over, of which so many calls did not come; `is_drained` if all was read that was there.
@@ -132,12 +148,19 @@ impl Limiter {
             (own.keeps_up, own.behind_since) = (true, None);
         }
         own.stand.gives_back(unused);
-        self.with_line_of(own, Line::end);
+        if let Some(wait) = own.turn.take() {
+            self.with_state(|state| {
+                state.note(wait, unused);
+                state.line.end(&mut own.stand);
+            });
+        }
     }
 
     /// A connection has nothing to read for now, or is over.
     pub(crate) fn leave(&self, own: &mut Own) {
-        self.with_line_of(own, Line::leave);
+        if !own.stand.is_out() {
+            self.with_state(|state| state.line.leave(&mut own.stand));
+        }
     }
 
     /// Whether a call is refused that arrives on a connection which has waited so long to be read.
@@ -145,23 +168,17 @@ impl Limiter {
         self.state().refuses(own, waited, now)
     }
 
-    /// Takes one who waits or has its turn out of the line; most are neither.
-    fn with_line_of(&self, own: &mut Own, step: impl FnOnce(&mut Line, &mut Stand)) {
-        if !own.stand.is_out() {
-            self.with_line(|line| step(line, &mut own.stand));
-        }
-    }
-
-    /// Does something with the line; then the next one may be called.
-    fn with_line(&self, step: impl FnOnce(&mut Line)) {
-        let next = {
-            let line = &mut self.state().line;
-            step(line);
-            line.call()
+    /// Does something; then the next one in the line may be called.
+    fn with_state<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        let (outcome, next) = {
+            let mut state = self.state();
+            let outcome = step(&mut state);
+            (outcome, state.line.call())
         };
         if let Some(next) = next {
             next.wake();
         }
+        outcome
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -179,46 +196,64 @@ struct State {
     rounds_until: Instant,
     /// When it is looked again how long somebody waits.
     look_at: Instant,
-    /// Waits that were seen until they are judged, and those of them that were too long.
-    waits: u32,
-    late: u32,
+    /// Calls whose waits were seen until these are judged, those of them that waited for too long, and in how many turns.
+    calls: usize,
+    late_calls: usize,
+    late: usize,
     look_back_at: Instant,
 }
 
 impl State {
     fn readiness(&mut self, own: &mut Own, asks: Asks, unread: impl FnOnce() -> usize, now: Instant) -> Readiness {
-        let part = own.part(now);
-        let has_rounds = now < self.rounds_until;
-        let calls = match self.line.pass(&mut own.stand, if has_rounds { part } else { usize::MAX }) {
-            Pass::Called if asks.has_yielded => self.line.begin(&mut own.stand, part),
-            Pass::Called => return Readiness::AfterOthers,
-            Pass::Free if has_rounds && unread() <= A_FEW => A_FEW,
-            Pass::Free if has_rounds => return Readiness::Waits,
-            Pass::Free if asks.has_yielded || now < self.look_at => 2 * A_HANDFUL,
-            Pass::Free => {
+        let calls = if own.stand.is_out() {
+            if now < self.rounds_until {
+                match unread() {
+                    // It is asked for more whenever it has made a step; so it is seen when there is.
+                    0 => A_FEW,
+                    unread => {
+                        own.asks_little = unread <= A_FEW;
+                        return Readiness::Waits;
+                    }
+                }
+            } else if asks.has_yielded || now < self.look_at {
+                2 * A_HANDFUL
+            } else {
                 self.look_at = now + LOOK_EVERY;
                 return Readiness::AfterOthers;
             }
-            Pass::Waits => return Readiness::Waits,
+        } else {
+            let part = own.part(now);
+            let turn = self.line.turn(&mut own.stand, asks.has_yielded);
+            own.asks_little &= !matches!(turn, Turn::Begins(_));
+            match turn {
+                Turn::Begins(Rank::AsksLittle) => self.line.rest(&mut own.stand, part).min(A_FEW_MORE),
+                Turn::Begins(Rank::HasPart) => self.line.rest(&mut own.stand, part),
+                Turn::Begins(Rank::HadPart) => part,
+                Turn::AfterOthers => return Readiness::AfterOthers,
+                Turn::Waits => return Readiness::Waits,
+            }
         };
-        if asks.has_yielded {
-            self.note(asks.waited, now);
-        }
-        own.stand.takes(calls);
+        let is_seen = asks.has_yielded || !own.stand.is_out();
+        own.turn = is_seen.then_some(Wait { waited: asks.waited, begun: now, calls });
+        self.line.takes(&mut own.stand, calls);
         Readiness::Begins(calls)
     }
 
-    /// Somebody waited so long, others having been seen.
-    fn note(&mut self, waited: Duration, now: Instant) {
-        self.waits += 1;
-        self.late += u32::from(waited > self.target);
-        if now < self.look_back_at {
+    /// Takes note of a turn of which so many calls did not come.
+    fn note(&mut self, wait: Wait, unused: usize) {
+        let calls = wait.calls.saturating_sub(unused);
+        self.calls += calls;
+        if wait.waited > self.target && calls > 0 {
+            self.late_calls += calls;
+            self.late += 1;
+        }
+        if wait.begun < self.look_back_at {
             return;
         }
-        if self.late > 1 && self.late >= self.waits.div_ceil(LATE_PART) {
-            self.rounds_until = now + QUIET;
+        if self.late > 1 && self.late_calls >= self.calls.div_ceil(LATE_PART) {
+            self.rounds_until = wait.begun + QUIET;
         }
-        (self.waits, self.late, self.look_back_at) = (0, 0, now + LOOK_BACK);
+        (self.calls, self.late_calls, self.late, self.look_back_at) = (0, 0, 0, wait.begun + LOOK_BACK);
     }
 
     fn refuses(&mut self, own: &Own, waited: Duration, now: Instant) -> bool {

@@ -1,28 +1,46 @@
 //! Connections that wait to be read on a thread: one is called at a time, and the time in which each of them has a turn is a round.
-//! Whoever asks little passes them, a little at a time; if that is not enough, it is called before those who have had their part of
-//! the round (RFC 970 has packets sent in rounds, RFC 8290 those of new flows first).
+//! Whoever asks little goes before whoever has something left of its part of the round, and these before those who have had theirs
+//! (RFC 970 has packets sent in rounds, RFC 8290 those of new flows first).
+//!
+//! Who asks little is seen only when the thread looks at its sockets, for which whoever is called waits; and whoever is called gives
+//! way to those who go before it and were seen then.
 
 use std::collections::VecDeque;
 use std::task::Waker;
 
+/// After turns of so many calls the thread looks at its sockets again.
+const UNSEEN_MAX: usize = 8;
+
 /// Who waits.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    /// Those who have not had their part of the round, in the order of their places.
-    first: VecDeque<Waiting>,
-    /// The others.
-    later: VecDeque<Waiting>,
-    /// The place of whoever was called and has not had its turn.
-    called: Option<u64>,
+    /// Of each rank, in the order of their places.
+    ranks: [VecDeque<Waiting>; 3],
+    /// Whoever was called, until its turn is over.
+    called: Option<Waiting>,
     round: u64,
     /// Places that were given out.
     given: u64,
+    /// Calls of turns since the thread has looked at its sockets.
+    unseen: usize,
+}
+
+/// Who goes before whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// It has a few calls.
+    AsksLittle,
+    /// Some of its part is left.
+    HasPart,
+    /// It has had its part of the round.
+    HadPart,
 }
 
 /// One who waits.
 #[derive(Debug)]
 struct Waiting {
     place: u64,
+    rank: Rank,
     /// Of the turn that it waits for, at least.
     round: u64,
     waker: Waker,
@@ -46,14 +64,14 @@ enum Place {
     InTurn,
 }
 
-/// Whether a connection's turn begins.
+/// Whether the turn of a connection begins that stands in the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
-    /// Without standing in the line.
-    Free,
-    /// It was called.
-    Called,
-    /// It has to stand in the line, or does.
+pub(super) enum Turn {
+    /// As whoever has this rank.
+    Begins(Rank),
+    /// When the thread has looked at its sockets.
+    AfterOthers,
+    /// When it is called.
     Waits,
 }
 
@@ -63,46 +81,57 @@ impl Stand {
         matches!(self.place, Place::Out)
     }
 
-    /// It has so many calls of its part.
-    pub(super) fn takes(&mut self, calls: usize) {
-        self.had = self.had.saturating_add(calls);
-    }
-
-    /// So many of them did not come.
+    /// Of what it had in this round so many calls did not come.
     pub(super) fn gives_back(&mut self, calls: usize) {
         self.had = self.had.saturating_sub(calls);
+    }
+
+    fn count_anew(&mut self, round: u64) {
+        if self.round < round {
+            (self.round, self.had) = (round, 0);
+        }
     }
 }
 
 impl Line {
-    /// Whether it is the turn of a connection that may have `part` calls in a round.
-    pub(super) fn pass(&self, stand: &mut Stand, part: usize) -> Pass {
-        match stand.place {
-            Place::In(place) if self.called == Some(place) => Pass::Called,
-            Place::In(_) | Place::InTurn => Pass::Waits,
-            Place::Out => {
-                self.count_anew(stand);
-                if stand.had < part { Pass::Free } else { Pass::Waits }
-            }
-        }
+    /// A connection has a turn of so many calls.
+    pub(super) fn takes(&mut self, stand: &mut Stand, calls: usize) {
+        stand.count_anew(self.round);
+        stand.had = stand.had.saturating_add(calls);
+        self.unseen = self.unseen.saturating_add(calls);
     }
 
-    /// Whoever was called has its turn: what is left of its `part`.
-    pub(super) fn begin(&self, stand: &mut Stand, part: usize) -> usize {
-        self.count_anew(stand);
-        stand.place = Place::InTurn;
-        // Of those who had all of it the next round is counted, which is there.
+    /// What is left of its `part` of the round.
+    pub(super) fn rest(&self, stand: &mut Stand, part: usize) -> usize {
+        stand.count_anew(self.round);
         part.saturating_sub(stand.had)
     }
 
-    fn count_anew(&self, stand: &mut Stand) {
-        if stand.round < self.round {
-            (stand.round, stand.had) = (self.round, 0);
+    /// Whether the turn of a connection begins that stands in the line; `has_looked` if the thread has since that was asked last. It may
+    /// have given way to another, so that [`Self::call`] is to be asked after this, too.
+    pub(super) fn turn(&mut self, stand: &mut Stand, has_looked: bool) -> Turn {
+        let Some(called) = self.called.take_if(|called| matches!(stand.place, Place::In(place) if place == called.place)) else {
+            return Turn::Waits;
+        };
+        let rank = called.rank;
+        if has_looked {
+            self.unseen = 0;
         }
+        if self.first().is_some_and(|first| first < rank) {
+            self.rank(rank).push_front(called);
+            return Turn::Waits;
+        }
+        let begins = self.unseen <= UNSEEN_MAX;
+        if begins {
+            self.round = self.round.max(called.round);
+            stand.place = Place::InTurn;
+        }
+        self.called = Some(called);
+        if begins { Turn::Begins(rank) } else { Turn::AfterOthers }
     }
 
     /// Has a connection that may have `part` calls in a round wait for its next turn; `waker` is woken when it is called.
-    pub(super) fn wait(&mut self, stand: &mut Stand, part: usize, waker: &Waker) {
+    pub(super) fn wait(&mut self, stand: &mut Stand, part: usize, asks_little: bool, waker: &Waker) {
         if let Place::In(place) = stand.place {
             if let Some(waiting) = self.waiting(place) {
                 waiting.waker.clone_from(waker);
@@ -110,11 +139,16 @@ impl Line {
             return;
         }
         self.leave(stand);
-        self.count_anew(stand);
+        let rank = match self.rest(stand, part) {
+            0 => Rank::HadPart,
+            _ if asks_little => Rank::AsksLittle,
+            _ => Rank::HasPart,
+        };
         self.given += 1;
         stand.place = Place::In(self.given);
-        let (line, round) = if stand.had < part { (&mut self.first, 0) } else { (&mut self.later, stand.round + 1) };
-        line.push_back(Waiting { place: self.given, round, waker: waker.clone() });
+        let round = if rank == Rank::HadPart { stand.round + 1 } else { 0 };
+        let waiting = Waiting { place: self.given, rank, round, waker: waker.clone() };
+        self.rank(rank).push_back(waiting);
     }
 
     /// A connection has had its turn, if it was called for one.
@@ -130,32 +164,46 @@ impl Line {
             Place::Out => {}
             Place::InTurn => self.called = None,
             Place::In(place) => {
-                for line in [&mut self.first, &mut self.later] {
-                    if let Some(position) = position(line, place) {
-                        line.remove(position);
+                for rank in &mut self.ranks {
+                    if let Some(position) = position(rank, place) {
+                        rank.remove(position);
                     }
                 }
-                self.called.take_if(|called| *called == place);
+                self.called.take_if(|called| called.place == place);
             }
         }
     }
 
-    /// Calls the next one, if nobody is called, and says whom to wake. To be asked after each [`Self::wait`], [`Self::end`] and
-    /// [`Self::leave`].
+    /// Calls the next one, if nobody is called, and says whom to wake. To be asked after each [`Self::turn`], [`Self::wait`],
+    /// [`Self::end`] and [`Self::leave`].
     pub(super) fn call(&mut self) -> Option<Waker> {
         if self.called.is_some() {
             return None;
         }
-        let Waiting { place, round, waker } = self.first.pop_front().or_else(|| self.later.pop_front())?;
-        self.called = Some(place);
-        self.round = self.round.max(round);
-        Some(waker)
+        let rank = self.first()?;
+        self.called = self.rank(rank).pop_front();
+        self.called.as_ref().map(|called| called.waker.clone())
+    }
+
+    /// The rank of who is called next.
+    fn first(&self) -> Option<Rank> {
+        let ranks = [Rank::AsksLittle, Rank::HasPart, Rank::HadPart];
+        ranks.into_iter().zip(&self.ranks).find(|(_, waiting)| !waiting.is_empty()).map(|(rank, _)| rank)
+    }
+
+    fn rank(&mut self, rank: Rank) -> &mut VecDeque<Waiting> {
+        let [little, has, had] = &mut self.ranks;
+        match rank {
+            Rank::AsksLittle => little,
+            Rank::HasPart => has,
+            Rank::HadPart => had,
+        }
     }
 
     fn waiting(&mut self, place: u64) -> Option<&mut Waiting> {
-        [&mut self.first, &mut self.later]
-            .into_iter()
-            .find_map(|line| position(line, place).and_then(|position| line.get_mut(position)))
+        let called = self.called.as_mut().filter(|called| called.place == place);
+        called
+            .or_else(|| self.ranks.iter_mut().find_map(|rank| position(rank, place).and_then(|position| rank.get_mut(position))))
     }
 }
 
@@ -190,44 +238,54 @@ mod tests {
 
     const PART: usize = 10;
 
-    /// Waits, and is called if nobody else is.
+    /// Waits with more than a few calls, and is called if nobody else is.
     fn wait(line: &mut Line, stand: &mut Stand) {
-        line.wait(stand, PART, Waker::noop());
+        line.wait(stand, PART, false, Waker::noop());
         call(line);
     }
 
-    /// A turn of all that there is.
-    fn turn(line: &Line, stand: &mut Stand) -> usize {
-        let calls = line.begin(stand, PART);
-        stand.takes(calls);
-        calls
+    /// Asks for its turn, when the thread has looked at its sockets if that is needed; and has all of it.
+    fn turn(line: &mut Line, stand: &mut Stand) -> Turn {
+        let mut turn = line.turn(stand, false);
+        if turn == Turn::AfterOthers {
+            turn = line.turn(stand, true);
+        }
+        if let Turn::Begins(rank) = turn {
+            let calls = if rank == Rank::HadPart { PART } else { line.rest(stand, PART) };
+            line.takes(stand, calls);
+        }
+        call(line);
+        turn
     }
 
     #[test]
-    fn whoever_asks_little_passes_those_who_wait() {
+    fn whoever_asks_little_goes_before_those_who_ask_for_more() {
         let mut line = Line::default();
         let [mut much, mut more, mut little] = <[Stand; 3]>::default();
         for stand in [&mut much, &mut more] {
-            assert_eq!(line.pass(stand, PART), Pass::Free);
-            stand.takes(PART);
-        }
-        for stand in [&mut much, &mut more] {
             wait(&mut line, stand);
         }
-        for _ in 0..10 {
-            // One is called, the other waits; who stands nowhere has its part of each round all the same.
-            assert_eq!((line.pass(&mut much, PART), line.pass(&mut more, PART)), (Pass::Called, Pass::Waits));
-            for _ in 0..PART {
-                assert_eq!(line.pass(&mut little, PART), Pass::Free);
-                little.takes(1);
+        for stand in [&mut much, &mut more] {
+            assert_eq!(turn(&mut line, stand), Turn::Begins(Rank::HasPart), "in order");
+            wait(&mut line, stand);
+        }
+        for _ in 0..3 {
+            for is_much in [true, false] {
+                let (next, other) = if is_much { (&mut much, &mut more) } else { (&mut more, &mut much) };
+                // It was called, and the thread looks; there is somebody.
+                assert_eq!((line.turn(next, false), line.turn(other, false)), (Turn::AfterOthers, Turn::Waits));
+                line.wait(&mut little, PART, true, Waker::noop());
+                assert_eq!(line.turn(next, true), Turn::Waits, "it gives way");
+                call(&mut line);
+                assert_eq!(line.turn(&mut little, false), Turn::Begins(Rank::AsksLittle), "others were seen");
+                line.takes(&mut little, 2);
+                line.end(&mut little);
+                call(&mut line);
+                // It has kept its place.
+                assert_eq!(turn(&mut line, other), Turn::Waits);
+                assert_eq!(turn(&mut line, next), Turn::Begins(Rank::HadPart));
+                wait(&mut line, next);
             }
-            assert_eq!(line.pass(&mut little, PART), Pass::Waits);
-            assert_eq!(turn(&line, &mut much), PART);
-            wait(&mut line, &mut much);
-            assert_eq!((line.pass(&mut much, PART), line.pass(&mut more, PART)), (Pass::Waits, Pass::Called));
-            assert_eq!(line.pass(&mut little, PART), Pass::Waits, "it is the same round");
-            assert_eq!(turn(&line, &mut more), PART);
-            wait(&mut line, &mut more);
         }
     }
 
@@ -239,20 +297,41 @@ mod tests {
             wait(&mut line, stand);
         }
         for stand in [&mut much, &mut more] {
-            turn(&line, stand);
+            turn(&mut line, stand);
             wait(&mut line, stand);
         }
-        assert_eq!((line.pass(&mut much, PART), line.pass(&mut more, PART)), (Pass::Called, Pass::Waits));
-        assert_eq!(line.pass(&mut some, PART), Pass::Free);
-        some.takes(3);
+        wait(&mut line, &mut some);
+        assert_eq!((turn(&mut line, &mut much), turn(&mut line, &mut more)), (Turn::Waits, Turn::Waits));
+        assert_eq!(turn(&mut line, &mut some), Turn::Begins(Rank::HasPart));
+        // What did not come of its part is left of it.
         some.gives_back(1);
         wait(&mut line, &mut some);
-        turn(&line, &mut much);
-        wait(&mut line, &mut much);
-        assert_eq!((line.pass(&mut some, PART), line.pass(&mut more, PART)), (Pass::Called, Pass::Waits));
-        assert_eq!(turn(&line, &mut some), PART - 2);
+        assert_eq!(turn(&mut line, &mut some), Turn::Begins(Rank::HasPart));
         wait(&mut line, &mut some);
-        assert_eq!((line.pass(&mut some, PART), line.pass(&mut more, PART)), (Pass::Waits, Pass::Called), "it had its part");
+        for stand in [&mut much, &mut more, &mut some] {
+            assert_eq!(turn(&mut line, stand), Turn::Begins(Rank::HadPart), "all had their parts");
+            wait(&mut line, stand);
+        }
+    }
+
+    #[test]
+    fn the_thread_looks_at_its_sockets_after_so_many_calls() {
+        let mut line = Line::default();
+        let mut stands = <[Stand; 2 * (UNSEEN_MAX + 1) + 1]>::default();
+        for stand in &mut stands {
+            line.wait(stand, PART, true, Waker::noop());
+        }
+        for (number, stand) in stands.iter_mut().enumerate() {
+            call(&mut line);
+            let expected =
+                if number > 0 && number % (UNSEEN_MAX + 1) == 0 { Turn::AfterOthers } else { Turn::Begins(Rank::AsksLittle) };
+            assert_eq!(line.turn(stand, false), expected, "{number}");
+            if expected == Turn::AfterOthers {
+                assert_eq!(line.turn(stand, true), Turn::Begins(Rank::AsksLittle));
+            }
+            line.takes(stand, 1);
+            line.end(stand);
+        }
     }
 
     #[test]
@@ -268,60 +347,66 @@ mod tests {
         }
         line.leave(&mut first);
         call(&mut line);
-        assert_eq!(line.pass(&mut second, PART), Pass::Called);
+        assert_eq!(turn(&mut line, &mut second), Turn::Begins(Rank::HasPart));
     }
 
     proptest! {
-        /// Connections come, have their turns or let them go by, come again and end: one is called at a time, in order those who
-        /// have not had their part and then the others, each is woken once for each time that it is called, and none is forgotten.
+        /// Connections come, have their turns or let them go by, come again and end: one is called at a time, nobody who came after
+        /// somebody of a better rank begins before, those of a rank begin in order, each is woken once for each time that it is called,
+        /// and none is forgotten.
         #[test]
-        fn all_are_called_one_at_a_time(steps in prop::collection::vec((0..6_usize, 0..4_u8), 1..200)) {
+        fn all_are_called_one_at_a_time(steps in prop::collection::vec((0..6_usize, 0..5_u8), 1..200)) {
             let mut line = Line::default();
             let mut all: Vec<(Stand, Arc<Woken>)> = (0..6).map(|_| Default::default()).collect();
-            let mut calls = [0; 6];
-            let mut order = [VecDeque::new(), VecDeque::new()];
+            let mut called = [0; 6];
+            // Who waits, called or not, as it came.
+            let mut waiting: Vec<(Rank, usize)> = Vec::new();
             for (number, step) in steps {
                 let (stand, woken) = &mut all[number];
                 match step {
-                    0 => if let Place::Out | Place::InTurn = stand.place {
-                        line.wait(stand, PART, &Waker::from(Arc::clone(woken)));
-                        order[usize::from(stand.had >= PART)].push_back(number);
+                    0 | 1 => if let Place::Out | Place::InTurn = stand.place {
+                        line.wait(stand, PART, step == 0, &Waker::from(Arc::clone(woken)));
+                        let rank = match stand.had {
+                            PART.. => Rank::HadPart,
+                            _ if step == 0 => Rank::AsksLittle,
+                            _ => Rank::HasPart,
+                        };
+                        waiting.push((rank, number));
                     },
-                    1 => match line.pass(stand, PART) {
-                        Pass::Free => stand.takes(PART / 3),
-                        Pass::Called => {
-                            let left = line.begin(stand, PART);
-                            prop_assert!(left > 0, "it was called for nothing");
-                            stand.takes(left);
+                    2 => {
+                        if line.turn(stand, false) == Turn::AfterOthers {
+                            line.turn(stand, true);
                         }
-                        Pass::Waits => {}
-                    },
-                    2 => line.end(stand),
-                    _ => {
-                        line.leave(stand);
-                        for line in &mut order {
-                            line.retain(|waiting| *waiting != number);
+                        if let Place::InTurn = stand.place && let Some(position) = waiting.iter().position(|(_, of)| *of == number) {
+                            let (rank, _) = waiting.remove(position);
+                            prop_assert!(waiting.iter().all(|(other, _)| *other >= rank), "{rank:?} before {waiting:?}");
+                            prop_assert!(waiting[..position].iter().all(|(other, _)| *other > rank), "out of order");
+                            let calls = if rank == Rank::HadPart { PART } else { line.rest(stand, PART) };
+                            prop_assert!(calls > 0, "it was called for nothing");
+                            line.takes(stand, calls.min(PART / 3));
                         }
                     }
+                    3 => line.end(stand),
+                    _ => {
+                        line.leave(stand);
+                        waiting.retain(|(_, of)| *of != number);
+                    }
                 }
-                let before = line.called;
+                let before = line.called.as_ref().map(|called| called.place);
                 call(&mut line);
-                if line.called != before && line.called.is_some() {
-                    let [first, later] = &mut order;
-                    let called = first.pop_front().or_else(|| later.pop_front()).unwrap();
-                    prop_assert_eq!(line.pass(&mut all[called].0, PART), Pass::Called, "in order");
-                    calls[called] += 1;
+                let now = line.called.as_ref().map(|called| called.place);
+                for (number, (stand, _)) in all.iter().enumerate() {
+                    if let Place::In(place) = stand.place && now == Some(place) && now != before {
+                        called[number] += 1;
+                    }
                 }
-                let called = all.iter().filter(|(stand, _)| match stand.place {
-                    Place::Out => false,
-                    Place::InTurn => true,
-                    Place::In(place) => line.called == Some(place),
-                });
-                prop_assert!(called.count() == usize::from(line.called.is_some()));
-                prop_assert!(line.called.is_some() || (line.first.is_empty() && line.later.is_empty()), "somebody waits, and nobody is called");
+                let standing = all.iter().filter(|(stand, _)| !stand.is_out()).count();
+                let in_line: usize = line.ranks.iter().map(VecDeque::len).sum();
+                prop_assert_eq!(standing, in_line + usize::from(line.called.is_some()));
+                prop_assert!(line.called.is_some() || standing == 0, "somebody waits, and nobody is called");
             }
-            for ((_, woken), calls) in all.iter().zip(calls) {
-                prop_assert_eq!(woken.0.load(Ordering::Relaxed), calls);
+            for ((_, woken), called) in all.iter().zip(called) {
+                prop_assert_eq!(woken.0.load(Ordering::Relaxed), called);
             }
         }
     }

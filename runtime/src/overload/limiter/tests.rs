@@ -15,6 +15,9 @@ use super::*;
 const TARGET: Duration = Duration::from_millis(5);
 const MICROSECOND: Duration = Duration::from_micros(1);
 
+/// Steps after which the thread looks who has something to be read.
+const LOOK_AROUND: usize = 4;
+
 /// Calls of a connection that are under way, at most; further ones are not sent, as HTTP/2 has it.
 const AT_ONCE: usize = 100;
 
@@ -52,10 +55,12 @@ impl Wake for Woken {
 }
 
 /// What a call costs the thread.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Costs {
     serve: Duration,
     refuse: Duration,
+    /// What a turn costs beside its calls: a read and a write.
+    turn: Duration,
 }
 
 /// What the thread did from one second to the end.
@@ -84,6 +89,8 @@ struct Thread {
     now: Instant,
     /// Connections that are to make a step.
     tasks: VecDeque<usize>,
+    /// Steps since it has looked.
+    steps: usize,
     /// Steps after the next look who has something to be read.
     later: VecDeque<usize>,
     woken: Arc<Mutex<Vec<usize>>>,
@@ -170,6 +177,7 @@ impl Thread {
             }
         }
         if reads {
+            self.now += self.costs.turn;
             limiter.end_turn(&mut connection.own, connection.left, connection.left > 0);
         }
     }
@@ -185,6 +193,7 @@ fn run(connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bool) 
         began,
         now: began,
         tasks: VecDeque::new(),
+        steps: 0,
         later: VecDeque::new(),
         woken: Arc::default(),
     };
@@ -197,7 +206,11 @@ fn run(connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bool) 
                 connection.refused = 0;
             }
         }
-        thread.look_around();
+        thread.steps += 1;
+        if thread.tasks.is_empty() || thread.steps >= LOOK_AROUND {
+            thread.steps = 0;
+            thread.look_around();
+        }
         thread.step();
     }
     let elapsed = thread.now - warm.unwrap();
@@ -229,7 +242,7 @@ fn three_times_too_much_is_served_nearly_as_well_as_just_enough() {
         let serve = MICROSECOND * (5 + u32::try_from(draws.next_u64() % 1_000).unwrap());
         // At most what it costs to serve.
         let refuse = serve * u32::try_from(20 + draws.next_u64() % 81).unwrap() / 100;
-        let costs = Costs { serve, refuse };
+        let costs = Costs { serve, refuse, ..Costs::default() };
         let capacity = 1.0 / serve.as_secs_f64();
         let count = 1 + draws.next_u64() % 40;
         let course = run(connections(count, 3.0 * capacity), costs, 8, true);
@@ -243,7 +256,7 @@ fn three_times_too_much_is_served_nearly_as_well_as_just_enough() {
 
 #[test]
 fn without_a_limit_everybody_waits_for_everybody() {
-    let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND };
+    let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND, ..Costs::default() };
     let others = || connections(20, 30_000.0).into_iter().chain([connection(20.0)]).collect();
     let p99 = |limited| {
         let course = run(others(), costs, 6, limited);
@@ -261,7 +274,7 @@ fn without_a_limit_everybody_waits_for_everybody() {
 /// and now fast.
 #[test]
 fn who_asks_for_no_more_than_its_part_does_not_feel_the_others() {
-    let costs = Costs { serve: 100 * MICROSECOND, refuse: 60 * MICROSECOND };
+    let costs = Costs { serve: 100 * MICROSECOND, refuse: 60 * MICROSECOND, ..Costs::default() };
     // Twelve who ask: a part is 833 a second at best, and 740 with what the refusals cost.
     let course = run(connections(8, 30_000.0).into_iter().chain(connections(4, 2_500.0)).collect(), costs, 8, true);
     for modest in &course.connections[8..] {
@@ -272,10 +285,34 @@ fn who_asks_for_no_more_than_its_part_does_not_feel_the_others() {
     assert!(course.refused() > 0);
 }
 
+/// Where each turn costs as much as some calls, those who ask for a quarter of the peak need most of the time there is; they are still
+/// served before those who ask for more, and so is who asks hardly ever.
+#[test]
+fn turns_that_cost_time_themselves_leave_enough_of_it() {
+    let costs = Costs { serve: 48 * MICROSECOND, refuse: 32 * MICROSECOND, turn: 100 * MICROSECOND };
+    let all = connections(8, 57_000.0).into_iter().chain(connections(4, 4_700.0)).chain([connection(47.0)]).collect();
+    let course = run(all, costs, 8, true);
+    for connection in &course.connections[8..] {
+        assert_eq!(connection.refused, 0);
+        let p99 = percentile(connection.waits.clone(), 99);
+        assert!(p99 < TARGET, "{p99:?}");
+    }
+    assert!(course.served_per_second() > 10_000.0, "{}", course.served_per_second());
+}
+
+/// Nobody asks for much; but there are so many that all of them wait.
+#[test]
+fn where_many_ask_little_and_too_much_together_some_are_told() {
+    let costs = Costs { serve: 100 * MICROSECOND, refuse: 60 * MICROSECOND, ..Costs::default() };
+    let course = run(connections(2_000, 30_000.0), costs, 6, true);
+    assert!(course.served_per_second() >= 8_000.0, "{}", course.served_per_second());
+    assert!(course.refused() > 1_000, "{}", course.refused());
+}
+
 #[test]
 fn what_fits_is_never_refused() {
     for share in [0.3, 0.7, 0.95] {
-        let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND };
+        let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND, ..Costs::default() };
         let course = run(connections(10, 10_000.0 * share), costs, 5, true);
         assert_eq!(course.refused(), 0, "at {share} of what it can do");
         let waits = course.connections.iter().flat_map(|connection| connection.waits.clone()).collect();
@@ -285,7 +322,7 @@ fn what_fits_is_never_refused() {
 
 #[test]
 fn what_came_while_the_process_stood_still_is_served() {
-    let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND };
+    let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND, ..Costs::default() };
     // All come at once, in every tenth of a second.
     let crowd = || (0..50).map(|_| Connection { at_once: 5, ..connection(50.0) }).collect();
     let course = run(crowd(), costs, 5, true);
@@ -309,45 +346,54 @@ fn readiness(limiter: &Limiter, own: &mut Own, asks: Asks, unread: usize, now: I
     limiter.readiness(own, asks, || unread, now)
 }
 
+/// Waits for a turn of so many calls, has it, and drains what there is.
+fn turn_after(limiter: &Limiter, waited: Duration, calls: usize, now: Instant) {
+    let mut own = Own::default();
+    let asks = Asks { has_yielded: true, waited };
+    let mut begins = readiness(limiter, &mut own, asks, 1_000, now);
+    if begins == Readiness::Waits {
+        limiter.wait(&mut own, Waker::noop(), now);
+        begins = readiness(limiter, &mut own, asks, 1_000, now);
+    }
+    let Readiness::Begins(given) = begins else { panic!("{begins:?}, though nobody else is there") };
+    limiter.end_turn(&mut own, given - calls, true);
+}
+
 #[test]
-fn there_are_rounds_once_many_wait_for_too_long() {
+fn there_are_rounds_once_many_calls_wait_for_too_long() {
     let mut now = Instant::now();
     let limiter = Limiter::new(TARGET, now);
     let late = TARGET + MICROSECOND;
-    // After a time with these waits: whether there are rounds.
-    let mut has_rounds_after = |waits: &[Duration]| {
-        for (number, waited) in waits.iter().enumerate() {
-            if number + 1 == waits.len() {
+    // After a time with these waits, of so many calls each: whether there are rounds.
+    let mut has_rounds_after = |turns: &[(Duration, usize)]| {
+        for (number, (waited, calls)) in turns.iter().enumerate() {
+            if number + 1 == turns.len() {
                 now += LOOK_BACK;
             }
-            readiness(&limiter, &mut Own::default(), Asks { has_yielded: true, waited: *waited }, 1, now);
+            turn_after(&limiter, *waited, *calls, now);
         }
-        let [much, little] = [1_000, A_FEW].map(|unread| readiness(&limiter, &mut Own::default(), AT_FIRST, unread, now));
-        let has_rounds = much == Readiness::Waits;
-        assert_eq!(has_rounds, little == Readiness::Begins(A_FEW), "who asks little passes: {little:?}");
-        has_rounds
+        readiness(&limiter, &mut Own::default(), AT_FIRST, 1, now) == Readiness::Waits
     };
-    let one_of_two = [late, TARGET];
-    let [mut two_of_eight, mut two_of_nine] = [[TARGET; 8].to_vec(), [TARGET; 9].to_vec()];
-    for waits in [&mut two_of_eight, &mut two_of_nine] {
-        waits[3..5].fill(late);
-    }
+    let one_turn = [(late, 20), (TARGET, 1)];
+    let quarter = [(late, 6), (late, 4), (TARGET, 10), (TARGET, 20)];
+    let hardly_less = [(late, 6), (late, 4), (TARGET, 11), (TARGET, 20)];
     for _ in 0..20 {
-        assert!(!has_rounds_after(&[late]), "a moment in which all stood still");
-        assert!(!has_rounds_after(&one_of_two));
-        assert!(!has_rounds_after(&two_of_nine));
+        assert!(!has_rounds_after(&[(late, 20)]), "a moment in which all stood still");
+        assert!(!has_rounds_after(&one_turn));
+        assert!(!has_rounds_after(&hardly_less));
+        assert!(!has_rounds_after(&[(late, 0), (late, 0)]), "nothing came");
     }
-    assert!(has_rounds_after(&two_of_eight));
+    assert!(has_rounds_after(&quarter));
     // As many are needed for them to go on.
     let times = QUIET.as_millis() / LOOK_BACK.as_millis();
     for _ in 1..times {
-        assert!(has_rounds_after(&one_of_two));
+        assert!(has_rounds_after(&one_turn));
     }
-    assert!(has_rounds_after(&two_of_eight));
+    assert!(has_rounds_after(&quarter));
     for _ in 1..times {
-        assert!(has_rounds_after(&two_of_nine));
+        assert!(has_rounds_after(&hardly_less));
     }
-    assert!(!has_rounds_after(&one_of_two));
+    assert!(!has_rounds_after(&one_turn));
 }
 
 #[test]
@@ -420,15 +466,30 @@ fn a_turn_begins_when_others_were_seen() {
     let began = Instant::now();
     let limiter = in_rounds(began);
     let [mut much, mut little] = <[Own; 2]>::default();
-    assert_eq!(readiness(&limiter, &mut much, AT_FIRST, A_FEW, began), Readiness::Begins(A_FEW));
+    assert_eq!(readiness(&limiter, &mut much, AT_FIRST, 1_000, began), Readiness::Waits);
     limiter.wait(&mut much, Waker::noop(), began);
-    assert_eq!(readiness(&limiter, &mut much, AT_FIRST, A_FEW, began), Readiness::AfterOthers);
-    assert_eq!(readiness(&limiter, &mut little, AT_FIRST, A_FEW, began), Readiness::Begins(A_FEW), "it need not be called");
-    let rest = A_HANDFUL - A_FEW;
-    assert_eq!(readiness(&limiter, &mut much, WHEN_CALLED, 1_000, began), Readiness::Begins(rest), "of its part");
-    // Whoever is over holds nobody up.
-    limiter.wait(&mut little, Waker::noop(), began);
+    assert_eq!(readiness(&limiter, &mut much, AT_FIRST, 1_000, began), Readiness::Begins(A_HANDFUL), "nobody had a turn yet");
+    limiter.wait(&mut much, Waker::noop(), began);
+    assert_eq!(readiness(&limiter, &mut much, AT_FIRST, 1_000, began), Readiness::AfterOthers);
+    // There is somebody who asks little; that is all it has before the others are seen again.
     assert_eq!(readiness(&limiter, &mut little, AT_FIRST, A_FEW, began), Readiness::Waits);
+    limiter.wait(&mut little, Waker::noop(), began);
+    assert_eq!(readiness(&limiter, &mut much, WHEN_CALLED, 1_000, began), Readiness::Waits, "it gives way");
+    assert_eq!(readiness(&limiter, &mut little, AT_FIRST, 1_000, began), Readiness::Begins(A_FEW_MORE));
+    limiter.wait(&mut little, Waker::noop(), began);
+    // Who has more to be read than that asks for more than a little.
+    let rest = A_HANDFUL - A_FEW_MORE;
+    assert_eq!(readiness(&limiter, &mut little, AT_FIRST, 1_000, began), Readiness::Begins(rest), "of its part");
+    limiter.wait(&mut little, Waker::noop(), began);
+    assert_eq!(readiness(&limiter, &mut much, AT_FIRST, 1_000, began), Readiness::AfterOthers);
+    // Whoever is over holds nobody up.
     limiter.leave(&mut much);
-    assert_eq!(readiness(&limiter, &mut little, AT_FIRST, A_FEW, began), Readiness::AfterOthers);
+    assert_eq!(readiness(&limiter, &mut little, WHEN_CALLED, 1_000, began), Readiness::Begins(A_HANDFUL));
+}
+
+#[test]
+fn who_has_nothing_to_be_read_does_not_wait_for_it() {
+    let began = Instant::now();
+    let limiter = in_rounds(began);
+    assert_eq!(readiness(&limiter, &mut Own::default(), AT_FIRST, 0, began), Readiness::Begins(A_FEW));
 }
