@@ -300,6 +300,16 @@ fn turns_that_cost_time_themselves_leave_enough_of_it() {
     assert!(course.served_per_second() > 10_000.0, "{}", course.served_per_second());
 }
 
+/// Who asks for hardly more than can be done has something left of its part; whoever asks little does not wait for its turns, either.
+#[test]
+fn whoever_asks_little_waits_for_one_turn_of_those_who_nearly_keep_up() {
+    let costs = Costs { serve: 48 * MICROSECOND, refuse: 32 * MICROSECOND, turn: 100 * MICROSECOND };
+    let attacker = |number| Connection { at_once: 5, phase: f64::from(number) / 8.0, ..connection(19_000.0 / 8.0) };
+    let course = run((0..8).map(attacker).chain([connection(47.0)]).collect(), costs, 20, true);
+    let p99 = percentile(course.connections[8].waits.clone(), 99);
+    assert!(p99 < (costs.serve * u32::try_from(A_HANDFUL).unwrap() + costs.turn) * 3 / 2, "{p99:?}");
+}
+
 /// Nobody asks for much; but there are so many that all of them wait.
 #[test]
 fn where_many_ask_little_and_too_much_together_some_are_told() {
