@@ -239,7 +239,7 @@ impl Traffic {
         // One turn in a step, however often HTTP/2 asks: others are seen between two steps alone.
         if !turns.reads {
             let asks = Asks { has_yielded, waited: since(turns.put_off, now) };
-            match self.limiter.readiness(&mut turns.own, asks, || unread() / self.len_of(1).max(1), now) {
+            match self.limiter.readiness(&mut turns.own, asks, || unread().div_ceil(self.len_of(1).max(1)), now) {
                 Readiness::Begins(calls) => {
                     turns.reads = true;
                     turns.left = rest_of_frame.saturating_add(self.len_of(calls));
@@ -413,6 +413,32 @@ mod tests {
             assert_eq!(may_read(50, false), Reading::AfterOthers);
             traffic.end_step();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_of_a_call_waits_as_a_whole_one_does() {
+        let start = Instant::now();
+        let limiter = Limiter::new(Duration::from_millis(5), start);
+        let traffic = || Traffic::new(limiter.clone(), Arc::new(Status::unavailable("it ends")));
+        let may_read = |traffic: &Traffic, unread, has_yielded, now| {
+            traffic.begin_step();
+            let reading = traffic.may_read(0, || unread, has_yielded, Waker::noop(), now);
+            if let Reading::AtMost(len) = reading {
+                traffic.heard(len, 1);
+            }
+            traffic.end_step();
+            reading
+        };
+        // Somebody waits for too long, again and again.
+        for late in 1..=5 {
+            let (now, connection) = (start + Duration::from_millis(20 * late), traffic());
+            assert_eq!(may_read(&connection, 1_000, false, now), Reading::AfterOthers);
+            let now = now + Duration::from_millis(10);
+            assert!(matches!(may_read(&connection, 1_000, true, now), Reading::AtMost(_)));
+        }
+        let now = start + Duration::from_millis(120);
+        assert!(matches!(may_read(&traffic(), 0, false, now), Reading::AtMost(_)), "there is nothing");
+        assert_eq!(may_read(&traffic(), 1, false, now), Reading::InTurn);
     }
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
