@@ -2,6 +2,9 @@
 //! Whoever asks little goes before whoever has something left of its part of the round, and these before those who have had theirs
 //! (RFC 970 has packets sent in rounds, RFC 8290 those of new flows first).
 //!
+//! A turn costs time beside its calls, so that whoever is called for each call as it comes needs most of the time for few of them. So
+//! for each turn of who has had its part the others have one, with all that has come meanwhile.
+//!
 //! Who asks little is seen only when the thread looks at its sockets, for which whoever is called waits; and whoever is called gives
 //! way to those who go before it and were seen then.
 
@@ -16,6 +19,9 @@ const UNSEEN_MAX: usize = 8;
 pub(super) struct Line {
     /// Of each rank, in the order of their places.
     ranks: [VecDeque<Waiting>; 3],
+    /// Those who have something left of their part and had a turn since `cycle` began, with the last turn of one who had not.
+    again: VecDeque<Waiting>,
+    cycle: u64,
     /// Whoever was called, until its turn is over.
     called: Option<Waiting>,
     round: u64,
@@ -52,6 +58,8 @@ pub(super) struct Stand {
     /// It had turns in this round, and so many calls in those.
     round: u64,
     had: usize,
+    /// Cycles when it had its last turn, that one included.
+    cycles: u64,
     place: Place,
 }
 
@@ -125,6 +133,10 @@ impl Line {
         if begins {
             self.round = self.round.max(called.round);
             stand.place = Place::InTurn;
+            stand.cycles = self.cycle + 1;
+            if rank == Rank::HadPart {
+                self.begin_cycle();
+            }
         }
         self.called = Some(called);
         if begins { Turn::Begins(rank) } else { Turn::AfterOthers }
@@ -148,7 +160,16 @@ impl Line {
         stand.place = Place::In(self.given);
         let round = if rank == Rank::HadPart { stand.round + 1 } else { 0 };
         let waiting = Waiting { place: self.given, rank, round, waker: waker.clone() };
-        self.rank(rank).push_back(waiting);
+        let has_to = rank != Rank::HadPart && stand.cycles > self.cycle;
+        if has_to { &mut self.again } else { self.rank(rank) }.push_back(waiting);
+    }
+
+    /// Whoever had a turn may have one again. The others have had theirs by now, so places stay in order.
+    fn begin_cycle(&mut self) {
+        self.cycle += 1;
+        for waiting in std::mem::take(&mut self.again) {
+            self.rank(waiting.rank).push_back(waiting);
+        }
     }
 
     /// A connection has had its turn, if it was called for one.
@@ -164,7 +185,7 @@ impl Line {
             Place::Out => {}
             Place::InTurn => self.called = None,
             Place::In(place) => {
-                for rank in &mut self.ranks {
+                for rank in self.ranks.iter_mut().chain([&mut self.again]) {
                     if let Some(position) = position(rank, place) {
                         rank.remove(position);
                     }
@@ -179,6 +200,9 @@ impl Line {
     pub(super) fn call(&mut self) -> Option<Waker> {
         if self.called.is_some() {
             return None;
+        }
+        if self.first().is_none() {
+            self.begin_cycle();
         }
         let rank = self.first()?;
         self.called = self.rank(rank).pop_front();
@@ -202,8 +226,8 @@ impl Line {
 
     fn waiting(&mut self, place: u64) -> Option<&mut Waiting> {
         let called = self.called.as_mut().filter(|called| called.place == place);
-        called
-            .or_else(|| self.ranks.iter_mut().find_map(|rank| position(rank, place).and_then(|position| rank.get_mut(position))))
+        let mut ranks = self.ranks.iter_mut().chain([&mut self.again]);
+        called.or_else(|| ranks.find_map(|rank| position(rank, place).and_then(|position| rank.get_mut(position))))
     }
 }
 
@@ -303,14 +327,59 @@ mod tests {
         wait(&mut line, &mut some);
         assert_eq!((turn(&mut line, &mut much), turn(&mut line, &mut more)), (Turn::Waits, Turn::Waits));
         assert_eq!(turn(&mut line, &mut some), Turn::Begins(Rank::HasPart));
-        // What did not come of its part is left of it.
+        // What did not come of its part is left of it, for after a turn of another.
         some.gives_back(1);
         wait(&mut line, &mut some);
+        assert_eq!(turn(&mut line, &mut much), Turn::Begins(Rank::HadPart));
+        wait(&mut line, &mut much);
+        assert_eq!(turn(&mut line, &mut more), Turn::Waits);
         assert_eq!(turn(&mut line, &mut some), Turn::Begins(Rank::HasPart));
         wait(&mut line, &mut some);
-        for stand in [&mut much, &mut more, &mut some] {
+        for stand in [&mut more, &mut much, &mut some] {
             assert_eq!(turn(&mut line, stand), Turn::Begins(Rank::HadPart), "all had their parts");
             wait(&mut line, stand);
+        }
+    }
+
+    #[test]
+    fn for_each_turn_of_who_has_had_its_part_others_have_one() {
+        let mut line = Line::default();
+        let [mut much, mut some, mut other] = <[Stand; 3]>::default();
+        for _ in 0..2 {
+            wait(&mut line, &mut much);
+            turn(&mut line, &mut much);
+        }
+        wait(&mut line, &mut much);
+        for _ in 0..3 {
+            // What comes while it has its turn is read once, and what comes then waits with the others.
+            for stand in [&mut some, &mut other] {
+                line.wait(stand, PART, true, Waker::noop());
+            }
+            assert_eq!(line.turn(&mut much, true), Turn::Waits, "it gives way");
+            for stand in [&mut some, &mut other] {
+                call(&mut line);
+                assert_eq!(line.turn(stand, true), Turn::Begins(Rank::AsksLittle));
+                line.takes(stand, 1);
+                line.wait(stand, PART, true, Waker::noop());
+            }
+            call(&mut line);
+            assert_eq!((line.turn(&mut some, true), line.turn(&mut other, true)), (Turn::Waits, Turn::Waits));
+            assert_eq!(turn(&mut line, &mut much), Turn::Begins(Rank::HadPart));
+            wait(&mut line, &mut much);
+            for stand in [&mut some, &mut other] {
+                assert_eq!(line.turn(stand, true), Turn::Begins(Rank::AsksLittle));
+                line.end(stand);
+                call(&mut line);
+            }
+            assert_eq!(turn(&mut line, &mut much), Turn::Begins(Rank::HadPart));
+            wait(&mut line, &mut much);
+        }
+        // Where nobody waits who has had its part there is nothing to wait for.
+        line.leave(&mut much);
+        for _ in 0..3 {
+            line.wait(&mut some, PART, true, Waker::noop());
+            call(&mut line);
+            assert_eq!(line.turn(&mut some, true), Turn::Begins(Rank::AsksLittle));
         }
     }
 
@@ -351,16 +420,17 @@ mod tests {
     }
 
     proptest! {
-        /// Connections come, have their turns or let them go by, come again and end: one is called at a time, nobody who came after
-        /// somebody of a better rank begins before, those of a rank begin in order, each is woken once for each time that it is called,
-        /// and none is forgotten.
+        /// Connections come, have their turns or let them go by, come again and end: one is called at a time; of those who have had no
+        /// turn in the cycle nobody begins before one of a better rank, and those of a rank begin in order; each is woken once for each
+        /// time that it is called, and none is forgotten.
         #[test]
         fn all_are_called_one_at_a_time(steps in prop::collection::vec((0..6_usize, 0..5_u8), 1..200)) {
             let mut line = Line::default();
             let mut all: Vec<(Stand, Arc<Woken>)> = (0..6).map(|_| Default::default()).collect();
             let mut called = [0; 6];
-            // Who waits, called or not, as it came.
-            let mut waiting: Vec<(Rank, usize)> = Vec::new();
+            // Who waits, called or not, as it came; and who has had a turn in the cycle.
+            let mut waiting: Vec<Waits> = Vec::new();
+            let mut had_turn = [false; 6];
             for (number, step) in steps {
                 let (stand, woken) = &mut all[number];
                 match step {
@@ -371,26 +441,36 @@ mod tests {
                             _ if step == 0 => Rank::AsksLittle,
                             _ => Rank::HasPart,
                         };
-                        waiting.push((rank, number));
+                        waiting.push(Waits { number, rank, again: rank != Rank::HadPart && had_turn[number] });
                     },
                     2 => {
                         if line.turn(stand, false) == Turn::AfterOthers {
                             line.turn(stand, true);
                         }
-                        if let Place::InTurn = stand.place && let Some(position) = waiting.iter().position(|(_, of)| *of == number) {
-                            let (rank, _) = waiting.remove(position);
-                            prop_assert!(waiting.iter().all(|(other, _)| *other >= rank), "{rank:?} before {waiting:?}");
-                            prop_assert!(waiting[..position].iter().all(|(other, _)| *other > rank), "out of order");
+                        if let Place::InTurn = stand.place && let Some(position) = waiting.iter().position(|of| of.number == number) {
+                            let Waits { rank, again, .. } = waiting.remove(position);
+                            prop_assert!(!again, "it had a turn");
+                            let mut others = waiting.iter().enumerate().filter(|(_, other)| !other.again);
+                            prop_assert!(others.all(|(at, other)| other.rank > rank || (other.rank == rank && at >= position)), "{waiting:?}");
+                            had_turn[number] = true;
                             let calls = if rank == Rank::HadPart { PART } else { line.rest(stand, PART) };
                             prop_assert!(calls > 0, "it was called for nothing");
                             line.takes(stand, calls.min(PART / 3));
+                            if rank == Rank::HadPart {
+                                had_turn = [false; 6];
+                                waiting = call_again(waiting);
+                            }
                         }
                     }
                     3 => line.end(stand),
                     _ => {
                         line.leave(stand);
-                        waiting.retain(|(_, of)| *of != number);
+                        waiting.retain(|of| of.number != number);
                     }
+                }
+                if line.called.is_none() && waiting.iter().all(|of| of.again) {
+                    had_turn = [false; 6];
+                    waiting = call_again(waiting);
                 }
                 let before = line.called.as_ref().map(|called| called.place);
                 call(&mut line);
@@ -401,13 +481,28 @@ mod tests {
                     }
                 }
                 let standing = all.iter().filter(|(stand, _)| !stand.is_out()).count();
-                let in_line: usize = line.ranks.iter().map(VecDeque::len).sum();
+                let in_line: usize = line.ranks.iter().chain([&line.again]).map(VecDeque::len).sum();
                 prop_assert_eq!(standing, in_line + usize::from(line.called.is_some()));
                 prop_assert!(line.called.is_some() || standing == 0, "somebody waits, and nobody is called");
+                for line in line.ranks.iter().chain([&line.again]) {
+                    prop_assert!(line.iter().is_sorted_by_key(|waiting| waiting.place));
+                }
             }
             for ((_, woken), called) in all.iter().zip(called) {
                 prop_assert_eq!(woken.0.load(Ordering::Relaxed), called);
             }
         }
+    }
+
+    fn call_again(waiting: Vec<Waits>) -> Vec<Waits> {
+        waiting.into_iter().map(|waits| Waits { again: false, ..waits }).collect()
+    }
+
+    /// One who waits, as the property above has it.
+    #[derive(Debug)]
+    struct Waits {
+        number: usize,
+        rank: Rank,
+        again: bool,
     }
 }

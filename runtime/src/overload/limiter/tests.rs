@@ -285,12 +285,12 @@ fn who_asks_for_no_more_than_its_part_does_not_feel_the_others() {
     assert!(course.refused() > 0);
 }
 
-/// Where each turn costs as much as some calls, those who ask for a quarter of the peak need most of the time there is; they are still
-/// served before those who ask for more, and so is who asks hardly ever.
+/// Where each turn costs as much as some calls, those who ask for a quarter of the peak would need most of the time there is if each
+/// call was read as it comes; they wait for some turns of others, and so does who asks hardly ever.
 #[test]
 fn turns_that_cost_time_themselves_leave_enough_of_it() {
-    let costs = Costs { serve: 48 * MICROSECOND, refuse: 32 * MICROSECOND, turn: 100 * MICROSECOND };
-    let all = connections(8, 57_000.0).into_iter().chain(connections(4, 4_700.0)).chain([connection(47.0)]).collect();
+    let costs = Costs { serve: 48 * MICROSECOND, refuse: 32 * MICROSECOND, turn: 160 * MICROSECOND };
+    let all = connections(8, 54_000.0).into_iter().chain(connections(4, 4_500.0)).chain([connection(47.0)]).collect();
     let course = run(all, costs, 8, true);
     for connection in &course.connections[8..] {
         assert_eq!(connection.refused, 0);
@@ -487,11 +487,18 @@ fn a_turn_begins_when_others_were_seen() {
     assert_eq!(readiness(&limiter, &mut much, WHEN_CALLED, 1_000, began), Readiness::Waits, "it gives way");
     assert_eq!(readiness(&limiter, &mut little, AT_FIRST, 1_000, began), Readiness::Begins(A_FEW_MORE));
     limiter.wait(&mut little, Waker::noop(), began);
-    // Who has more to be read than that asks for more than a little.
-    let rest = A_HANDFUL - A_FEW_MORE;
-    assert_eq!(readiness(&limiter, &mut little, AT_FIRST, 1_000, began), Readiness::Begins(rest), "of its part");
+    // It waits for a turn of another, with all that has come meanwhile.
+    assert_eq!(readiness(&limiter, &mut little, AT_FIRST, 1_000, began), Readiness::Waits);
+    assert_eq!(
+        readiness(&limiter, &mut much, AT_FIRST, 1_000, began),
+        Readiness::Begins(A_HANDFUL),
+        "so few were not worth a look"
+    );
+    limiter.wait(&mut much, Waker::noop(), began);
+    assert_eq!(readiness(&limiter, &mut little, AT_FIRST, 1_000, began), Readiness::AfterOthers);
+    assert_eq!(readiness(&limiter, &mut little, WHEN_CALLED, 1_000, began), Readiness::Begins(A_HANDFUL), "it is another round");
     limiter.wait(&mut little, Waker::noop(), began);
-    assert_eq!(readiness(&limiter, &mut much, AT_FIRST, 1_000, began), Readiness::AfterOthers);
+    assert_eq!(readiness(&limiter, &mut little, WHEN_CALLED, 1_000, began), Readiness::Waits);
     // Whoever is over holds nobody up.
     limiter.leave(&mut much);
     assert_eq!(readiness(&limiter, &mut little, WHEN_CALLED, 1_000, began), Readiness::Begins(A_HANDFUL));
