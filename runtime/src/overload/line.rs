@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-/// After turns of so many calls the thread looks at its sockets again.
+/// After turns with room for so many calls the thread looks at its sockets again.
 const UNSEEN_MAX: usize = 8;
 
 /// Who waits.
@@ -27,7 +27,7 @@ pub(super) struct Line {
     round: u64,
     /// Places that were given out.
     given: u64,
-    /// Calls of turns since the thread has looked at its sockets.
+    /// Calls that turns had room for since the thread has looked at its sockets.
     unseen: usize,
 }
 
