@@ -30,7 +30,8 @@ const SERVED_PER_REFUSAL: usize = 8;
 /// Calls in a round of a connection that is behind, in one turn if it is called for that; others have twice as many. So few that
 /// others soon have their turn, so many that they share what a read and a write cost.
 const A_HANDFUL: usize = 24;
-/// Whoever has no more calls to be read when it begins to wait goes before others.
+/// Whoever has no more calls in a round goes before others, those that are to be read when it begins to wait included. Of the round:
+/// whoever always has the next call is read with all that has come meanwhile, and not for each that comes.
 const A_FEW: usize = 4;
 /// Calls in a turn of whoever does: some more may have come meanwhile, and nobody knows how many others are about to come.
 const A_FEW_MORE: usize = 8;
@@ -56,7 +57,7 @@ const REFUSALS_SAVED_MAX: usize = A_HANDFUL / 3;
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     stand: Stand,
-    /// It had a few calls to be read when it last began to wait.
+    /// It had a few calls in the round when it last began to wait, with those that were to be read.
     asks_little: bool,
     /// All that there was to be read was, once.
     keeps_up: bool,
@@ -211,7 +212,7 @@ impl State {
                     // It is asked for more whenever it has made a step; so it is seen when there is.
                     0 => A_FEW,
                     unread => {
-                        own.asks_little = unread <= A_FEW;
+                        own.asks_little = self.line.had(&mut own.stand).saturating_add(unread) <= A_FEW;
                         return Readiness::Waits;
                     }
                 }

@@ -34,7 +34,7 @@ pub(super) struct Line {
 /// Who goes before whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
-    /// It has a few calls.
+    /// It has a few calls in the round.
     AsksLittle,
     /// Some of its part is left.
     HasPart,
@@ -109,10 +109,15 @@ impl Line {
         self.unseen = self.unseen.saturating_add(calls);
     }
 
+    /// What it had of the round.
+    pub(super) fn had(&self, stand: &mut Stand) -> usize {
+        stand.count_anew(self.round);
+        stand.had
+    }
+
     /// What is left of its `part` of the round.
     pub(super) fn rest(&self, stand: &mut Stand, part: usize) -> usize {
-        stand.count_anew(self.round);
-        part.saturating_sub(stand.had)
+        part.saturating_sub(self.had(stand))
     }
 
     /// Whether the turn of a connection begins that stands in the line; `has_looked` if the thread has since that was asked last. It may

@@ -21,6 +21,9 @@ const LOOK_AROUND: usize = 4;
 /// Calls of a connection that are under way, at most; further ones are not sent, as HTTP/2 has it.
 const AT_ONCE: usize = 100;
 
+/// From the end of a step until what is asked because of its answers is there.
+const ROUND_TRIP: Duration = Duration::from_micros(50);
+
 /// What a connection asks for, and what came of it.
 #[derive(Debug, Default)]
 struct Connection {
@@ -82,6 +85,9 @@ impl Course {
 
 struct Thread {
     connections: Vec<Connection>,
+    /// Of those who have the next call for each that is answered, on the connections in turn: when so many are there.
+    next_calls: Option<VecDeque<(Instant, usize)>>,
+    next: usize,
     costs: Costs,
     /// Without one, connections are read as long as there is something.
     limiter: Option<Limiter>,
@@ -99,8 +105,14 @@ struct Thread {
 impl Thread {
     /// Calls that are due are sent, and whoever is not busy has something to be read.
     fn look_around(&mut self) {
+        while let Some((due, calls)) = self.next_calls.as_mut().and_then(|all| all.pop_front_if(|(due, _)| *due <= self.now)) {
+            for _ in 0..calls {
+                self.next = (self.next + 1) % self.connections.len();
+                self.connections[self.next].unread.push_back(due);
+            }
+        }
         for (number, connection) in self.connections.iter_mut().enumerate() {
-            loop {
+            while connection.rate > 0.0 {
                 let together = connection.at_once.max(1);
                 let last = connection.asked / together * together + together - 1;
                 let due = (last as f64 + connection.phase) / connection.rate;
@@ -128,18 +140,28 @@ impl Thread {
             (Some(number), None) => {
                 let connection = &mut self.connections[number];
                 connection.is_busy = false;
+                let answered = connection.unread.len();
                 for sent in connection.unread.drain(..) {
                     self.now += self.costs.serve;
                     connection.waits.push(self.now - sent);
                 }
+                self.answered(answered);
             }
         }
         self.tasks.extend(self.woken.lock().unwrap().drain(..));
     }
 
+    /// The turn of a connection is over, and the answers are written.
+    fn answered(&mut self, calls: usize) {
+        self.now += self.costs.turn;
+        if let Some(next_calls) = &mut self.next_calls {
+            next_calls.push_back((self.now + ROUND_TRIP, calls));
+        }
+    }
+
     fn step_of(&mut self, number: usize, limiter: &Limiter) {
         let connection = &mut self.connections[number];
-        let (mut reads, mut waited) = (false, Duration::ZERO);
+        let (mut reads, mut waited, mut answered) = (false, Duration::ZERO, 0);
         connection.is_busy = false;
         loop {
             if !reads {
@@ -168,6 +190,7 @@ impl Thread {
             }
             let Some(sent) = connection.unread.pop_front() else { break };
             connection.left -= 1;
+            answered += 1;
             if limiter.refuses(&connection.own, waited, self.now) {
                 self.now += self.costs.refuse;
                 connection.refused += 1;
@@ -177,19 +200,35 @@ impl Thread {
             }
         }
         if reads {
-            self.now += self.costs.turn;
             limiter.end_turn(&mut connection.own, connection.left, connection.left > 0);
+            self.answered(answered);
         }
     }
 }
 
+const LIMITED: Option<fn(Instant) -> Limiter> = Some(|began| Limiter::new(TARGET, began));
+
 /// Runs for `seconds`; what came before the first second is forgotten, in which it is found who asks for too much.
-fn run(connections: Vec<Connection>, costs: Costs, seconds: u64, limited: bool) -> Course {
+fn run(connections: Vec<Connection>, costs: Costs, seconds: u64, limiter: Option<fn(Instant) -> Limiter>) -> Course {
+    run_with(connections, 0, costs, seconds, limiter)
+}
+
+/// With so many calls under way beside the rates: for each that is answered there is another one.
+fn run_with(
+    connections: Vec<Connection>,
+    under_way: usize,
+    costs: Costs,
+    seconds: u64,
+    limiter: Option<fn(Instant) -> Limiter>,
+) -> Course {
     let began = Instant::now();
     let mut thread = Thread {
         connections,
+        next_calls: (under_way > 0)
+            .then(|| (0..under_way).map(|call| (began + MICROSECOND * 50 * u32::try_from(call).unwrap(), 1)).collect()),
+        next: 0,
         costs,
-        limiter: limited.then(|| Limiter::new(TARGET, began)),
+        limiter: limiter.map(|limiter| limiter(began)),
         began,
         now: began,
         tasks: VecDeque::new(),
@@ -245,7 +284,7 @@ fn three_times_too_much_is_served_nearly_as_well_as_just_enough() {
         let costs = Costs { serve, refuse, ..Costs::default() };
         let capacity = 1.0 / serve.as_secs_f64();
         let count = 1 + draws.next_u64() % 40;
-        let course = run(connections(count, 3.0 * capacity), costs, 8, true);
+        let course = run(connections(count, 3.0 * capacity), costs, 8, LIMITED);
         let goodput = course.served_per_second() / capacity;
         assert!(goodput >= 0.8, "{goodput:.2} of capacity: {costs:?}, {count} connections");
         // Who does not wait for others just asks as fast as it is answered.
@@ -258,13 +297,13 @@ fn three_times_too_much_is_served_nearly_as_well_as_just_enough() {
 fn without_a_limit_everybody_waits_for_everybody() {
     let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND, ..Costs::default() };
     let others = || connections(20, 30_000.0).into_iter().chain([connection(20.0)]).collect();
-    let p99 = |limited| {
-        let course = run(others(), costs, 6, limited);
+    let p99 = |limiter| {
+        let course = run(others(), costs, 6, limiter);
         let modest = course.connections.last().unwrap();
         assert_eq!(modest.refused, 0, "whoever asks little is served");
         percentile(modest.waits.clone(), 99)
     };
-    let (with, without) = (p99(true), p99(false));
+    let (with, without) = (p99(LIMITED), p99(None));
     // One turn of another.
     assert!(with <= TARGET, "{with:?}");
     assert!(without > 20 * TARGET, "{without:?}");
@@ -276,7 +315,7 @@ fn without_a_limit_everybody_waits_for_everybody() {
 fn who_asks_for_no_more_than_its_part_does_not_feel_the_others() {
     let costs = Costs { serve: 100 * MICROSECOND, refuse: 60 * MICROSECOND, ..Costs::default() };
     // Twelve who ask: a part is 833 a second at best, and 740 with what the refusals cost.
-    let course = run(connections(8, 30_000.0).into_iter().chain(connections(4, 2_500.0)).collect(), costs, 8, true);
+    let course = run(connections(8, 30_000.0).into_iter().chain(connections(4, 2_500.0)).collect(), costs, 8, LIMITED);
     for modest in &course.connections[8..] {
         assert_eq!(modest.refused, 0);
         let (p50, p99) = (percentile(modest.waits.clone(), 50), percentile(modest.waits.clone(), 99));
@@ -291,7 +330,7 @@ fn who_asks_for_no_more_than_its_part_does_not_feel_the_others() {
 fn turns_that_cost_time_themselves_leave_enough_of_it() {
     let costs = Costs { serve: 48 * MICROSECOND, refuse: 32 * MICROSECOND, turn: 160 * MICROSECOND };
     let all = connections(8, 54_000.0).into_iter().chain(connections(4, 4_500.0)).chain([connection(47.0)]).collect();
-    let course = run(all, costs, 8, true);
+    let course = run(all, costs, 8, LIMITED);
     for connection in &course.connections[8..] {
         assert_eq!(connection.refused, 0);
         let p99 = percentile(connection.waits.clone(), 99);
@@ -305,16 +344,28 @@ fn turns_that_cost_time_themselves_leave_enough_of_it() {
 fn whoever_asks_little_waits_for_one_turn_of_those_who_nearly_keep_up() {
     let costs = Costs { serve: 48 * MICROSECOND, refuse: 32 * MICROSECOND, turn: 100 * MICROSECOND };
     let attacker = |number| Connection { at_once: 5, phase: f64::from(number) / 8.0, ..connection(19_000.0 / 8.0) };
-    let course = run((0..8).map(attacker).chain([connection(47.0)]).collect(), costs, 20, true);
+    let course = run((0..8).map(attacker).chain([connection(47.0)]).collect(), costs, 20, LIMITED);
     let p99 = percentile(course.connections[8].waits.clone(), 99);
     assert!(p99 < (costs.serve * u32::try_from(A_HANDFUL).unwrap() + costs.turn) * 3 / 2, "{p99:?}");
+}
+
+/// Who always has some calls under way is read with all that has come meanwhile, as without rounds: turns for single calls would take
+/// a good part of the time.
+#[test]
+fn rounds_cost_little_where_all_ask_alike() {
+    let costs = Costs { serve: 8 * MICROSECOND, refuse: 6 * MICROSECOND, turn: 25 * MICROSECOND };
+    let all = || (0..32).map(|_| Connection::default()).collect();
+    let served = |limiter| run_with(all(), 256, costs, 4, limiter);
+    let (with, without) = (served(Some(in_rounds)), served(None));
+    let (with, without) = (with.served_per_second(), without.served_per_second());
+    assert!(with > 0.8 * without, "{with:.0} and {without:.0} a second");
 }
 
 /// Nobody asks for much; but there are so many that all of them wait.
 #[test]
 fn where_many_ask_little_and_too_much_together_some_are_told() {
     let costs = Costs { serve: 100 * MICROSECOND, refuse: 60 * MICROSECOND, ..Costs::default() };
-    let course = run(connections(2_000, 30_000.0), costs, 6, true);
+    let course = run(connections(2_000, 30_000.0), costs, 6, LIMITED);
     assert!(course.served_per_second() >= 8_000.0, "{}", course.served_per_second());
     assert!(course.refused() > 1_000, "{}", course.refused());
 }
@@ -323,7 +374,7 @@ fn where_many_ask_little_and_too_much_together_some_are_told() {
 fn what_fits_is_never_refused() {
     for share in [0.3, 0.7, 0.95] {
         let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND, ..Costs::default() };
-        let course = run(connections(10, 10_000.0 * share), costs, 5, true);
+        let course = run(connections(10, 10_000.0 * share), costs, 5, LIMITED);
         assert_eq!(course.refused(), 0, "at {share} of what it can do");
         let waits = course.connections.iter().flat_map(|connection| connection.waits.clone()).collect();
         assert!(percentile(waits, 99) < TARGET * 2, "at {share} of what it can do");
@@ -335,7 +386,7 @@ fn what_came_while_the_process_stood_still_is_served() {
     let costs = Costs { serve: 100 * MICROSECOND, refuse: 20 * MICROSECOND, ..Costs::default() };
     // All come at once, in every tenth of a second.
     let crowd = || (0..50).map(|_| Connection { at_once: 5, ..connection(50.0) }).collect();
-    let course = run(crowd(), costs, 5, true);
+    let course = run(crowd(), costs, 5, LIMITED);
     assert_eq!(course.refused(), 0);
     let waits = course.connections.iter().flat_map(|connection| connection.waits.clone()).collect();
     assert!(percentile(waits, 50) > 2 * TARGET, "there is a crowd");
