@@ -188,10 +188,11 @@ fn probes_ask_the_pages_and_the_end_is_waited_for() -> anyhow::Result<()> {
     let processes = processes(&all)?;
     assert_eq!(processes.len(), 2);
     for (name, manifest, container) in processes {
-        for (probe, path) in [("startupProbe", "/startupz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")] {
+        for (probe, path) in [("readinessProbe", "/readyz"), ("livenessProbe", "/livez")] {
             let asked = container.pointer(&format!("/{probe}/httpGet")).with_context(|| format!("{name} has no {probe}"))?;
             assert_eq!(asked, &json!({ "path": path, "port": "pages" }), "{name}");
         }
+        assert!(container.get("startupProbe").is_none(), "{name} is killed while it waits for the store");
         let ports = container.get("ports").and_then(Value::as_array).context("no ports")?;
         let port = |name: &str| {
             let found = ports.iter().find(|port| text(port, "/name") == name);
