@@ -69,7 +69,7 @@ impl Call<'_> {
             match self.attempt(permit, message.clone(), send).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => {
-                    tracing::debug!(%failure, "an attempt failed");
+                    tracing::debug!(failure = %failure.logged(), "an attempt failed");
                     // Once only, and beside all other attempts: servers have not looked at the question.
                     if !self.renewed && self.inner.has_newer_token(&failure, self.token, self.until).await {
                         self.renewed = true;

@@ -62,7 +62,7 @@ pub enum Error {
     /// ask as somebody who has it.
     #[error("not allowed: {0}; the token or client certificate of this client lacks what is needed")]
     NotAllowed(Failure),
-    /// No server could answer; it may be another one can, later.
+    /// No server could answer, or a stream fell silent; it may be another one can, later.
     #[error("unavailable: {0}")]
     Unavailable(Failure),
     /// The servers are overloaded, or this caller asks too often.
@@ -139,6 +139,15 @@ impl Error {
         self.failure().map(Failure::request_id).filter(|id| !id.is_empty())
     }
 
+    /// As logs may have it: it names no tenant.
+    #[cfg(feature = "local")]
+    pub(crate) fn logged(&self) -> String {
+        match self {
+            Self::DeadlineExceeded { deadline, failure } => format!("no answer within {deadline:?}: {}", failure.logged()),
+            _ => self.failure().map_or_else(|| self.to_string(), Failure::logged),
+        }
+    }
+
     /// Whether the same call may well be answered a little later.
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -163,7 +172,8 @@ impl From<Failure> for Error {
             Code::NotFound => Self::NotFound(failure),
             Code::Unauthenticated => Self::Unauthenticated(failure),
             Code::PermissionDenied => Self::NotAllowed(failure),
-            Code::Unavailable => Self::Unavailable(failure),
+            // Late is not wrong. Single calls, which have a deadline, say that it is over before it comes to this.
+            Code::Unavailable | Code::DeadlineExceeded => Self::Unavailable(failure),
             Code::ResourceExhausted => Self::Overloaded(failure),
             _ => Self::Server(failure),
         }

@@ -28,6 +28,7 @@ struct Known {
     code: Code,
     reason: String,
     message: String,
+    words: Words,
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
     /// It came of the connection, not of a server that answered.
@@ -39,6 +40,15 @@ struct Known {
     request_id: String,
     endpoint: String,
     attempts: u32,
+}
+
+/// Whose words a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Words {
+    /// Of this process or its transport: they repeat nothing of what was asked, and so name no tenant.
+    Own,
+    /// Of a server or a caller.
+    Foreign,
 }
 
 impl Failure {
@@ -115,6 +125,7 @@ impl Failure {
         let told = details.error_info().is_some();
         let broke_off = matches!(status.code(), Code::Unknown | Code::Cancelled) && !told;
         let mut failure = Self::new(status.code(), status.message(), &details);
+        failure.0.words = if from_transport { Words::Own } else { Words::Foreign };
         failure.0.connection = from_transport || broke_off;
         failure.0.timed_out = from_transport && has_cause(status, <dyn std::error::Error>::is::<tonic::TimeoutExpired>);
         failure.0.unseen = from_transport && has_cause(status, says_unseen);
@@ -148,6 +159,7 @@ impl Failure {
     pub(crate) fn local(code: Code, message: impl Into<String>) -> Self {
         let mut failure = Self::new(code, "", &ErrorDetails::new());
         failure.0.message = message.into();
+        failure.0.words = Words::Own;
         failure
     }
 
@@ -155,9 +167,18 @@ impl Failure {
     pub(crate) fn invalid(field: &str, description: impl Into<String>) -> Self {
         let violation = Violation { field: field.to_owned(), description: description.into() };
         let mut failure = Self::local(Code::InvalidArgument, format!("{}: {}", violation.field, violation.description));
+        failure.0.words = Words::Foreign;
         "INVALID_FIELD".clone_into(&mut failure.0.reason);
         failure.0.violations.push(violation);
         failure
+    }
+
+    /// As logs may have it: foreign words are left out, since they may name a tenant.
+    pub(crate) fn logged(&self) -> String {
+        match self.0.words {
+            Words::Own => self.to_string(),
+            Words::Foreign => Facts(&self.0).to_string(),
+        }
     }
 
     pub(crate) fn at(mut self, endpoint: &str, request_id: &str, attempts: u32) -> Self {
@@ -175,6 +196,7 @@ impl Failure {
             code,
             reason: details.error_info().map(|info| info.reason.clone()).unwrap_or_default(),
             message: message.to_owned(),
+            words: Words::Foreign,
             violations: violations.iter().map(violation).collect(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
             connection: false,
@@ -228,13 +250,19 @@ fn causes(status: &Status) -> String {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = &self.0;
-        write!(f, "{}", known.message)?;
-        let code = code_name(known.code);
-        if known.reason.is_empty() {
-            write!(f, " ({code}")?;
-        } else {
-            write!(f, " ({code} {}", known.reason)?;
+        write!(f, "{} ({})", self.0.message, Facts(&self.0))
+    }
+}
+
+/// All but the message.
+struct Facts<'a>(&'a Known);
+
+impl fmt::Display for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.0;
+        f.write_str(code_name(known.code))?;
+        if !known.reason.is_empty() {
+            write!(f, " {}", known.reason)?;
         }
         if !known.endpoint.is_empty() {
             write!(f, ", endpoint `{}`", known.endpoint)?;
@@ -245,7 +273,7 @@ impl fmt::Display for Failure {
         if known.attempts > 1 {
             write!(f, ", {} attempts", known.attempts)?;
         }
-        f.write_str(")")
+        Ok(())
     }
 }
 
@@ -274,6 +302,19 @@ mod tests {
         let item = Failure::of_item(&server::Failure::overloaded("the queue is full").to_rpc_status());
         assert_eq!((item.reason(), item.retry_after()), ("OVERLOADED", Some(server::RETRY_AFTER)));
         assert!(!item.is_connection_trouble());
+    }
+
+    #[test]
+    fn logs_have_the_words_of_the_transport_and_not_those_of_servers_and_callers() {
+        let of_server = server::Failure::internal("the row of tenant `acme` is damaged");
+        let failure = Failure::of_status(&Status::from(of_server.clone())).at("http://a:1", "r-1", 2);
+        assert_eq!(failure.logged(), "INTERNAL INTERNAL, endpoint `http://a:1`, request `r-1`, 2 attempts");
+        assert_eq!(Failure::of_item(&of_server.to_rpc_status()).logged(), "INTERNAL INTERNAL");
+        assert_eq!(Failure::of_status(&Status::unknown("tenant `acme`, said a proxy")).logged(), "UNKNOWN");
+        assert_eq!(Failure::invalid("tenant", "`no tenant` is not a tenant id").logged(), "INVALID_ARGUMENT INVALID_FIELD");
+        let of_transport = Status::from_error(std::io::Error::other("connection refused").into());
+        assert!(Failure::of_status(&of_transport).logged().contains("connection refused"));
+        assert_eq!(Failure::broken("the stream ended").logged(), "the stream ended (UNAVAILABLE)");
     }
 
     #[test]

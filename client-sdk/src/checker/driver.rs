@@ -19,6 +19,10 @@ use crate::failure::Failure;
 use crate::metrics::Method;
 use crate::pool::{Outcome, Permit, outcome_of};
 
+/// The shortest patience, however short the deadline: silence speaks against the endpoint at once, and for some tens of
+/// milliseconds a process that is well may stall. Each check keeps its own deadline.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
+
 /// One stream.
 pub(super) struct Driver {
     pub(super) inner: Arc<Inner>,
@@ -52,7 +56,8 @@ impl Driver {
             let request_id = self.inner.random.request_id();
             // Not longer than half a deadline where somebody else may still answer in time.
             let whole = self.inner.settings.deadline;
-            let patience = if permit.has_other() { whole / 2 } else { whole };
+            let share = if permit.has_other() { whole / 2 } else { whole };
+            let patience = share.max(PATIENCE_MIN);
             let (outgoing, sent) = self.shared.open(self.stream, index, self.options.with_revisions, self.options.with_details);
             let (failure, outcome) = match open(&permit, outgoing, &request_id, patience).await {
                 Err(failure) => {
@@ -73,7 +78,7 @@ impl Driver {
             if let Some(outcome) = outcome {
                 self.inner.pool.note(index, outcome);
             }
-            tracing::debug!(%failure, stream = self.stream, "a stream of a checker ended");
+            tracing::debug!(failure = %failure.logged(), stream = self.stream, "a stream of a checker ended");
             self.inner.metrics.attempt_ended(Method::StreamCheck, &endpoint, failure.code(), begun.elapsed());
             let within = Instant::now() + self.inner.settings.deadline;
             if self.inner.has_newer_token(&failure, token, within).await {

@@ -102,7 +102,7 @@ pub(crate) fn admitted(answer: Result<Answer, Error>) -> Result<Answer, Why> {
         Ok(answer) => Err(answer.reason().map_or(Why::Undecided, Why::Denied)),
         Err(Error::Invalid(failure)) if failure.violations().iter().any(|wrong| wrong.field == "tenant_id") => Err(Why::NoTenant),
         Err(error) => {
-            tracing::warn!(%error, "a request is refused: whether its tenant is entitled cannot be decided");
+            tracing::warn!(error = %error.logged(), "a request is refused: whether its tenant is entitled cannot be decided");
             Err(Why::Undecided)
         }
     }

@@ -215,7 +215,11 @@ impl Local {
             match call.await {
                 Ok(decision) => Ok(Answer::wire(decision)),
                 Err(error) if error.is_transient() || matches!(error, Error::Server(_)) => {
-                    tracing::debug!(%error, ?policy, "neither memory nor the wire has an answer: the policy says");
+                    tracing::debug!(
+                        error = %error.logged(),
+                        ?policy,
+                        "neither memory nor the wire has an answer: the policy says"
+                    );
                     let now = clock.now();
                     // It went on getting older.
                     let known = known.map(|told| Told { age: told.held.proof().age(now), ..told });

@@ -103,7 +103,7 @@ impl Parts {
             match action {
                 Action::Subscribe(tenant) => {
                     if let Err(error) = self.watch.subscribe(&tenant) {
-                        tracing::debug!(%error, "a tenant is left to the wire");
+                        tracing::debug!(error = %error.logged(), "a tenant is left to the wire");
                         self.keeper.refused(&tenant, false, self.clock.now());
                     }
                 }

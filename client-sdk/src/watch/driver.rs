@@ -156,10 +156,10 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
         } else {
             inner.settings.retry.pause(failed, None, inner.random.next())
         };
-        tracing::debug!(%failure, ?retry_in, "a watch broke");
+        tracing::debug!(failure = %failure.logged(), ?retry_in, "a watch broke");
         // Said once: nobody but an operator can mend it, and not everybody looks at events.
         if failure.is_refusal() && !retry_in.is_zero() && !std::mem::replace(&mut told, true) {
-            tracing::warn!(%failure, "a watch is not let in; it goes on trying");
+            tracing::warn!(failure = %failure.logged(), "a watch is not let in; it goes on trying");
         }
         if events.send(WatchEvent::Disconnected { error: failure.into(), retry_in }).await.is_err() {
             return;

@@ -33,6 +33,9 @@ pub(crate) struct Wanted {
 struct Subscription {
     /// Nothing older; empty for whatever is there.
     last_revision: Bytes,
+    /// Whether it was sent on the present stream. The tenant's subscription before it, which may stand there still, brings no
+    /// document for this one.
+    sent: bool,
     /// Refusals since the last document.
     refusals: u32,
     again_at: Option<Instant>,
@@ -91,7 +94,10 @@ impl Wanted {
         self.told.clear();
         self.again.clear();
         self.changed = self.tenants.keys().cloned().collect();
-        self.tenants.values_mut().for_each(|subscription| subscription.again_at = None);
+        for subscription in self.tenants.values_mut() {
+            subscription.sent = false;
+            subscription.again_at = None;
+        }
     }
 
     /// Whether the present stream must be given up for a new one.
@@ -105,8 +111,9 @@ impl Wanted {
             && let Some(tenant) = self.changed.pop_front()
         {
             let is_told = self.told.get(&tenant).copied().unwrap_or_default();
-            match self.tenants.get(&tenant) {
-                Some(subscription) if !is_told && subscription.again_at.is_none() => {
+            match self.tenants.get_mut(&tenant) {
+                Some(subscription) if !subscription.sent && subscription.again_at.is_none() => {
+                    subscription.sent = true;
                     let last_revision = subscription.last_revision.clone();
                     self.told.insert(tenant.clone(), true);
                     return Some(Action::Subscribe(v1::Subscribe { tenant_id: tenant, last_revision }));
@@ -138,6 +145,7 @@ impl Wanted {
             *told = false;
         }
         let subscription = self.tenants.get_mut(tenant).filter(|_| !self.outdated)?;
+        subscription.sent = false;
         subscription.refusals = subscription.refusals.saturating_add(1);
         Some(subscription.refusals)
     }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use tessera_client::fake::FakeError;
-use tessera_client::{Check, CheckerOptions, Error, Reason};
+use tessera_client::fake::{Fake, FakeError};
+use tessera_client::{Check, CheckerOptions, Code, Error, Reason, RetryPolicy, Tessera};
 
 use crate::relay::Relay;
-use crate::server::{Record, SLACK, Server, client, eventually, nobody};
+use crate::server::{PATIENCE, Record, SLACK, Server, client, eventually, nobody};
 
 fn exports() -> Check {
     Check::new("acme", "reporting", "exports")
@@ -128,6 +128,36 @@ async fn a_stream_that_falls_silent_is_left_for_another() {
     silent.silence();
     let decision = checker.check_within(exports(), Duration::from_secs(20)).await.unwrap();
     assert_eq!(decision.plan.unwrap().id, other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_without_an_answer_in_time_is_trouble_that_may_pass() {
+    let fake = Fake::new();
+    fake.fail_always(FakeError::Silence);
+    let once = RetryPolicy { attempts_max: 1, ..RetryPolicy::default() };
+    let checker = fake.client_with(Tessera::builder().retry(once)).checker();
+    let error = checker.check_within(exports(), PATIENCE).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)) && error.is_transient(), "{error:?}");
+    assert_eq!(error.code(), Some(Code::DeadlineExceeded));
+    assert!(error.to_string().contains("no answer to a frame within 1s"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_frame_is_no_silence_however_short_the_deadline() {
+    let fake = Fake::new();
+    fake.tenant("acme").grant("reporting", "exports");
+    fake.set_delay(Duration::from_millis(90));
+    let record = Record::default();
+    let builder = Tessera::builder().deadline(Duration::from_millis(20)).metrics(record.clone());
+    let checker = fake.client_with(builder).checker();
+    let (hasty, patient) = tokio::join!(checker.check(exports()), checker.check_within(exports(), PATIENCE));
+    assert!(matches!(hasty.unwrap_err(), Error::DeadlineExceeded { .. }));
+    assert!(patient.unwrap().is_entitled());
+    // One frame on one stream, which goes on.
+    assert_eq!((fake.calls(), record.attempts_at("fake"), record.put_aside()), (1, 0, 0));
+    fake.fail_always(FakeError::Silence);
+    assert!(checker.check_within(exports(), PATIENCE).await.is_err());
+    assert!(record.put_aside() > 0, "silence is noticed");
 }
 
 #[tokio::test]

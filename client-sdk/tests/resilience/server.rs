@@ -114,6 +114,7 @@ struct Told {
     calls: Vec<(Method, Code, u32)>,
     attempts: Vec<(String, Code)>,
     refused: u32,
+    aside: u32,
 }
 
 impl Record {
@@ -128,6 +129,11 @@ impl Record {
     pub(crate) fn retries_refused(&self) -> u32 {
         self.0.lock().unwrap().refused
     }
+
+    /// How often an endpoint was put aside.
+    pub(crate) fn put_aside(&self) -> u32 {
+        self.0.lock().unwrap().aside
+    }
 }
 
 impl Metrics for Record {
@@ -141,5 +147,9 @@ impl Metrics for Record {
 
     fn retry_refused(&self, _method: Method) {
         self.0.lock().unwrap().refused += 1;
+    }
+
+    fn endpoint_put_aside(&self, _endpoint: &str, _time: Duration) {
+        self.0.lock().unwrap().aside += 1;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tessera_client::fake::FakeError;
+use tessera_client::fake::{Fake, FakeError};
 use tessera_client::{Entitlements, Error, Watch, WatchEvent};
 use tokio::time::timeout;
 
@@ -42,6 +42,19 @@ async fn documents_come_at_first_and_whenever_they_change() {
     server.fake.tenant("globex").plan("gold", 1);
     assert_eq!(document(&mut watch).await.tenant, "globex");
     assert!(matches!(watch.subscribe("no tenant"), Err(Error::Invalid(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_document_of_a_tenant_that_is_subscribed_again_at_once_follows() {
+    let fake = Fake::new();
+    fake.tenant("acme").grant("reporting", "exports");
+    let mut watch = fake.client().watch();
+    watch.subscribe("acme").unwrap();
+    let first = document(&mut watch).await;
+    assert!(watch.unsubscribe("acme"));
+    watch.subscribe("acme").unwrap();
+    let second = timeout(PATIENCE, document(&mut watch)).await.expect("a document");
+    assert_eq!(second.tag, first.tag);
 }
 
 #[tokio::test]
@@ -141,6 +154,7 @@ async fn a_watch_that_hears_nothing_connects_again() {
     relay.silence();
     let WatchEvent::Disconnected { error, .. } = next(&mut watch).await else { panic!("it is not said") };
     assert!(error.to_string().contains("not even a heartbeat within 300ms"), "{error}");
+    assert!(error.is_transient(), "{error:?}");
     assert!(document(&mut watch).await.is_entitled("reporting", "exports"));
 }
 

@@ -1,5 +1,5 @@
-//! Whatever is subscribed, unsubscribed, refused and broken: the server ends up with what is wanted, and nothing older than what
-//! was asked for is taken.
+//! Whatever is subscribed, unsubscribed, refused and broken: the server ends up with what is wanted and sends the document of
+//! whatever was subscribed, and nothing older than what was asked for is taken.
 
 use std::time::Duration;
 
@@ -39,12 +39,18 @@ fn name(tenant: u8) -> String {
     format!("t{tenant}")
 }
 
-fn send(wanted: &mut Wanted, server: &mut Server) -> bool {
+/// Sends the next action, if there is one. `owed` are tenants that were subscribed and whose document has yet to follow.
+fn send(wanted: &mut Wanted, server: &mut Server, owed: &mut BTreeSet<String>) -> bool {
     match wanted.next_action() {
-        Some(Action::Subscribe(v1::Subscribe { tenant_id, last_revision })) => server.insert(tenant_id, last_revision).is_none(),
-        Some(Action::Unsubscribe(v1::Unsubscribe { tenant_id })) => server.remove(&tenant_id).is_some(),
-        None => false,
+        Some(Action::Subscribe(v1::Subscribe { tenant_id, last_revision })) => {
+            // Subscribed there already or not: the server sends the document.
+            owed.remove(&tenant_id);
+            server.insert(tenant_id, last_revision);
+        }
+        Some(Action::Unsubscribe(v1::Unsubscribe { tenant_id })) => drop(server.remove(&tenant_id)),
+        None => return false,
     }
+    true
 }
 
 proptest! {
@@ -54,6 +60,7 @@ proptest! {
         let (mut server, mut now) = (Server::new(), Instant::now());
         // What the user wants, and the newest revision that is known of each.
         let mut model: BTreeMap<String, Bytes> = BTreeMap::new();
+        let mut owed: BTreeSet<String> = BTreeSet::new();
         wanted.opened();
         for step in steps {
             match step {
@@ -62,14 +69,16 @@ proptest! {
                     let fits = model.contains_key(&name(tenant)) || model.len() < 4;
                     prop_assert_eq!(wanted.subscribe(&name(tenant), revision.clone()).is_ok(), fits);
                     if fits {
+                        if revision.is_some() || !model.contains_key(&name(tenant)) { owed.insert(name(tenant)); }
                         let last = model.entry(name(tenant)).or_default();
                         if let Some(revision) = revision { *last = revision; }
                     }
                 }
                 Step::Unsubscribe(tenant) => {
+                    owed.remove(&name(tenant));
                     prop_assert_eq!(wanted.unsubscribe(&name(tenant)), model.remove(&name(tenant)).is_some());
                 }
-                Step::Send => { send(&mut wanted, &mut server); }
+                Step::Send => { send(&mut wanted, &mut server, &mut owed); }
                 Step::Document(tenant, revision) => {
                     // A server only sends what is subscribed, or was a moment ago.
                     let revision = Bytes::copy_from_slice(&[revision]);
@@ -84,6 +93,7 @@ proptest! {
                         } else {
                             wanted.unsubscribe(&name(tenant));
                             model.remove(&name(tenant));
+                            owed.remove(&name(tenant));
                         }
                     }
                 }
@@ -95,12 +105,13 @@ proptest! {
         if wanted.is_outdated() { server.clear(); wanted.opened(); }
         wanted.pass(now + Duration::from_secs(1));
         prop_assert_eq!(wanted.next_due(), None);
-        while send(&mut wanted, &mut server) {}
+        while send(&mut wanted, &mut server, &mut owed) {}
         prop_assert!(server.keys().eq(model.keys()), "{:?} {:?}", server, model);
+        prop_assert!(owed.is_empty(), "no document follows for {:?}", owed);
         // On a new stream everything resumes from the newest that is known.
         server.clear();
         wanted.opened();
-        while send(&mut wanted, &mut server) {}
+        while send(&mut wanted, &mut server, &mut owed) {}
         prop_assert_eq!(server, model);
     }
 }
