@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 
 /// Longest page that is read.
 const PAGE_LEN_MAX: u64 = 1 << 20;
-/// How long a page may take: a digest reads the whole store.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a page may take: a digest reads the whole store, for which a process has ten minutes.
+const PATIENCE: Duration = Duration::from_mins(11);
 
 /// The body of a page that is answered with 200.
 pub async fn get(address: &str, path: &str) -> anyhow::Result<String> {
