@@ -15,7 +15,7 @@ pub mod watch;
 
 use clap::Args;
 
-use crate::connection::Planes;
+use crate::connection::{CommandId, Planes};
 use crate::console::Console;
 
 /// What every command that changes something takes.
@@ -24,15 +24,15 @@ pub struct Change {
     /// Go ahead without asking; needed where there is no terminal
     #[arg(short, long)]
     pub yes: bool,
-    /// Name of this change, so that doing it again does it once [default: a fresh one]
+    /// Name of this change, so that doing it again does it once; a refusal, too, is final under its name [default: a fresh one]
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
 }
 
 impl Change {
     /// The request id that was given, or a fresh one.
-    pub fn request_id(&self, planes: &Planes) -> String {
-        self.request_id.clone().unwrap_or_else(|| planes.request_id())
+    pub fn command_id(&self, planes: &Planes) -> CommandId {
+        self.request_id.clone().map_or_else(|| CommandId::Fresh(planes.request_id()), CommandId::Given)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A mutation always carries a request id. When its fate is unknown (no answer, `OUTCOME_UNKNOWN`) or nothing was applied
 //! (`UNAVAILABLE`), it is sent again a few times with the same id and the metadata `tessera-retry: 1`, so that it happens once
-//! however often it is sent.
+//! however often it is sent. An attempt of unknown fate stays so, whatever befalls those after it, until one of them is decided.
 
 pub mod credentials;
 
@@ -21,8 +21,9 @@ use tessera_proto::v1::plan_service_client::PlanServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
 use tessera_runtime::clock::SystemIds;
 use tessera_runtime::settings;
+use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
@@ -33,6 +34,10 @@ use credentials::{Bearer, Credentials, Files};
 const ATTEMPTS_MAX: u32 = 6;
 /// First pause between attempts; doubles.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// Silence of a connection that somebody waits on, before the peer is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// How long it may take to answer that.
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
 /// Longest answer that is read: answers are at most 4 MiB by construction.
 const ANSWER_LEN_MAX: usize = 8 << 20;
 
@@ -199,6 +204,43 @@ pub struct Planes {
     control: Channel,
 }
 
+/// The request id of a command, and who knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandId {
+    /// The user gave it. Nobody here knows whether it was sent before, so every attempt says that it may have been.
+    Given(String),
+    /// It is fresh, and the command takes it with `--request-id`.
+    Fresh(String),
+    /// It is fresh, and belongs to one of the many commands of a run, which takes none.
+    OneOfMany(String),
+}
+
+impl CommandId {
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Given(id) | Self::Fresh(id) | Self::OneOfMany(id) => id,
+        }
+    }
+
+    /// What tells whether the command was done.
+    fn advice(&self) -> String {
+        match self {
+            Self::Given(id) | Self::Fresh(id) => format!("do it again with --request-id {id}"),
+            Self::OneOfMany(_) => "run the whole again: what is done is not done twice".to_owned(),
+        }
+    }
+}
+
+/// A call that failed in the end.
+#[derive(Debug)]
+struct Failed {
+    /// How the last attempt ended.
+    status: Status,
+    /// Whether one of the attempts may have been applied, or may still be.
+    unknown: bool,
+}
+
 /// A channel that shows who calls.
 pub type Way = InterceptedService<Channel, Bearer>;
 
@@ -215,7 +257,7 @@ impl Planes {
     /// Channels to both addresses, connected when first used.
     pub fn new(addresses: Addresses, credentials: &Credentials, timeout: Duration) -> anyhow::Result<Self> {
         let channel = |address: &str| -> anyhow::Result<Channel> {
-            Ok(credentials.endpoint(address)?.connect_timeout(timeout).tcp_nodelay(true).connect_lazy())
+            Ok(attentive(credentials.endpoint(address)?).connect_timeout(timeout).tcp_nodelay(true).connect_lazy())
         };
         let (data, control) = (channel(&addresses.data)?, channel(&addresses.control)?);
         Ok(Self { addresses, timeout, bearer: credentials.bearer(), data, control })
@@ -258,7 +300,7 @@ impl Planes {
         message: M,
         call: impl AsyncFnMut(Request<M>) -> Result<Response<R>, Status>,
     ) -> anyhow::Result<R> {
-        self.attempt(message, call, false).await.map_err(|status| self.failed(plane, &status))
+        self.attempt(message, call, |_| false).await.map_err(|failed| self.failed(plane, &failed.status))
     }
 
     /// Asks; `None` when what is asked for does not exist.
@@ -267,28 +309,28 @@ impl Planes {
         message: M,
         call: impl AsyncFnMut(Request<M>) -> Result<Response<R>, Status>,
     ) -> anyhow::Result<Option<R>> {
-        match self.attempt(message, call, false).await {
+        match self.attempt(message, call, |_| false).await {
             Ok(answer) => Ok(Some(answer)),
-            Err(status) if status.code() == Code::NotFound && failure::reason(&status).is_some() => Ok(None),
-            Err(status) => Err(self.failed(Plane::Control, &status)),
+            Err(Failed { status, .. }) if status.code() == Code::NotFound && failure::reason(&status).is_some() => Ok(None),
+            Err(Failed { status, .. }) => Err(self.failed(Plane::Control, &status)),
         }
     }
 
-    /// Sends a command that carries `request_id`, and sends it again while its fate is unknown or nothing was applied.
+    /// Sends a command that carries `id`, and sends it again while its fate is unknown or nothing was applied.
     pub async fn change<M: Clone, R>(
         &self,
-        request_id: &str,
+        id: &CommandId,
         message: M,
         call: impl AsyncFnMut(Request<M>) -> Result<Response<R>, Status>,
     ) -> anyhow::Result<R> {
-        self.attempt(message, call, true).await.map_err(|status| {
+        let sent_before = matches!(id, CommandId::Given(_));
+        self.attempt(message, call, |attempt| sent_before || attempt > 1).await.map_err(|Failed { status, unknown }| {
             let error = self.failed(Plane::Control, &status);
-            if fate_is_unknown(&status) {
-                return error.context(format!(
-                    "whether this was done is not known; to find out, do it again with --request-id {request_id}"
-                ));
+            if unknown {
+                error.context(format!("whether this was done is not known; to find out, {}", id.advice()))
+            } else {
+                error
             }
-            error
         })
     }
 
@@ -296,21 +338,22 @@ impl Planes {
         &self,
         message: M,
         mut call: impl AsyncFnMut(Request<M>) -> Result<Response<R>, Status>,
-        changes: bool,
-    ) -> Result<R, Status> {
-        let mut attempt = 1;
+        is_retry: impl Fn(u32) -> bool,
+    ) -> Result<R, Failed> {
+        let (mut attempt, mut unknown) = (1, false);
         loop {
             let mut request = Request::new(message.clone());
             request.set_timeout(self.timeout);
-            if changes && attempt > 1 {
-                request.metadata_mut().insert("tessera-retry", tonic::metadata::MetadataValue::from_static("1"));
+            if is_retry(attempt) {
+                mark_retry(&mut request);
             }
             let status = match call(request).await {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => status,
             };
+            unknown = fate_is_unknown(&status) || unknown && !settles(&status);
             if attempt >= ATTEMPTS_MAX || !may_help(&status) {
-                return Err(status);
+                return Err(Failed { status, unknown });
             }
             let asked = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
             tokio::time::sleep(asked.min(self.timeout).max(BACKOFF * 2_u32.pow(attempt - 1))).await;
@@ -334,8 +377,18 @@ impl Planes {
     }
 }
 
+/// Notices a peer that is gone without a word while a call waits for it.
+fn attentive(endpoint: Endpoint) -> Endpoint {
+    endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE_ANSWER)
+}
+
+/// Says that an earlier attempt may still be on its way.
+pub fn mark_retry<M>(request: &mut Request<M>) {
+    request.metadata_mut().insert("tessera-retry", MetadataValue::from_static("1"));
+}
+
 /// Whether the same call may succeed a moment later.
-fn may_help(status: &Status) -> bool {
+pub fn may_help(status: &Status) -> bool {
     match failure::reason(status).as_deref() {
         Some("OUTCOME_UNKNOWN" | "OVERLOADED") => true,
         Some(_) => status.code() == Code::Unavailable,
@@ -351,6 +404,16 @@ fn fate_is_unknown(status: &Status) -> bool {
             matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal)
         }
     }
+}
+
+/// Whether this answer to a retry tells what came of all attempts: it was decided, and written down before it was given, or it is
+/// about what every attempt says. Whoever was not heard (not let in, too much asked, nobody ready) has learnt nothing of them.
+fn settles(status: &Status) -> bool {
+    let decided = matches!(
+        status.code(),
+        Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted
+    );
+    decided && failure::reason(status).is_some()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use rustix::event::{PollFd, PollFlags};
 
 /// The form of answers on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -50,6 +51,19 @@ impl Console {
             Format::Table => self.print(&table()),
             Format::Json => self.print(&format!("{value}\n")),
             Format::Yaml => self.print(&format!("---\n{}", crate::document::yaml_of(value))),
+        }
+    }
+
+    /// Waits until nobody reads standard output any more: for ever where that cannot be told, as of a file.
+    pub async fn abandoned(&self) {
+        let told = tokio::task::spawn_blocking(|| {
+            let out = std::io::stdout();
+            // An end that nobody holds is told without being asked for, and nothing else is.
+            let mut out = [PollFd::new(&out, PollFlags::empty())];
+            rustix::io::retry_on_intr(|| rustix::event::poll(&mut out, None))
+        });
+        if !matches!(told.await, Ok(Ok(_))) {
+            std::future::pending::<()>().await;
         }
     }
 

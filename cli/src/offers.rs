@@ -5,7 +5,7 @@ use prost_types::Timestamp;
 use tessera_core::plan::Document;
 use tessera_proto::v1;
 
-use crate::connection::{Plane, Planes};
+use crate::connection::{CommandId, Plane, Planes};
 use crate::document::wire;
 use crate::json;
 
@@ -182,12 +182,12 @@ macro_rules! offer_client {
                 planes: &Planes,
                 id: &str,
                 document: &Document,
-                request_id: &str,
+                command: &CommandId,
             ) -> anyhow::Result<Changed> {
                 let mut client = planes.$client();
                 let document = Some($write(document));
-                let request = v1::$Create { $id: id.to_owned(), document, request_id: request_id.to_owned() };
-                let answer = planes.change(request_id, request, async |request| client.$create(request).await).await?;
+                let request = v1::$Create { $id: id.to_owned(), document, request_id: command.as_str().to_owned() };
+                let answer = planes.change(command, request, async |request| client.$create(request).await).await?;
                 let json = json::of($CreateResponse, &answer)?;
                 let revision = answer.revision.to_vec();
                 Ok(Changed { offer: offer(answer.$resource.context("the answer is empty")?)?, revision, json })
@@ -198,32 +198,32 @@ macro_rules! offer_client {
                 id: &str,
                 document: &Document,
                 etag: &str,
-                request_id: &str,
+                command: &CommandId,
             ) -> anyhow::Result<Changed> {
                 let mut client = planes.$client();
                 let document = Some($write(document));
                 let (id, etag) = (id.to_owned(), etag.to_owned());
-                let request = v1::$Update { $id: id, document, etag, request_id: request_id.to_owned() };
-                let answer = planes.change(request_id, request, async |request| client.$update(request).await).await?;
+                let request = v1::$Update { $id: id, document, etag, request_id: command.as_str().to_owned() };
+                let answer = planes.change(command, request, async |request| client.$update(request).await).await?;
                 let json = json::of($UpdateResponse, &answer)?;
                 let revision = answer.revision.to_vec();
                 Ok(Changed { offer: offer(answer.$resource.context("the answer is empty")?)?, revision, json })
             }
 
-            pub(super) async fn publish(planes: &Planes, id: &str, etag: &str, request_id: &str) -> anyhow::Result<Changed> {
+            pub(super) async fn publish(planes: &Planes, id: &str, etag: &str, command: &CommandId) -> anyhow::Result<Changed> {
                 let mut client = planes.$client();
-                let request = v1::$Publish { $id: id.to_owned(), etag: etag.to_owned(), request_id: request_id.to_owned() };
-                let answer = planes.change(request_id, request, async |request| client.$publish(request).await).await?;
+                let request = v1::$Publish { $id: id.to_owned(), etag: etag.to_owned(), request_id: command.as_str().to_owned() };
+                let answer = planes.change(command, request, async |request| client.$publish(request).await).await?;
                 let json = json::of($PublishResponse, &answer)?;
                 let revision = answer.revision.to_vec();
                 Ok(Changed { offer: offer(answer.$resource.context("the answer is empty")?)?, revision, json })
             }
 
-            pub(super) async fn archive(planes: &Planes, id: &str, request_id: &str) -> anyhow::Result<Changed> {
+            pub(super) async fn archive(planes: &Planes, id: &str, command: &CommandId) -> anyhow::Result<Changed> {
                 let mut client = planes.$client();
                 let (id, etag) = (id.to_owned(), String::new());
-                let request = v1::$Archive { $id: id, etag, request_id: request_id.to_owned() };
-                let answer = planes.change(request_id, request, async |request| client.$archive(request).await).await?;
+                let request = v1::$Archive { $id: id, etag, request_id: command.as_str().to_owned() };
+                let answer = planes.change(command, request, async |request| client.$archive(request).await).await?;
                 let json = json::of($ArchiveResponse, &answer)?;
                 let revision = answer.revision.to_vec();
                 Ok(Changed { offer: offer(answer.$resource.context("the answer is empty")?)?, revision, json })
@@ -308,11 +308,11 @@ pub async fn create(
     kind: OfferKind,
     id: &str,
     document: &Document,
-    request_id: &str,
+    command: &CommandId,
 ) -> anyhow::Result<Changed> {
     match kind {
-        OfferKind::Plan => plan::create(planes, id, document, request_id).await,
-        OfferKind::AddOn => add_on::create(planes, id, document, request_id).await,
+        OfferKind::Plan => plan::create(planes, id, document, command).await,
+        OfferKind::AddOn => add_on::create(planes, id, document, command).await,
     }
 }
 
@@ -323,26 +323,26 @@ pub async fn update(
     id: &str,
     document: &Document,
     etag: &str,
-    request_id: &str,
+    command: &CommandId,
 ) -> anyhow::Result<Changed> {
     match kind {
-        OfferKind::Plan => plan::update(planes, id, document, etag, request_id).await,
-        OfferKind::AddOn => add_on::update(planes, id, document, etag, request_id).await,
+        OfferKind::Plan => plan::update(planes, id, document, etag, command).await,
+        OfferKind::AddOn => add_on::update(planes, id, document, etag, command).await,
     }
 }
 
 /// Publishes the draft as the next version; with an etag, only if nothing came between.
-pub async fn publish(planes: &Planes, kind: OfferKind, id: &str, etag: &str, request_id: &str) -> anyhow::Result<Changed> {
+pub async fn publish(planes: &Planes, kind: OfferKind, id: &str, etag: &str, command: &CommandId) -> anyhow::Result<Changed> {
     match kind {
-        OfferKind::Plan => plan::publish(planes, id, etag, request_id).await,
-        OfferKind::AddOn => add_on::publish(planes, id, etag, request_id).await,
+        OfferKind::Plan => plan::publish(planes, id, etag, command).await,
+        OfferKind::AddOn => add_on::publish(planes, id, etag, command).await,
     }
 }
 
 /// Archives it.
-pub async fn archive(planes: &Planes, kind: OfferKind, id: &str, request_id: &str) -> anyhow::Result<Changed> {
+pub async fn archive(planes: &Planes, kind: OfferKind, id: &str, command: &CommandId) -> anyhow::Result<Changed> {
     match kind {
-        OfferKind::Plan => plan::archive(planes, id, request_id).await,
-        OfferKind::AddOn => add_on::archive(planes, id, request_id).await,
+        OfferKind::Plan => plan::archive(planes, id, command).await,
+        OfferKind::AddOn => add_on::archive(planes, id, command).await,
     }
 }

@@ -34,7 +34,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(dispatch(arguments));
-            // What is left are threads that wait for standard input.
+            // What is left are threads that wait for standard input, or for the end of standard output.
             runtime.shutdown_background();
             code
         }

@@ -36,7 +36,7 @@ pub struct ApplyArguments {
 
 /// `tessera apply`.
 pub async fn run(planes: &Planes, console: &Console, arguments: ApplyArguments) -> anyhow::Result<()> {
-    let documents = files::read_all(&arguments.file, |_| true)?;
+    let documents = files::read_all(&arguments.file)?;
     anyhow::ensure!(!documents.is_empty(), "there are no documents in what was given");
     let tenants = documents.iter().filter(|located| located.document.kind() == Kind::Tenant).count();
     let (documents, many) = if tenants > TENANTS_ONE_BY_ONE_MAX {

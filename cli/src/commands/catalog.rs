@@ -84,29 +84,29 @@ pub async fn run(planes: &Planes, console: &Console, command: CatalogCommand) ->
         }
         CatalogCommand::Disable { target, reason, change } => {
             console.confirm(change.yes, &format!("disable {target} for everybody?"))?;
-            let request_id = change.request_id(planes);
+            let command = change.command_id(planes);
             let request = v1::DisableFeatureRequest {
                 service_id: target.service,
                 feature_id: target.feature.unwrap_or_default(),
                 reason,
-                request_id: request_id.clone(),
+                request_id: command.as_str().to_owned(),
                 ..Default::default()
             };
             let mut client = planes.catalog();
-            let answer = planes.change(&request_id, request, async |request| client.disable_feature(request).await).await?;
+            let answer = planes.change(&command, request, async |request| client.disable_feature(request).await).await?;
             console.answer(&json::of("DisableFeatureResponse", &answer)?, || show_service(answer.service.as_ref()))
         }
         CatalogCommand::Enable { target, change } => {
             console.confirm(change.yes, &format!("enable {target} again?"))?;
-            let request_id = change.request_id(planes);
+            let command = change.command_id(planes);
             let request = v1::EnableFeatureRequest {
                 service_id: target.service,
                 feature_id: target.feature.unwrap_or_default(),
-                request_id: request_id.clone(),
+                request_id: command.as_str().to_owned(),
                 ..Default::default()
             };
             let mut client = planes.catalog();
-            let answer = planes.change(&request_id, request, async |request| client.enable_feature(request).await).await?;
+            let answer = planes.change(&command, request, async |request| client.enable_feature(request).await).await?;
             console.answer(&json::of("EnableFeatureResponse", &answer)?, || show_service(answer.service.as_ref()))
         }
     }

@@ -136,7 +136,7 @@ struct Listeners {
 
 /// `tessera dev`.
 pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<ExitCode> {
-    let documents = if arguments.apply.is_empty() { Vec::new() } else { files::read_all(&arguments.apply, |_| true)? };
+    let documents = if arguments.apply.is_empty() { Vec::new() } else { files::read_all(&arguments.apply)? };
     // A variable that is not text is nobody's setting.
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment: Vec<_> = variables.collect();

@@ -6,14 +6,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use futures::{Stream, TryStreamExt as _};
 use tessera_backends::Ports;
 use tessera_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
 
 use super::apply::perform;
 use super::data;
-use crate::connection::{Plane, Planes};
+use crate::connection::{Plane, Planes, mark_retry};
 use crate::console::{Console, facts};
 use crate::document::{Document, Kind, Located, wire};
 use crate::{apply, files, history, json};
@@ -30,7 +32,8 @@ const FAILURES_SHOWN_MAX: usize = 20;
 /// Which tenants to import, and how.
 #[derive(Debug, Args)]
 pub struct TenantImport {
-    /// Files, directories (their *.yaml) or - for standard input, with tenant documents only
+    /// Files, directories (their *.yaml) or - for standard input, with tenant documents only; standard input and pipes are read
+    /// to their end first, into a temporary file (in TMPDIR)
     #[arg(required = true, value_name = "FILES")]
     files: Vec<PathBuf>,
     /// How to meet tenants that exist
@@ -43,7 +46,8 @@ pub struct TenantImport {
 /// A whole export to import.
 #[derive(Debug, Args)]
 pub struct WholeImport {
-    /// What `tessera export` wrote; with --history one file, or - for standard input, which it is by itself
+    /// What `tessera export` wrote; with --history one file, or - for standard input, which it is by itself. Without it, standard
+    /// input (-) and pipes are read to their end first, into a temporary file (in TMPDIR)
     #[arg(required_unless_present = "history", value_name = "FILES")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -103,6 +107,10 @@ struct Common {
     /// Name of the import: run again under the same name, rows that are done are not done again [default: a fresh one]
     #[arg(long, value_name = "ID")]
     import_id: Option<String>,
+    /// An import of that name broke off, and some of its rows may still be on their way: what this run says of a row is final, a
+    /// refusal too, and written down even where it changes nothing
+    #[arg(long, requires = "import_id")]
+    again: bool,
     /// Go ahead without asking; needed where there is no terminal
     #[arg(short, long)]
     yes: bool,
@@ -121,45 +129,46 @@ pub enum Mode {
 pub async fn tenants(planes: &Planes, console: &Console, arguments: TenantImport) -> anyhow::Result<()> {
     let files = files::resolve(&arguments.files)?;
     console.confirm(arguments.common.yes, "import these tenants?")?;
-    let import_id = arguments.common.import_id.unwrap_or_else(|| planes.request_id());
-    let source = Source { files: &files, only_tenants: true };
-    run(planes, console, &import_id, arguments.mode, || source.rows()).await
+    let source = Source::open(&files, true)?;
+    run(planes, console, Import::new(planes, arguments.common, arguments.mode), || Ok(source.rows())).await
 }
 
 /// `tessera import`: the catalog, plans and add-ons as `apply` would, then the tenants.
 pub async fn whole(planes: &Planes, console: &Console, arguments: WholeImport) -> anyhow::Result<()> {
-    let files = files::resolve(&arguments.files)?;
-    let first = files::read_all(&files, |kind| kind != Kind::Tenant)?;
+    let source = Source::open(&files::resolve(&arguments.files)?, false)?;
+    let first = files::gather(source.files.iter().map(|file| Ok(file.documents())), |kind| kind != Kind::Tenant)?;
     console.confirm(arguments.common.yes, &format!("import {} documents, and all tenants?", first.len()))?;
     let steps = apply::compare(planes, first).await?;
     perform(planes, console, &steps).await?;
-    let import_id = arguments.common.import_id.unwrap_or_else(|| planes.request_id());
-    let source = Source { files: &files, only_tenants: false };
-    run(planes, console, &import_id, Mode::Upsert, || source.rows()).await
+    run(planes, console, Import::new(planes, arguments.common, Mode::Upsert), || Ok(source.rows())).await
 }
 
 /// Tenants that were read already.
 pub async fn located(planes: &Planes, console: &Console, documents: Vec<Located>) -> anyhow::Result<()> {
-    run(planes, console, &planes.request_id(), Mode::Upsert, || {
-        Ok(Box::new(documents.clone().into_iter().map(|located| message(&located.document))))
-    })
-    .await
+    let import = Import { id: planes.request_id(), mode: Mode::Upsert, again: false };
+    run(planes, console, import, || Ok(Box::new(documents.clone().into_iter().map(|located| message(&located.document))))).await
 }
 
 type Rows = Box<dyn Iterator<Item = anyhow::Result<v1::TenantDocument>> + Send>;
 
-struct Source<'a> {
-    files: &'a [PathBuf],
+struct Source {
+    files: Vec<files::Source>,
     only_tenants: bool,
 }
 
-impl Source<'_> {
+impl Source {
+    /// Opens all files. Rows are read again by every stream that takes an import up.
+    fn open(paths: &[PathBuf], only_tenants: bool) -> anyhow::Result<Self> {
+        let files = paths.iter().map(|path| files::Source::open(path)).collect::<anyhow::Result<_>>()?;
+        Ok(Self { files, only_tenants })
+    }
+
     /// All tenants of all files, in the order of the files.
-    fn rows(&self) -> anyhow::Result<Rows> {
+    fn rows(&self) -> Rows {
         let mut all: Rows = Box::new(std::iter::empty());
-        for path in self.files {
+        for file in &self.files {
             let only_tenants = self.only_tenants;
-            let rows = files::read(path)?.filter_map(move |read| match read {
+            let rows = file.documents().filter_map(move |read| match read {
                 Err(error) => Some(Err(error.into())),
                 Ok(located) if located.document.kind() == Kind::Tenant => Some(message(&located.document)),
                 Ok(located) if only_tenants => {
@@ -172,7 +181,7 @@ impl Source<'_> {
             });
             all = Box::new(all.chain(rows));
         }
-        Ok(all)
+        all
     }
 }
 
@@ -183,81 +192,129 @@ fn message(document: &Document) -> anyhow::Result<v1::TenantDocument> {
     }
 }
 
+/// Which import it is.
+struct Import {
+    id: String,
+    mode: Mode,
+    /// Whether an earlier run may have sent rows of it.
+    again: bool,
+}
+
+impl Import {
+    fn new(planes: &Planes, common: Common, mode: Mode) -> Self {
+        Self { id: common.import_id.unwrap_or_else(|| planes.request_id()), mode, again: common.again }
+    }
+}
+
 /// How far an import has come.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Progress {
     done_through: i64,
+    /// Rows up to here may have been sent.
+    sent_through: i64,
     unchanged: i64,
     failed: i64,
     shown: Vec<v1::ImportError>,
 }
 
-async fn run(
-    planes: &Planes,
-    console: &Console,
-    import_id: &str,
-    mode: Mode,
-    rows: impl Fn() -> anyhow::Result<Rows>,
-) -> anyhow::Result<()> {
+type Sent = Request<ReceiverStream<v1::ImportTenantsRequest>>;
+
+async fn run(planes: &Planes, console: &Console, import: Import, rows: impl Fn() -> anyhow::Result<Rows>) -> anyhow::Result<()> {
     let bar = console.progress(None, "importing");
-    let mut progress = Progress::default();
+    let mut client = planes.tenants();
+    let done = carry_out(planes, &import, &bar, rows, async |sent| client.import_tenants(sent).await).await;
+    bar.finish_and_clear();
+    report(console, &done?)
+}
+
+/// Sends all rows, over as many streams as it takes.
+async fn carry_out<S>(
+    planes: &Planes,
+    import: &Import,
+    bar: &indicatif::ProgressBar,
+    rows: impl Fn() -> anyhow::Result<Rows>,
+    mut call: impl AsyncFnMut(Sent) -> Result<Response<S>, Status>,
+) -> anyhow::Result<Progress>
+where
+    S: Stream<Item = Result<v1::ImportTenantsResponse, Status>> + Unpin,
+{
+    let mut progress = Progress { sent_through: if import.again { i64::MAX } else { 0 }, ..Progress::default() };
     let mut idle = 0;
     loop {
         let before = progress.done_through;
-        let ended = stream(planes, import_id, mode, rows()?, &mut progress, &bar).await;
-        let status = match ended {
-            Ok(()) => break,
+        let status = match stream(import, rows()?, &mut progress, bar, &mut call).await {
+            Ok(Ended::AllRows) => return Ok(progress),
+            Ok(Ended::RowsSentBefore) => {
+                idle = 0;
+                continue;
+            }
             Err(Broken::Rows(error)) => {
-                bar.finish_and_clear();
                 let through = progress.done_through;
                 return Err(error.context(format!("the import stopped; tenants up to number {through} are done")));
             }
             Err(Broken::Call(status)) => status,
         };
         idle = if progress.done_through > before { 0 } else { idle + 1 };
-        let refused = matches!(status.code(), tonic::Code::InvalidArgument | tonic::Code::Unimplemented);
+        let refused = matches!(status.code(), Code::InvalidArgument | Code::Unimplemented);
         if idle > RESUMPTIONS_MAX || refused {
-            bar.finish_and_clear();
             let again = format!(
-                "the import broke off after tenant number {}; take it up again with --import-id {import_id}",
-                progress.done_through
+                "the import broke off after tenant number {}; take it up again with --import-id {} --again",
+                progress.done_through, import.id
             );
             return Err(planes.failed(Plane::Control, &status).context(again));
         }
         tokio::time::sleep(PAUSE).await;
     }
-    bar.finish_and_clear();
-    report(console, &progress)
+}
+
+/// Why a stream that went well has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// There are no more rows.
+    AllRows,
+    /// The rows that come next were never sent, and go in a stream that does not say that they were.
+    RowsSentBefore,
 }
 
 enum Broken {
     /// A document cannot be read.
     Rows(anyhow::Error),
     /// The call failed.
-    Call(tonic::Status),
+    Call(Status),
 }
 
-async fn stream(
-    planes: &Planes,
-    import_id: &str,
-    mode: Mode,
+/// Sends rows that are not done. Those that an earlier stream took without answering may still be on their way: they go in a
+/// stream of their own that says so, since everything on such a stream is written down, even what changes nothing.
+async fn stream<S>(
+    import: &Import,
     rows: Rows,
     progress: &mut Progress,
     bar: &indicatif::ProgressBar,
-) -> Result<(), Broken> {
+    call: &mut impl AsyncFnMut(Sent) -> Result<Response<S>, Status>,
+) -> Result<Ended, Broken>
+where
+    S: Stream<Item = Result<v1::ImportTenantsResponse, Status>> + Unpin,
+{
     let (sender, receiver) = mpsc::channel(ROWS_WAITING_MAX);
     let after = progress.done_through;
-    let mode = match mode {
+    let (again, through) = if progress.sent_through > after { (true, progress.sent_through) } else { (false, i64::MAX) };
+    let mode = match import.mode {
         Mode::Upsert => v1::ImportMode::Upsert,
         Mode::CreateOnly => v1::ImportMode::CreateOnly,
     };
-    let start = v1::ImportStart { import_id: import_id.to_owned(), mode: mode.into() };
-    let feed = async move {
+    let start = v1::ImportStart { import_id: import.id.clone(), mode: mode.into() };
+    let mut sent = after;
+    let feed = async {
+        // Its end is the end of the rows.
+        let sender = sender;
         let item = v1::import_tenants_request::Item::Start(start);
         if sender.send(v1::ImportTenantsRequest { item: Some(item) }).await.is_err() {
-            return Ok(());
+            return Ok(None);
         }
         for (number, row) in (1..).zip(rows) {
+            if number > through {
+                return Ok(Some(Ended::RowsSentBefore));
+            }
             let tenant = Some(row?);
             if number <= after {
                 continue;
@@ -265,16 +322,20 @@ async fn stream(
             let item = v1::import_tenants_request::Item::Row(v1::ImportRow { row: number, tenant });
             if sender.send(v1::ImportTenantsRequest { item: Some(item) }).await.is_err() {
                 // The call is over; the other side says why.
-                return Ok(());
+                return Ok(None);
             }
+            sent = number;
         }
-        anyhow::Ok(())
+        anyhow::Ok(Some(Ended::AllRows))
     };
-    let mut client = planes.tenants();
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    if again {
+        mark_retry(&mut request);
+    }
     let answers = async {
-        let mut answers = client.import_tenants(ReceiverStream::new(receiver)).await?.into_inner();
+        let mut answers = call(request).await?.into_inner();
         let unchanged_before = progress.unchanged;
-        while let Some(answer) = answers.message().await? {
+        while let Some(answer) = answers.try_next().await? {
             progress.done_through = progress.done_through.max(answer.applied_through_row);
             progress.unchanged = unchanged_before + answer.unchanged;
             for error in answer.errors {
@@ -285,11 +346,16 @@ async fn stream(
             }
             bar.set_position(u64::try_from(progress.done_through).unwrap_or(0));
         }
-        Ok::<(), tonic::Status>(())
+        Ok::<(), Status>(())
     };
-    let (rows, call) = tokio::join!(feed, answers);
-    rows.map_err(Broken::Rows)?;
-    call.map_err(Broken::Call)
+    let (rows, answered) = tokio::join!(feed, answers);
+    progress.sent_through = progress.sent_through.max(sent);
+    let ended = rows.map_err(Broken::Rows)?;
+    answered.map_err(Broken::Call)?;
+    match ended.filter(|_| progress.done_through >= sent) {
+        Some(ended) => Ok(ended),
+        None => Err(Broken::Call(Status::unknown("the import ended before its last row was answered"))),
+    }
 }
 
 fn report(console: &Console, progress: &Progress) -> anyhow::Result<()> {
@@ -312,3 +378,6 @@ fn report(console: &Console, progress: &Progress) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,16 +80,16 @@ pub async fn run(planes: &Planes, console: &Console, kind: OfferKind, command: O
             let (offer, _) = found(planes, kind, &id).await?;
             let next = offer.latest + 1;
             console.confirm(change.yes, &format!("publish the draft of {} `{id}` as version {next}?", kind.name()))?;
-            let request_id = change.request_id(planes);
+            let command = change.command_id(planes);
             // With a request id of the caller's own this may be a replay, whose etag was an earlier one.
             let etag = if change.request_id.is_some() { "" } else { &offer.etag };
-            let changed = offers::publish(planes, kind, &id, etag, &request_id).await?;
+            let changed = offers::publish(planes, kind, &id, etag, &command).await?;
             answer(console, kind, &changed)
         }
         OfferCommand::Archive(One { id, change }) => {
             let question = format!("archive {} `{id}`? it will take no new tenants, those on it keep it;", kind.name());
             console.confirm(change.yes, &question)?;
-            let changed = offers::archive(planes, kind, &id, &change.request_id(planes)).await?;
+            let changed = offers::archive(planes, kind, &id, &change.command_id(planes)).await?;
             answer(console, kind, &changed)
         }
     }

@@ -94,12 +94,12 @@ macro_rules! send {
         $Request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
         let change: Change = $change;
         $console.confirm(change.yes, &$question)?;
-        let request_id = change.request_id($planes);
+        let command = change.command_id($planes);
         let mut request = v1::$Request::default();
         $(request.$field = $value;)*
-        request.request_id.clone_from(&request_id);
+        request.request_id = command.as_str().to_owned();
         let mut client = $planes.tenants();
-        let answer = $planes.change(&request_id, request, async |request| client.$method(request).await).await?;
+        let answer = $planes.change(&command, request, async |request| client.$method(request).await).await?;
         $console.answer(&json::of($Response, &answer)?, || show::tenant(answer.tenant.as_ref()))
     }};
 }

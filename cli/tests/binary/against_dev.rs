@@ -1,8 +1,15 @@
 //! Commands against a running process, in the order in which somebody might try them.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::dev::{Dev, tessera};
+
+/// Far beyond what anything here takes.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[test]
 fn a_tenants_life_from_the_command_line() {
@@ -179,8 +186,17 @@ fn many_tenants_are_imported_and_exported() {
     // The export makes an empty store say the same.
     let dev = Dev::ready(&folder.path().join("other"));
     dev.good(&["import", export.to_str().unwrap(), "--yes"]);
-    assert!(dev.good(&["export"]) == std::fs::read_to_string(&export).unwrap(), "the exports differ");
+    let exported = std::fs::read_to_string(&export).unwrap();
+    assert!(dev.good(&["export"]) == exported, "the exports differ");
     dev.stop();
+
+    // So it does when it can be read only once, though the import reads it twice.
+    for (place, standard_input) in [("piped", "-"), ("named", "/dev/stdin")] {
+        let dev = Dev::ready(&folder.path().join(place));
+        dev.good_with(&exported, &["import", standard_input, "--yes"]);
+        assert!(dev.good(&["export"]) == exported, "the exports differ: {standard_input}");
+        dev.stop();
+    }
 }
 
 #[test]
@@ -213,6 +229,25 @@ fn a_watch_prints_documents() {
     let tenants: Vec<serde_json::Value> = watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(tenants.len(), 2, "{watched}");
     assert!(tenants.iter().any(|line| line["document"]["tenantId"] == "acme"), "{watched}");
+    let refused = dev.bad(&["watch", "typo", "--count", "1"]);
+    assert!(refused.contains("typo") && refused.contains("there is no tenant left to watch"), "{refused}");
+    dev.stop();
+}
+
+#[test]
+fn a_watch_that_nobody_reads_ends_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(folder.path());
+    let mut watch = dev.start(&["watch", "acme", "-o", "json"], Stdio::null());
+    let mut out = BufReader::new(watch.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    drop(out);
+    let id = watch.id().to_string();
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(watch.wait_with_output().unwrap()));
+    let ended = ended.recv_timeout(PATIENCE).inspect_err(|_| drop(Command::new("kill").arg(&id).status()));
+    let ended = ended.expect("it goes on though nobody reads");
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
     dev.stop();
 }
 

@@ -1,6 +1,6 @@
 //! A running `tessera dev`, and commands against it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -74,6 +74,23 @@ impl Dev {
             ("TESSERA_CONTROL_ADDR", address("control")),
             ("TESSERA_HTTP_ADDR", address("http")),
         ]
+    }
+
+    /// Runs `tessera` against it with this on standard input, which is a pipe; it must succeed. Returns what it said.
+    #[track_caller]
+    pub(crate) fn good_with(&self, input: &str, arguments: &[&str]) -> String {
+        let mut child = self.start(arguments, Stdio::piped());
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts `tessera` against it; what it says goes into pipes.
+    pub(crate) fn start(&self, arguments: &[&str], input: Stdio) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
+        command.args(arguments).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_clear().envs(self.environment()).spawn().unwrap()
     }
 
     /// Runs `tessera` against it; it must succeed. Returns what it said.
