@@ -119,22 +119,37 @@ async fn cannot_be_forged(ingress: SocketAddr) -> anyhow::Result<()> {
     let mut request = Request::get("/exports").of("acme");
     for name in ["tenant", "plan", "plan-version", "familiarity", "revision", "reason"] {
         request = request.with(&format!("x-tessera-{name}: forged")).with(&format!("X-Tessera-{name}: forged twice"));
+        request = request.with(&format!("X.Tessera.{}: forged in dots", name.replace('-', ".")));
     }
     let seen = request.send(ingress).await?.seen()?;
-    for (name, values) in seen.iter().filter(|(name, _)| name.starts_with("x-tessera-")) {
+    for (name, values) in seen.iter().filter(|(name, _)| is_ours(name)) {
         assert!(values.len() == 1 && !values[0].contains("forged"), "{name}: {values:?}");
     }
     assert_eq!(seen["x-tessera-tenant"], ["acme"]);
+    let underscored = Request::get("/exports").of("acme").with("X_Tessera_Tenant: globex");
+    assert_eq!(underscored.send(ingress).await?.status, 400);
     // Neither do headers, hosts or targets make somebody else of a client.
     let denied = Request::get("/exports?tenant=acme").of("nobody").with("x-tenant-id: acme").with("x-tessera-tenant: acme");
     assert_eq!(denied.send(ingress).await?.denied()?.1, "TENANT_UNKNOWN");
     Ok(())
 }
 
+/// Whether a service that is handed headers as variables, as by CGI and its successors, takes it for one of ours.
+fn is_ours(header: &str) -> bool {
+    let variable = header.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+    variable.to_lowercase().starts_with("x_tessera_")
+}
+
 async fn nothing_of_ours_is_left_where_nobody_judges(ingress: SocketAddr) -> anyhow::Result<()> {
-    let unasked = Request::get("/health").with("x-tessera-tenant: acme").with("X-TESSERA-PLAN: enterprise");
+    let mut unasked = Request::get("/health").with("x-tessera-tenant: acme").with("X-TESSERA-PLAN: enterprise");
+    for between in [".", "!", "~"] {
+        unasked = unasked.with(&format!("X{between}Tessera.Tenant: acme")).with(&format!("X-Tessera{between}Plan: enterprise"));
+    }
     let seen = unasked.send(ingress).await?.seen()?;
-    assert!(!seen.keys().any(|name| name.starts_with("x-tessera-")), "{seen:?}");
+    assert!(!seen.keys().any(|name| is_ours(name)), "{seen:?}");
+    for name in ["X_Tessera_Tenant", "X-Tessera_Tenant", "x_tessera-tenant"] {
+        assert_eq!(Request::get("/health").with(&format!("{name}: acme")).send(ingress).await?.status, 400, "{name}");
+    }
     Ok(())
 }
 
@@ -217,6 +232,7 @@ async fn a_table_of_routes_judges_and_a_dry_run_only_tells() -> anyhow::Result<(
                 (by("/other/../exports/7", "acme"), "PATH_NOT_NORMAL"),
                 (by("/exports/%2e%2e", "acme"), "PATH_NOT_NORMAL"),
                 (by("/exports/a%2Fb", "acme"), "PATH_NOT_NORMAL"),
+                (by("/exports/%c0%af", "acme"), "PATH_NOT_NORMAL"),
                 (by("/exports/7;x=1", "acme"), "PATH_NOT_NORMAL"),
             ] {
                 let denied = request.send(envoy.ingress).await?.denied().with_context(|| request.target.clone())?;

@@ -49,13 +49,9 @@ pub(crate) fn decided(out: &mut Vec<u8>, about: &About<'_>, answer: &Answer<'_>,
         text_entry(fields, "reason", reason);
         flag_entry(fields, "entitled", answer.reason.entitles());
         flag_entry(fields, "dry_run", dry_run);
+        // How much of it is left nobody knows here: what was used before is not.
         if let Some(limit) = &answer.limit {
             text_entry(fields, "limit", limit.name);
-            if let Some(remaining) = limit.remaining {
-                // Precise up to 2^53, which no rate limit reaches.
-                #[expect(clippy::cast_precision_loss, reason = "a rate limit is far below 2^53")]
-                number_entry(fields, "limit_remaining", remaining as f64);
-            }
         }
     };
     if !answer.reason.entitles() && !dry_run {

@@ -1,8 +1,11 @@
 //! The table of methods and path templates, made once.
 //!
 //! Only normal paths are judged, by the table or by what Envoy says (RFC 3986, section 6.2.2): whoever serves the request may see
-//! another path behind `//`, `/../` or `%2e` than we do, and the rule of the one must not let in what goes to the other.
+//! another path behind `//`, `/../` or `%2e` than we do, and the rule of the one must not let in what goes to the other. What may
+//! be written as it is or escaped (`:` and `%3A`, `%3a`) is one path to most who serve it: the table is asked for what the escapes
+//! stand for, and its templates are read so, too.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use matchit::Router;
@@ -33,25 +36,24 @@ impl<'p> Matched<'_, 'p> {
 impl Routes {
     /// Makes the table, unless a route is wrong or two are for the same requests.
     pub(crate) fn compile(routes: &[Route]) -> Result<Self, Refused> {
-        let mut by_path: BTreeMap<&str, BTreeMap<String, Route>> = BTreeMap::new();
+        let mut table = Self::default();
+        let mut by_path: BTreeMap<String, BTreeMap<String, Route>> = BTreeMap::new();
         for route in routes {
             route.check()?;
-            if !is_normal(&without_names(&route.path)) {
+            let Some(template) = template(&route.path, &mut table.parameters) else {
                 return Err(refused(
                     "routes.path",
                     &route.path,
                     "a normal path that begins with `/`, with `{name}` for whole parts",
                 ));
-            }
-            if let Some(other) = by_path.entry(&route.path).or_default().insert(route.method.clone(), route.clone()) {
+            };
+            if let Some(other) = by_path.entry(template).or_default().insert(route.method.clone(), route.clone()) {
                 return Err(Refused::SameRoute { route: route.title(), other: other.title() });
             }
         }
-        let mut table = Self::default();
         for (path, methods) in by_path {
-            table.parameters.extend(names(path).map(str::to_owned));
-            table.by_template.insert(path, methods).map_err(|error| match error {
-                matchit::InsertError::Conflict { with } => Refused::SameRoute { route: path.to_owned(), other: with },
+            table.by_template.insert(&path, methods).map_err(|error| match error {
+                matchit::InsertError::Conflict { with } => Refused::SameRoute { route: path, other: with },
                 other => refused("routes.path", path, format!("a template: {other}")),
             })?;
         }
@@ -63,7 +65,7 @@ impl Routes {
         self.parameters.iter().map(String::as_str).collect()
     }
 
-    /// The route of a request; `None` when the table has none.
+    /// The route of a request, by its [`normal`] path; `None` when the table has none.
     pub(crate) fn find<'t, 'p>(&'t self, method: &str, path: &'p str) -> Option<Matched<'t, 'p>> {
         let found = self.by_template.at(path).ok()?;
         let route = found.value.get(method).or_else(|| found.value.get("*"))?;
@@ -71,58 +73,67 @@ impl Routes {
     }
 }
 
-/// The names in a template, without the star of a rest.
-fn names(template: &str) -> impl Iterator<Item = &str> {
-    template.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name.trim_start_matches('*'))
-}
-
-/// The template with a letter for each `{…}`.
-fn without_names(template: &str) -> String {
-    let mut plain = String::with_capacity(template.len());
-    let mut inside = false;
-    for letter in template.chars() {
-        match letter {
-            '{' if !inside => inside = true,
-            '}' if inside => {
-                inside = false;
-                plain.push('x');
-            }
-            _ if inside => {}
-            _ => plain.push(letter),
+/// A template with the escapes of its literals dissolved, whose names are added to `names`; `None` when it is not normal.
+fn template(path: &str, names: &mut BTreeSet<String>) -> Option<String> {
+    let (mut template, mut plain) = (String::with_capacity(path.len()), String::with_capacity(path.len()));
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix("{{") {
+            // A brace that is meant as it is stands twice in a template.
+            template.push_str("{{");
+            plain.push('{');
+            rest = after;
+        } else if let Some(named) = rest.strip_prefix('{') {
+            let (name, after) = named.split_once('}')?;
+            names.insert(name.trim_start_matches('*').to_owned());
+            template.extend(["{", name, "}"]);
+            // As any letter.
+            plain.push('x');
+            rest = after;
+        } else {
+            let (literal, after) = rest.split_at_checked(rest.find('{').unwrap_or(rest.len()))?;
+            let braces = [("%7B", "{{"), ("%7b", "{{"), ("%7D", "}}"), ("%7d", "}}")];
+            let literal_twice = braces.iter().fold(literal.to_owned(), |text, (escape, twice)| text.replace(escape, twice));
+            template.push_str(&dissolved(&literal_twice)?);
+            plain.push_str(literal);
+            rest = after;
         }
     }
-    plain
+    normal(&plain).map(|_| template)
 }
 
-/// Whether nobody who routes requests can take this path, without its query, for another one: absolute, no empty part but the
-/// last, no `.` or `..`, no `;`, `\` or fragment, nothing beyond ASCII, and no escape of what need not be escaped or is a
-/// separator.
-pub(crate) fn is_normal(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix('/') else { return false };
-    let mut parts = rest.split('/').peekable();
+/// What a path, without its query, means to whoever routes requests: the path with its escapes dissolved. `None` when somebody can
+/// take it for another one: it has to be absolute, with no empty part but the last, no `.` or `..`, no `;`, `\` or fragment, nothing
+/// beyond ASCII, and no escape of what need not be escaped or is a separator, nor any that are no text.
+pub(crate) fn normal(path: &str) -> Option<Cow<'_, str>> {
+    let mut parts = path.strip_prefix('/')?.split('/').peekable();
     while let Some(part) = parts.next() {
         let is_last = parts.peek().is_none();
         if (part.is_empty() && !is_last) || part == "." || part == ".." {
-            return false;
+            return None;
         }
     }
-    let bytes = path.as_bytes();
-    let mut place = 0;
-    while let Some(&byte) = bytes.get(place) {
-        match byte {
-            b'%' => {
-                let digits = bytes.get(place + 1..place + 3).and_then(|digits| str::from_utf8(digits).ok());
-                let escaped = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
-                match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-                    Some(escaped) if may_be_escaped(escaped) => place += 3,
-                    _ => return false,
-                }
-            }
-            b'\\' | b';' | b'#' | b'?' | 0..=b' ' | 0x7f.. => return false,
-            _ => place += 1,
-        }
+    if path.bytes().any(|byte| matches!(byte, b'\\' | b';' | b'#' | b'?' | 0..=b' ' | 0x7f..)) {
+        return None;
     }
-    true
+    dissolved(path)
+}
+
+/// A text with what its escapes stand for; `None` when one must not be, or they are no text.
+fn dissolved(text: &str) -> Option<Cow<'_, str>> {
+    let Some((before, escapes)) = text.split_once('%') else { return Some(Cow::Borrowed(text)) };
+    let mut bytes = Vec::with_capacity(text.len());
+    bytes.extend_from_slice(before.as_bytes());
+    for escape in escapes.split('%') {
+        let (digits, literal) = escape.split_at_checked(2)?;
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) || !may_be_escaped(byte) {
+            return None;
+        }
+        bytes.push(byte);
+        bytes.extend_from_slice(literal.as_bytes());
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
 /// Neither unreserved (RFC 3986, section 2.3), so that it has one spelling, nor a separator or its escape, nor a control.
@@ -180,9 +191,45 @@ mod tests {
     }
 
     #[test]
+    fn templates_are_read_as_paths_are() {
+        let routes =
+            [("GET", "/v1/reports%3aexport"), ("POST", "/v1/reports:export"), ("GET", "/caf%C3%A9/{name}"), ("GET", "/%7Ba}}")];
+        let table = Routes::compile(&routes.map(|(method, path)| route(method, path))).unwrap();
+        let found = |method: &str, path: &str| table.find(method, &normal(path)?).map(|matched| matched.route.title());
+        for path in ["/v1/reports:export", "/v1/reports%3Aexport", "/v1/reports%3aexport"] {
+            assert_eq!(found("GET", path).unwrap(), "GET /v1/reports%3aexport", "{path}");
+            assert_eq!(found("POST", path).unwrap(), "POST /v1/reports:export", "{path}");
+        }
+        assert_eq!(found("GET", "/caf%c3%a9/%7Ba}").unwrap(), "GET /caf%C3%A9/{name}");
+        for path in ["/{a}", "/%7Ba%7D", "/%7ba}"] {
+            assert_eq!(found("GET", path).unwrap(), "GET /%7Ba}}", "{path}");
+        }
+        assert_eq!(table.parameters(), BTreeSet::from(["name"]));
+        let same = refusal(&[("GET", "/a:b"), ("GET", "/a%3Ab")]);
+        assert!(same.contains("`GET /a%3Ab` and `GET /a:b`, which are for the same requests"), "{same}");
+        let same = refusal(&[("GET", "/a%40/{x}"), ("POST", "/a@/{y}")]);
+        assert!(same.contains("which are for the same requests"), "{same}");
+        let same = refusal(&[("GET", "/%C3%A9/{x}"), ("GET", "/%C3%A8/{x}"), ("GET", "/%c3%a9/{y}")]);
+        assert!(same.contains("`/é/{y}` and `/é/{x}`, which are for the same requests"), "{same}");
+        assert!(refusal(&[("GET", "/a%c0%af")]).contains("allowed is a normal path"));
+        assert!(refusal(&[("GET", "/a%C3{x}%A9")]).contains("allowed is a normal path"));
+    }
+
+    #[test]
     fn other_spellings_of_a_path_are_not_normal() {
-        for good in ["/", "/a", "/a/", "/a/b.c", "/a%20b", "/caf%C3%A9", "/a/...", "/a,b=c:d@e"] {
-            assert!(is_normal(good), "{good}");
+        for (good, meaning) in [
+            ("/", "/"),
+            ("/a", "/a"),
+            ("/a/", "/a/"),
+            ("/a/b.c", "/a/b.c"),
+            ("/a%20b", "/a b"),
+            ("/caf%C3%A9", "/café"),
+            ("/caf%c3%a9", "/café"),
+            ("/a/...", "/a/..."),
+            ("/a,b=c:d@e", "/a,b=c:d@e"),
+            ("/a%2Cb%3dc%3Ad%40e", "/a,b=c:d@e"),
+        ] {
+            assert_eq!(normal(good).as_deref(), Some(meaning), "{good}");
         }
         for bad in [
             "",
@@ -210,28 +257,79 @@ mod tests {
             "/a b",
             "/café",
             "/a%252e",
+            "/a%+1",
+            "/a%c0%af",
+            "/a%80",
+            "/a%C3",
+            "/a%ed%a0%80",
         ] {
-            assert!(!is_normal(bad), "{bad}");
+            assert_eq!(normal(bad), None, "{bad}");
         }
     }
 
-    proptest! {
-        /// A normal path is what is left of it after every dissolving of dots, slashes and escapes that a proxy does.
-        #[test]
-        fn normal_paths_mean_themselves(path in "[/.%2eEfF5cC;a-c]{0,12}") {
-            let decoded = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%2F", "/").replace("%5c", "\\").replace("%5C", "\\");
-            let mut parts: Vec<&str> = Vec::new();
-            let slashed = decoded.replace('\\', "/");
-            for part in slashed.split('/').skip(1) {
-                match part {
-                    "" | "." => {}
-                    ".." => drop(parts.pop()),
-                    part => parts.push(part),
+    /// The bytes that are left when every escape is dissolved, whatever it stands for.
+    fn without_escapes(path: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = path.as_bytes();
+        while let [first, after @ ..] = rest {
+            let digits = after.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+            match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                Some(escaped) if *first == b'%' => {
+                    bytes.push(escaped);
+                    rest = &after[2..];
+                }
+                _ => {
+                    bytes.push(*first);
+                    rest = after;
                 }
             }
-            let dissolved = format!("/{}{}", parts.join("/"), if slashed.len() > 1 && slashed.ends_with('/') && !parts.is_empty() { "/" } else { "" });
-            if is_normal(&path) {
-                prop_assert_eq!(dissolved, path);
+        }
+        bytes
+    }
+
+    /// A path without the dots and slashes that a proxy dissolves.
+    fn without_dots(path: &str) -> String {
+        let mut parts: Vec<&str> = Vec::new();
+        let slashed = path.replace('\\', "/");
+        for part in slashed.split('/').skip(1) {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        let end = if slashed.len() > 1 && slashed.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+        format!("/{}{end}", parts.join("/"))
+    }
+
+    proptest! {
+        /// What a normal path means is what is left of it after every dissolving of dots, slashes and escapes that a proxy or a
+        /// service does, however often.
+        #[test]
+        fn normal_paths_mean_themselves(path in "(?:[/.%2eEfF5cC;:@a-c]|%3A|%3a|%40|%2[0-9A-Fa-f]|%C3%A9|%c0%af|%[89]0){0,12}") {
+            if let Some(meaning) = normal(&path) {
+                let decoded = String::from_utf8(without_escapes(&path));
+                prop_assert_eq!(decoded.as_deref(), Ok(&*meaning));
+                prop_assert_eq!(without_escapes(&meaning), meaning.as_bytes());
+                prop_assert_eq!(without_dots(&meaning), &*meaning);
+            }
+        }
+
+        /// Whatever of a path is escaped: it is judged as the path is, or not at all.
+        #[test]
+        fn all_spellings_of_a_path_mean_the_same(
+            path in "/[a-c/:@,+=!$&*'()é {}]{0,12}",
+            spelled in prop::collection::vec(0..3_u8, 40),
+        ) {
+            let bytes = path.bytes().zip(spelled);
+            let spelling: String = bytes.map(|(byte, how)| match how {
+                0 if byte.is_ascii() => char::from(byte).to_string(),
+                _ if byte.is_ascii_alphabetic() || byte == b'/' => char::from(byte).to_string(),
+                1 => format!("%{byte:02x}"),
+                _ => format!("%{byte:02X}"),
+            }).collect();
+            if let Some(meaning) = normal(&spelling) {
+                prop_assert_eq!(&*meaning, path);
             }
         }
     }

@@ -1,9 +1,11 @@
 //! From what Envoy says of a request to what is asked, or to why nothing can be asked.
 
+use std::borrow::Cow;
+
 use tessera_proto::convert::decision::{Asked, AskedLimit};
 
 use super::request::{Request, Trouble};
-use super::routes::{Matched, Routes, is_normal};
+use super::routes::{Matched, Routes, normal};
 use super::settings::{Settings, Source};
 
 /// How much of a limit is asked for when nobody says.
@@ -28,7 +30,7 @@ pub(crate) enum Denial {
     FeatureMissing,
     /// A source has a limit, but none that decides, or one of these an empty one. A request without any is not asked for one.
     LimitMissing,
-    /// The table has no route for method and path, and nothing else says what is asked for.
+    /// The table has no route for method and path, whatever else says what is asked for.
     RouteUnknown,
     /// Two sources of one field say different things.
     SourcesConflict,
@@ -112,34 +114,41 @@ impl Rules {
         self.settings.dry_run
     }
 
-    /// What a message asks.
-    pub(crate) fn question<'a>(&'a self, bytes: &'a [u8]) -> Result<Asked<'a>, NoQuestion> {
+    /// What a message asks. In `room` stands its path, where that has escapes.
+    pub(crate) fn question<'a>(&'a self, bytes: &'a [u8], room: &'a mut String) -> Result<Asked<'a>, NoQuestion> {
         let request = Request::read(bytes).ok_or(NoQuestion::Malformed)?;
-        let path = request.path();
-        // Without a table, too: what Envoy says of its route is as wrong when the service takes the path for another one. CONNECT
-        // has no path, and so no other spelling.
-        if !is_normal(path) && (self.routes.is_some() || !request.target.is_empty()) {
-            return Err(Denial::PathNotNormal.into());
-        }
-        let matched = self.routes.as_ref().and_then(|routes| routes.find(request.method, path));
-        let unknown_route = self.routes.is_some() && matched.is_none();
-        let missing = |denial| NoQuestion::Denied(if unknown_route { Denial::RouteUnknown } else { denial });
+        // Without a table, too: what Envoy says of its route is as wrong when the service takes the path for another one.
+        let path = match normal(request.path()) {
+            Some(Cow::Borrowed(path)) => path,
+            Some(Cow::Owned(path)) => {
+                *room = path;
+                room.as_str()
+            }
+            // CONNECT has no path, and so no other spelling.
+            None if self.routes.is_none() && request.target.is_empty() => "",
+            None => return Err(Denial::PathNotNormal.into()),
+        };
+        // What is in no table is for nothing: whatever else names service and feature, nobody names its limit.
+        let matched = match &self.routes {
+            Some(routes) => Some(routes.find(request.method, path).ok_or(Denial::RouteUnknown)?),
+            None => None,
+        };
         let seen = Seen { request, matched };
         let settings = &self.settings;
         let route_text = |pick: fn(&super::settings::Route) -> Option<&str>| {
             move |seen: &Seen<'a, 'a>| seen.matched.as_ref().and_then(|matched| pick(matched.route))
         };
-        let no_tenant = missing(Denial::TenantMissing);
+        let no_tenant = NoQuestion::from(Denial::TenantMissing);
         let tenant = seen.find(&settings.tenant, no_tenant, |_| None)?.ok_or(no_tenant)?;
-        let no_service = missing(Denial::ServiceMissing);
+        let no_service = NoQuestion::from(Denial::ServiceMissing);
         let service = seen.find(&settings.service, no_service, route_text(|route| route.service.as_deref()))?;
         let service = service.ok_or(no_service)?;
-        let no_feature = missing(Denial::FeatureMissing);
+        let no_feature = NoQuestion::from(Denial::FeatureMissing);
         let feature = seen.find(&settings.feature, no_feature, route_text(|route| route.feature.as_deref()))?;
         if feature.is_none() && !settings.feature.is_empty() && !seen.names_service_alone(&settings.feature) {
             return Err(no_feature);
         }
-        let no_limit = missing(Denial::LimitMissing);
+        let no_limit = NoQuestion::from(Denial::LimitMissing);
         let limit = match seen.find(&settings.limit, no_limit, route_text(|route| route.limit.as_deref()))? {
             Some(name) => Some(AskedLimit { name, amount: seen.amount(&settings.amount)?, used: None }),
             None => None,

@@ -30,7 +30,7 @@ pub struct Settings {
     pub limit: Vec<Source>,
     /// How much of the limit. None: what the table says, if anything. None with a value: 1.
     pub amount: Vec<Source>,
-    /// The table of routes, for sources `route` and `path_parameter`.
+    /// The table of routes, for sources `route` and `path_parameter`. Where there is one, what it has no route for is denied.
     pub routes: Vec<Route>,
 }
 
@@ -80,7 +80,7 @@ pub enum Source {
     },
     /// What the route in the table says.
     Route,
-    /// The part of the path that stands for `{name}` in the template of the route.
+    /// The part of the path that stands for `{name}` in the template of the route, without escapes.
     PathParameter {
         /// Its name.
         name: String,
@@ -98,7 +98,7 @@ pub enum Source {
 pub struct Route {
     /// In capitals; `*` is every method that no other route of the template names.
     pub method: String,
-    /// Such as `/reports/{id}` or `/files/{*rest}`. Literal parts win over `{…}`.
+    /// Such as `/reports/{id}` or `/files/{*rest}`. Literal parts win over `{…}`, and are the same however they are escaped.
     pub path: String,
     /// The service.
     #[serde(default)]

@@ -109,7 +109,8 @@ impl Entitlements {
             answer::refused(&mut out, denial, rules.dry_run());
             Ok(out.into())
         };
-        let asked = match rules.question(message) {
+        let mut path = String::new();
+        let asked = match rules.question(message, &mut path) {
             Ok(asked) => asked,
             Err(NoQuestion::Denied(denial)) => return refuse(out, denial),
             Err(NoQuestion::Malformed) => {

@@ -49,7 +49,8 @@ type Question = (String, String, String, Option<(String, i64)>);
 
 fn ask(rules: &Rules, attributes: AttributeContext) -> Result<Question, Denial> {
     let bytes = CheckRequest { attributes: Some(attributes) }.encode_to_vec();
-    let asked = rules.question(&bytes).map_err(|error| match error {
+    let mut room = String::new();
+    let asked = rules.question(&bytes, &mut room).map_err(|error| match error {
         NoQuestion::Denied(denial) => denial,
         NoQuestion::Malformed => panic!("a generated message is not malformed"),
     })?;
@@ -273,6 +274,72 @@ fn a_table_says_what_a_method_and_a_path_ask_for() {
     }
 }
 
+/// Somebody behind an Envoy that routes by decoded paths serves the export for each of these.
+#[test]
+fn all_spellings_of_a_path_are_judged_alike() {
+    let rules = rules(json!({
+        "tenant": [{"from": "header", "name": "x-tenant-id"}],
+        "service": [{"from": "fixed", "value": "reporting"}],
+        "feature": [{"from": "route"}],
+        "routes": [
+            {"method": "GET", "path": "/v1/reports:export", "feature": "exports"},
+            {"method": "GET", "path": "/v1/{name}", "feature": "basic"},
+        ],
+    }));
+    let by = |path: &str| ask(&rules, attributes(HttpRequest { headers: texts(&[("x-tenant-id", "acme")]), ..get(path) }));
+    for path in ["/v1/reports:export", "/v1/reports%3Aexport", "/v1/reports%3aexport?a=%c0%af"] {
+        assert_eq!(by(path), question("acme", "reporting", "exports"), "{path}");
+    }
+    for path in ["/v1/reports", "/v1/reports%40export", "/v1/caf%C3%A9"] {
+        assert_eq!(by(path), question("acme", "reporting", "basic"), "{path}");
+    }
+    for path in ["/v1/reports%c0%ba", "/v1/reports%BAexport", "/v1/%72eports:export"] {
+        assert_eq!(by(path), Err(Denial::PathNotNormal), "{path}");
+    }
+}
+
+/// Clients that escape what they need not are understood.
+#[test]
+fn a_part_of_a_path_is_taken_for_what_its_escapes_stand_for() {
+    let rules = of_routes();
+    for path in ["/t/sales@acme/reports/7", "/t/sales%40acme/reports/7"] {
+        assert_eq!(ask(&rules, attributes(get(path))), question("sales@acme", "reporting", "custom-reports"), "{path}");
+    }
+}
+
+/// Where the table has the limits alone, what it does not know would have none.
+#[test]
+fn what_no_route_is_for_is_denied_whatever_else_names_service_and_feature() {
+    let of = |rest: serde_json::Value| {
+        let mut routes = vec![json!({"method": "POST", "path": "/exports", "limit": "max_exports"})];
+        routes.extend(rest.as_array().unwrap().iter().cloned());
+        rules(json!({
+            "tenant": [{"from": "header", "name": "x-tenant-id"}],
+            "service": [{"from": "fixed", "value": "reporting"}],
+            "feature": [{"from": "context_extension", "key": "feature"}],
+            "limit": [{"from": "route"}],
+            "routes": routes,
+        }))
+    };
+    let by = |rules: &Rules, method: &str, path: &str| {
+        let headers = texts(&[("x-tenant-id", "acme")]);
+        let http = HttpRequest { method: method.to_owned(), headers, ..get(path) };
+        ask(rules, AttributeContext { context_extensions: texts(&[("feature", "exports")]), ..attributes(http) })
+    };
+    let limited = Ok(("acme".to_owned(), "reporting".to_owned(), "exports".to_owned(), Some(("max_exports".to_owned(), 1))));
+    let closed = of(json!([]));
+    assert_eq!(by(&closed, "POST", "/exports"), limited);
+    for (method, path) in [("GET", "/exports"), ("POST", "/exports/"), ("POST", "/other"), ("POST", "/")] {
+        assert_eq!(by(&closed, method, path), Err(Denial::RouteUnknown), "{method} {path}");
+    }
+    let open = of(json!([{"method": "*", "path": "/"}, {"method": "*", "path": "/{*rest}"}]));
+    assert_eq!(by(&open, "POST", "/exports"), limited);
+    for (method, path) in [("POST", "/exports/"), ("POST", "/other"), ("POST", "/")] {
+        assert_eq!(by(&open, method, path), question("acme", "reporting", "exports"), "{method} {path}");
+    }
+    assert_eq!(by(&open, "GET", "/exports"), Err(Denial::RouteUnknown), "a template is one place");
+}
+
 /// A limit that a route may have, and a client may name beside it.
 fn of_limits(amount: &serde_json::Value) -> Rules {
     rules(json!({
@@ -349,18 +416,18 @@ fn what_is_no_text_denies_and_does_not_fail() {
     let http = HttpRequest { headers: texts(&[("x-tenant-id", "acme")]), host: "ZZ".to_owned(), ..get("/free/ZZ") };
     let mut bytes = CheckRequest { attributes: Some(attributes(http)) }.encode_to_vec();
     no_text(&mut bytes);
-    assert_eq!(rules.question(&bytes).unwrap_err(), NoQuestion::Denied(Denial::PathNotNormal));
+    assert_eq!(rules.question(&bytes, &mut String::new()).unwrap_err(), NoQuestion::Denied(Denial::PathNotNormal));
     let rules = by_clients();
-    assert_eq!(rules.question(&bytes).unwrap_err(), NoQuestion::Denied(Denial::PathNotNormal));
+    assert_eq!(rules.question(&bytes, &mut String::new()).unwrap_err(), NoQuestion::Denied(Denial::PathNotNormal));
     let http = HttpRequest { headers: texts(&[("x-tenant-id", "acme")]), host: "ZZ".to_owned(), ..get("/") };
     let mut bytes = CheckRequest { attributes: Some(attributes(http)) }.encode_to_vec();
     no_text(&mut bytes);
-    assert_eq!(rules.question(&bytes).map(|asked| asked.tenant_id), Ok("acme"));
+    assert_eq!(rules.question(&bytes, &mut String::new()).map(|asked| asked.tenant_id), Ok("acme"));
     let rules = of_tenants();
     let context = AttributeContext { metadata_context: claim("ZZ"), ..attributes(get("/")) };
     let mut bytes = CheckRequest { attributes: Some(context) }.encode_to_vec();
     no_text(&mut bytes);
-    assert_eq!(rules.question(&bytes).unwrap_err(), NoQuestion::Denied(Denial::SourceAmbiguous));
+    assert_eq!(rules.question(&bytes, &mut String::new()).unwrap_err(), NoQuestion::Denied(Denial::SourceAmbiguous));
 }
 
 #[test]
