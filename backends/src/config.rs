@@ -167,6 +167,9 @@ impl SqliteFields {
     }
 }
 
+/// Every field of either kind.
+const ALL: &[&str] = &["kind", "scylla", "kafka", "data_dir", "change_rows_max", "readers", "page_check_bytes_max"];
+
 /// What is read in passing.
 #[derive(Debug, Default)]
 struct Noted {
@@ -192,6 +195,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Others<'_, A> {
                 "kind" => self.noted.kind = Some(self.map.next_value_seed(KindSeed)?),
                 "scylla" => self.noted.scylla = Some(self.map.next_value()?),
                 "kafka" => self.noted.kafka = Some(self.map.next_value()?),
+                // Whoever reads the rest knows the fields of the embedded database alone.
+                other if !ALL.contains(&other) => return Err(A::Error::unknown_field(other, ALL)),
                 _ => {
                     self.noted.other.get_or_insert_with(|| name.clone());
                     return seed.deserialize(name.into_deserializer()).map(Some);

@@ -71,6 +71,10 @@ async fn mistakes_are_named() {
         ("scylla = { contact_points = [] }\nkind = \"sqlite\"\ndata_dir = \"d\"", "`scylla` belongs to kind `cluster`"),
         ("kind = \"sqlite\"", "`data_dir`"),
         ("kind = \"sqlite\"\ndata_dir = \"d\"\nreader = 2", "`reader`"),
+        (
+            "kind = \"cluster\"\nscyla = { contact_points = [] }",
+            "unknown field `scyla`, expected one of `kind`, `scylla`, `kafka`, `data_dir`",
+        ),
         ("kind = \"sqlite\"\ndata_dir = \"d\"\nreaders = -1", "-1"),
     ] {
         let error = toml::from_str::<Config>(text).expect_err(text).to_string();

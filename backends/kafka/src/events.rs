@@ -17,7 +17,7 @@ use crate::error::OpenError;
 use crate::open::{connect, found};
 use crate::producer::{Outgoing, Producing};
 use crate::topic_settings::{self, Migration};
-use crate::watch::{Watch, Watched};
+use crate::watch::{Known, Watch, Watched};
 
 /// The open topic. A cheap handle; when the last one is dropped its connections are closed, which nobody waits for.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ impl EventPublisher for Events {
         let Inner { topic, watch, producing, .. } = &*self.0;
         let is_gone = watch.known(|known| known.failing.is_none() && known.at.is_some() && known.topic.is_none());
         let gone = is_gone.then(|| no_topic(topic));
-        let failing = producing.failing().map(|(since, reason)| {
+        let failing = producing.failing(watch.known(Known::answered)).map(|(since, reason)| {
             let seconds = since.elapsed().as_secs();
             format!("nothing could be published to topic `{topic}` for {seconds} s: {reason}")
         });

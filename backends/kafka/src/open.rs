@@ -15,7 +15,7 @@ use crate::feed::Partitions;
 use crate::producer::Producing;
 use crate::reader::Readers;
 use crate::topic_settings::{self, Migration};
-use crate::watch::{Watch, Watched};
+use crate::watch::{Known, Watch, Watched};
 
 /// An open feed, both sides of it. A cheap handle; when the last one is dropped its connections are closed, which nobody waits
 /// for.
@@ -67,7 +67,7 @@ impl Kafka {
             }
             problems
         });
-        if let Some((since, reason)) = producing.failing() {
+        if let Some((since, reason)) = producing.failing(watch.known(Known::answered)) {
             let seconds = since.elapsed().as_secs();
             problems.push(format!("nothing could be published to topic `{name}` for {seconds} s: {reason}"));
         }

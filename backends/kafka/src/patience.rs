@@ -4,6 +4,7 @@
 //! a connection; each time in a row that it did not help, the next consumer is given longer, so that slow brokers are not
 //! asked to begin again and again, nor those whose log ends in marks that are no records.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tessera_ports::change_feed::Position;
@@ -17,14 +18,15 @@ const LIMIT_MAX: Duration = Duration::from_secs(80);
 /// With the consumers of one partition.
 #[derive(Debug)]
 pub(crate) struct Patience {
-    /// At which position nothing comes, and since when the end is known to be beyond it.
-    since: Option<(Position, Instant)>,
+    /// At which positions nothing comes, and since when the end is known to be beyond each. There may be several readers, who ask
+    /// the same consumer in turn.
+    since: BTreeMap<Position, Instant>,
     limit: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { since: None, limit: LIMIT }
+        Self { since: BTreeMap::new(), limit: LIMIT }
     }
 }
 
@@ -36,23 +38,25 @@ impl Patience {
 
     /// A consumer was made: its time begins.
     pub(crate) fn begin(&mut self) {
-        self.since = None;
+        self.since.clear();
     }
 
     /// Nothing came from `next` on. `end` is where the partition was found to end, and when; `None` while that is not known.
     /// `Some` when the consumer is to be given up: for how long there has been something.
     pub(crate) fn is_over(&mut self, next: Position, end: Option<(Instant, Position)>) -> Option<Duration> {
-        let Some((at, _)) = end.filter(|(_, end)| *end > next) else {
-            self.since = None;
+        let Some((at, end)) = end else {
+            self.since.clear();
             return None;
         };
-        let (_, since) = *self.since.take_if(|(from, _)| *from == next).get_or_insert((next, at));
-        let waited = at.saturating_duration_since(since);
-        if waited < self.limit {
-            self.since = Some((next, since));
+        if end <= next {
+            self.since.remove(&next);
             return None;
         }
-        self.since = None;
+        let waited = at.saturating_duration_since(*self.since.entry(next).or_insert(at));
+        if waited < self.limit {
+            return None;
+        }
+        self.since.clear();
         self.limit = self.limit.saturating_mul(2).min(LIMIT_MAX);
         Some(waited)
     }
@@ -105,6 +109,17 @@ mod tests {
         let (mut patience, begin) = (Patience::default(), Instant::now());
         assert_eq!(patience.is_over(6, Some((begin, 9))), None);
         assert_eq!(given_up(&mut patience, begin + seconds(4), 6), [5]);
+    }
+
+    #[test]
+    fn readers_that_take_turns_do_not_hide_a_consumer_that_gives_none_of_them_anything() {
+        let begin = Instant::now();
+        for others in [vec![], vec![9], vec![6], vec![9, 8, 6]] {
+            let mut patience = Patience::default();
+            let mut is_over = |second, next| patience.is_over(next, Some((begin + seconds(second), 9))).is_some();
+            let given_up = (0..60).find(|second| is_over(*second, 7) || others.iter().any(|next| is_over(*second, *next)));
+            assert_eq!(given_up, Some(5), "beside those at {others:?}");
+        }
     }
 
     proptest! {

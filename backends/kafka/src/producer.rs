@@ -27,6 +27,8 @@ const QUEUE_RECORDS: u32 = 50_000;
 const QUEUE_KIB: u32 = 32 * 1024;
 /// Before a full queue is looked at again.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// Whoever has something to publish tries again much sooner than this after a failure.
+const RETRIED_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of records that are packed together. A record that is longer goes alone. Readers unpack all of a batch at once.
 const BATCH_BYTES: u32 = 256 * 1024;
 
@@ -138,7 +140,15 @@ pub(crate) struct Producing {
     publish_timeout: Duration,
     instance: Mutex<Option<Arc<Instance>>>,
     told: Told,
-    failing: Mutex<Option<(Instant, String)>>,
+    failing: Mutex<Option<Failing>>,
+}
+
+/// Attempts that failed, and none since that did not.
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    last: Instant,
+    reason: String,
 }
 
 impl std::fmt::Debug for Producing {
@@ -159,9 +169,14 @@ impl Producing {
         }
     }
 
-    /// Since when nothing could be published, and why.
-    pub(crate) fn failing(&self) -> Option<(Instant, String)> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Since when nothing could be published, and why. That ends with a success, and also when nobody has anything to publish any
+    /// more: when brokers that answered at `answered` did so long after the last attempt.
+    pub(crate) fn failing(&self, answered: Option<Instant>) -> Option<(Instant, String)> {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        // An attempt that is under way may take the first part of that.
+        let quiet = self.publish_timeout.saturating_add(RETRIED_WITHIN);
+        failing.take_if(|failing| answered.is_some_and(|at| at.saturating_duration_since(failing.last) >= quiet));
+        failing.as_ref().map(|failing| (failing.since, failing.reason.clone()))
     }
 
     /// Sends the records, in order within a partition; `Ok` when every one of them is acknowledged. `partitions` is how many
@@ -180,8 +195,9 @@ impl Producing {
             }
             Err(reason) => {
                 let reason = self.told.explain(&reason);
-                let since = failing.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-                *failing = Some((since, reason.clone()));
+                let last = Instant::now();
+                let since = failing.as_ref().map_or(last, |failing| failing.since);
+                *failing = Some(Failing { since, last, reason: reason.clone() });
                 Err(FeedError::Unavailable(reason))
             }
         }
@@ -271,5 +287,40 @@ impl Producing {
         if let Some(producer) = &instance.producer {
             producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// As of a loader whose share went to another one while the brokers were away.
+    #[tokio::test(start_paused = true)]
+    async fn that_nothing_could_be_published_is_forgotten_when_nobody_tries_any_more() -> anyhow::Result<()> {
+        // Nothing can listen on port 1 of a machine that runs tests.
+        let connection = Connection::new(&Config::new(["127.0.0.1:1"]))?;
+        let publish_timeout = Duration::from_secs(2);
+        let producing = Producing::new(&connection, "topic", publish_timeout);
+        let fails = async || {
+            let record = Outgoing { partition: 0, key: None, value: Vec::new(), headers: None };
+            producing.send(1, std::iter::once(record)).await.expect_err("there is no broker");
+            Instant::now()
+        };
+        let first = fails().await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let last = fails().await;
+        assert!(last > first);
+        let since = |answered| producing.failing(answered).map(|(since, _)| since);
+        let quiet = publish_timeout + RETRIED_WITHIN;
+        // For as long as the brokers are away, and until whoever has something to publish would have tried again.
+        for answered in [None, Some(first), Some(last), Some(last + quiet - Duration::from_millis(1))] {
+            assert_eq!(since(answered), Some(first), "{answered:?}");
+        }
+        assert_eq!(since(Some(last + quiet)), None);
+        // What fails later is another matter.
+        let later = fails().await;
+        assert_eq!(since(None), Some(later));
+        Ok(())
     }
 }

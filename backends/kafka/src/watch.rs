@@ -53,6 +53,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// When the brokers answered last; `None` while they do not.
+    pub(crate) fn answered(&self) -> Option<Instant> {
+        self.at.filter(|_| self.failing.is_none())
+    }
+
     /// The end of this partition, and when it was found there; `None` while the brokers do not answer.
     pub(crate) fn end(&self, partition: u32) -> Option<(Instant, Position)> {
         let (at, ends) = self.ends.as_ref().filter(|_| self.failing.is_none())?;

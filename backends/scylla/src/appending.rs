@@ -107,7 +107,7 @@ impl Scylla {
         outcome
     }
 
-    fn batch(&self, keyspace: &Keyspace, append: &Append, comparisons: Comparisons, statements: usize) -> Batch {
+    pub(crate) fn batch(&self, keyspace: &Keyspace, append: &Append, comparisons: Comparisons, statements: usize) -> Batch {
         let kind = append.stream.kind();
         let streams = keyspace.streams(kind);
         let consistencies = Consistencies::of(self.0.config.datacenters);

@@ -1,12 +1,20 @@
 //! Hints, by shard and minute, so that what was deleted lies in partitions that are soon not looked at any more.
 //!
 //! A list has to know in which minutes there may be hints: see `minutes`.
+//!
+//! Of what is put and erased the database believes the newer. Left to itself it takes the time of each from the node that is asked,
+//! and a hint would stay whose node is ahead of that of its erasure. So both have the time of the process, and an erasure is newer
+//! than its hint whatever the time is here.
 
 mod minutes;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _};
 use scylla::DeserializeRow;
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{StreamId, StreamKind};
 use tessera_core::time::Timestamp;
@@ -26,6 +34,8 @@ use minutes::{Empty, Place};
 
 /// Partitions that a list reads at once.
 const LIST_AT_ONCE: usize = 16;
+/// By how much an erasure is newer than its hint, at least: longer than it takes from making a hint to putting it.
+const ERASED_AFTER: Duration = Duration::from_secs(1);
 
 /// A row of a hint.
 #[derive(Debug, DeserializeRow)]
@@ -77,10 +87,16 @@ fn kind(hint: &Hint) -> i8 {
     (hint.stream.kind() as u8).cast_signed()
 }
 
+/// In the terms of the database.
+fn micros(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanos() / 1_000).unwrap_or(i64::MAX)
+}
+
 #[async_trait]
 impl HintStore for Scylla {
     /// Durable at the regular quorum before it returns, and so is its minute.
     async fn put(&self, hint: &Hint) -> Result<(), ReadError> {
+        let now = self.0.clock.now();
         let keyspace = self.keyspace();
         let (shard, minute) = place(hint);
         if !keyspace.minutes.trusts((shard, minute)) {
@@ -91,7 +107,7 @@ impl HintStore for Scylla {
         }
         let (kind, key, request) = (kind(hint), hint.stream.key(), hint.request_id.as_str());
         let values = (shard, minute, hint.at.seconds(), nanos(hint), kind, key, request, stored(hint.head));
-        self.write(&keyspace.hints.put, values).await
+        self.write_as_of(now, &keyspace.hints.put, values).await
     }
 
     async fn erase(&self, hint: &Hint) -> Result<(), ReadError> {
@@ -99,7 +115,8 @@ impl HintStore for Scylla {
         let (shard, minute) = place(hint);
         let (kind, key, request) = (kind(hint), hint.stream.key(), hint.request_id.as_str());
         let values = (shard, minute, hint.at.seconds(), nanos(hint), kind, key, request, stored(hint.head));
-        self.write(&keyspace.hints.erase, values).await
+        let time = self.0.clock.now().max(hint.at.saturating_add(ERASED_AFTER));
+        self.write_as_of(time, &keyspace.hints.erase, values).await
     }
 
     /// The oldest minutes first, and within them the oldest hints, whatever their shard.
@@ -137,6 +154,17 @@ impl HintStore for Scylla {
 }
 
 impl Scylla {
+    async fn write_as_of(
+        &self,
+        time: Timestamp,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<(), ReadError> {
+        let mut statement = statement.clone();
+        statement.set_timestamp(Some(micros(time)));
+        self.write(&statement, values).await
+    }
+
     /// The minutes of these shards in which there may be hints, each with the time at which the database wrote it.
     async fn registered_minutes(&self, keyspace: &Keyspace, shards: &[Shard]) -> Result<Vec<(Place, i64)>, ReadError> {
         let numbers: Vec<i32> = shards.iter().map(|shard| number(*shard)).collect();

@@ -245,3 +245,84 @@ async fn meta(session: &Session, config: &Config, keyspace: &str) -> Result<Prep
     let [meta] = prepared(session, config, [crate::schema::meta_text(keyspace)]).await?;
     Ok(meta)
 }
+
+/// A statement that is asked of too few replicas passes every suite on a database of one node.
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use scylla::statement::{Consistency, SerialConsistency};
+    use tessera_core::ids::RequestId;
+    use tessera_core::time::Timestamp;
+    use tessera_ports::clock::{IdSource, ManualClock};
+    use tessera_ports::event_store::{Append, Head};
+
+    use super::*;
+    use crate::appending::Comparisons;
+    use crate::config::Datacenters;
+    use crate::migrating::migrate;
+    use crate::open::{Moves, Scylla};
+
+    #[derive(Debug)]
+    struct RandomIds;
+
+    impl IdSource for RandomIds {
+        fn request_id(&self) -> RequestId {
+            RequestId::parse(&self.unique()).expect("an id")
+        }
+
+        #[expect(clippy::disallowed_methods, reason = "runs beside runs need names that are really new")]
+        fn unique(&self) -> String {
+            uuid::Uuid::now_v7().simple().to_string()
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "what is compared with the clock of a real database has to be a real one")]
+    fn clock() -> ManualClock {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        ManualClock::new(Timestamp::MIN.saturating_add(since))
+    }
+
+    async fn opened(datacenters: Datacenters, address: String) -> anyhow::Result<Scylla> {
+        let keyspace = format!("t_{}", RandomIds.unique());
+        let config = Config { datacenters, keyspace, replication_factor: 1, ..Config::new(vec![address]) };
+        // A machine that is busy with other suites answers late.
+        let config = Config { append_timeout_ms: 30_000, read_timeout_ms: 30_000, ..config };
+        migrate(&config, &RandomIds, &clock(), None).await?;
+        Ok(Scylla::open(&config, Arc::new(clock()), Moves::No).await?)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_statement_is_asked_of_a_majority() -> anyhow::Result<()> {
+        let one = (Datacenters::One, Consistency::LocalQuorum, Consistency::LocalSerial, SerialConsistency::LocalSerial);
+        let many = (Datacenters::Many, Consistency::Quorum, Consistency::Serial, SerialConsistency::Serial);
+        for (datacenters, regular, serial, conditions) in [one, many] {
+            let Some(address) = tessera_engines::shared_cassandra()? else { return Ok(()) };
+            let store = opened(datacenters, address).await?;
+            let keyspace = store.keyspace();
+            let Hints { put, erase, list, register, unregister, minutes } = &keyspace.hints;
+            let mut regulars = vec![put, erase, list, register, unregister, minutes, &keyspace.meta];
+            regulars.extend([&keyspace.leases.renew, &keyspace.leases.list]);
+            let mut serials = Vec::new();
+            for kind in StreamKind::ALL {
+                // The batch says it of the first two.
+                let Streams { advance: _, insert: _, read, read_stateless, head, events, requests, scan, keys, page_rows: _ } =
+                    keyspace.streams(kind);
+                serials.extend([read, read_stateless, head, events, requests]);
+                regulars.extend([scan, keys]);
+            }
+            for (statements, expected) in [(regulars, regular), (serials, serial)] {
+                for statement in statements {
+                    assert_eq!(statement.get_consistency(), Some(expected), "{}", statement.get_statement());
+                }
+            }
+            let (stream, expected) = (StreamId::Catalog, Head::default());
+            let append = Append { epoch: 1, stream, expected, cells: Vec::new(), state: Bytes::new(), requests: Vec::new() };
+            let batch = store.batch(&keyspace, &append, Comparisons::now(), 2);
+            assert_eq!((batch.get_consistency(), batch.get_serial_consistency()), (Some(regular), Some(conditions)));
+            store.0.session.query_unpaged(format!("DROP KEYSPACE {}", keyspace.name), ()).await?;
+        }
+        Ok(())
+    }
+}

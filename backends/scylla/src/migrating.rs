@@ -50,7 +50,7 @@ pub async fn migrate(
     config.validate().map_err(OpenError::Config)?;
     let (session, settled) = connect(config).await?;
     let making = Making { asking: Asking { session: &session, config: &settled, keyspace: &settled.keyspace } };
-    let found = making.asking.version().await?.unwrap_or(0);
+    let found = making.version().await?.unwrap_or(0);
     if found > VERSION {
         check_version(&config.keyspace, found)?;
     }
@@ -79,6 +79,11 @@ impl Making<'_> {
         self.asking.session
     }
 
+    /// Asked of all datacenters: the one that the settings name may be the wrong one, and know nothing of it.
+    async fn version(&self) -> Result<Option<u32>, OpenError> {
+        self.asking.version(Consistency::Quorum).await
+    }
+
     async fn change(&self, text: String) -> Result<(), OpenError> {
         let mut statement = Statement::new(text);
         statement.set_request_timeout(Some(STATEMENT_TIME));
@@ -89,7 +94,7 @@ impl Making<'_> {
     /// What taking turns needs. All the same, two that make a keyspace at the same moment may be told to try again.
     async fn frame(&self) -> Result<(), OpenError> {
         let keyspace = self.asking.keyspace;
-        if self.asking.version().await?.is_none() {
+        if self.version().await?.is_none() {
             let copies = self.asking.config.replication_factor;
             let tablets = match self.asking.config.tablets {
                 Tablets::Default => "",
@@ -169,18 +174,12 @@ impl Making<'_> {
     async fn make(&self, ids: &dyn IdSource, clock: &dyn Clock, epoch: Option<Epoch>) -> Result<StoreIdentity, OpenError> {
         let keyspace = self.asking.keyspace;
         let now = || CqlTimestamp(clock.now().seconds().saturating_mul(1_000));
-        let found = self.asking.version().await?.unwrap_or(0);
-        for (number, migration) in (1_u32..).zip(MIGRATIONS).skip(found as usize) {
+        let found = self.version().await?.unwrap_or(0);
+        for migration in MIGRATIONS.iter().skip(found as usize) {
             for statement in statements(migration, keyspace) {
                 self.change(statement).await?;
             }
             self.agreement().await?;
-            let text = format!("INSERT INTO \"{keyspace}\".schema_version (one, version, at) VALUES (1, ?, ?)");
-            let mut statement = Statement::new(text);
-            statement.set_consistency(Consistency::Quorum);
-            let version = i32::try_from(number).unwrap_or(i32::MAX);
-            let noted = self.session().query_unpaged(statement, (version, now())).await;
-            noted.map_err(|error| self.asking.error("note the schema version", &error))?;
         }
         let text =
             format!("INSERT INTO \"{keyspace}\".meta (one, epoch, id, datacenters, made) VALUES (1, ?, ?, ?, ?) IF NOT EXISTS");
@@ -197,7 +196,20 @@ impl Making<'_> {
             let text = format!("UPDATE \"{keyspace}\".meta SET datacenters = ? WHERE one = 1 IF datacenters = 'one'");
             self.conditional(text, (datacenters::written(config),)).await?;
         }
+        // Last, so that whoever opens it before is told to migrate.
+        self.note_version(now()).await?;
         Ok(identity)
+    }
+
+    /// In every datacenter, since whoever opens the keyspace may ask the copies of one alone; and every time, since earlier
+    /// software has written it for a majority of all copies.
+    async fn note_version(&self, at: CqlTimestamp) -> Result<(), OpenError> {
+        let text = format!("INSERT INTO \"{}\".schema_version (one, version, at) VALUES (1, ?, ?)", self.asking.keyspace);
+        let mut statement = Statement::new(text);
+        statement.set_consistency(Consistency::EachQuorum);
+        let version = i32::try_from(VERSION).unwrap_or(i32::MAX);
+        let noted = self.session().query_unpaged(statement, (version, at)).await;
+        noted.map(drop).map_err(|error| self.asking.error("note the schema version", &error))
     }
 }
 

@@ -81,9 +81,10 @@ impl Scylla {
         }
         let config = &self.0.config;
         let asking = Asking { session: &self.0.session, config, keyspace: name };
+        let regular = Consistencies::of(config.datacenters).regular;
         let look = async {
-            check_version(name, asking.existing_version().await?)?;
-            asking.identity(Consistencies::of(config.datacenters).regular).await
+            check_version(name, asking.existing_version(regular).await?)?;
+            asking.identity(regular).await
         };
         match look.await.map_err(|error| error.to_string())? {
             Some(found) if found == *newer => {}

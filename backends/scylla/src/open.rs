@@ -84,8 +84,8 @@ impl Scylla {
         let (session, settled) = session::connect(config).await?;
         let asking = Asking { session: &session, config: &settled, keyspace: &settled.keyspace };
         check_node(asking, &*clock).await?;
-        check_version(&settled.keyspace, asking.existing_version().await?)?;
         let consistencies = Consistencies::of(settled.datacenters);
+        check_version(&settled.keyspace, asking.existing_version(consistencies.regular).await?)?;
         let identity = asking.identity(consistencies.serial).await?;
         let identity = identity.ok_or_else(|| asking.damaged(&"the row of table `meta` is not there"))?;
         if moves == Moves::No {

@@ -92,7 +92,7 @@ impl Asking<'_> {
     }
 
     /// The version of the tables; `None` without a keyspace, 0 for one that has none of ours.
-    pub(crate) async fn version(&self) -> Result<Option<u32>, OpenError> {
+    pub(crate) async fn version(&self, consistency: Consistency) -> Result<Option<u32>, OpenError> {
         let text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
         if self.names(text, (self.keyspace,)).await?.is_empty() {
             return Ok(None);
@@ -102,7 +102,7 @@ impl Asking<'_> {
             return Ok(Some(0));
         }
         let text = format!("SELECT version FROM \"{}\".schema_version WHERE one = 1", self.keyspace);
-        let rows = self.rows("read the schema version", text, (), Consistency::Quorum).await?;
+        let rows = self.rows("read the schema version", text, (), consistency).await?;
         let versions = rows.rows::<(i32,)>().map_err(|error| self.damaged(&error))?;
         let mut newest = 0;
         for version in versions {
@@ -113,9 +113,9 @@ impl Asking<'_> {
     }
 
     /// As [`Self::version`], of a keyspace that is there.
-    pub(crate) async fn existing_version(&self) -> Result<u32, OpenError> {
+    pub(crate) async fn existing_version(&self, consistency: Consistency) -> Result<u32, OpenError> {
         let missing = || OpenError::KeyspaceMissing { keyspace: self.keyspace.to_owned() };
-        self.version().await?.ok_or_else(missing)
+        self.version(consistency).await?.ok_or_else(missing)
     }
 
     /// Who the keyspace is; `None` before it is anybody.

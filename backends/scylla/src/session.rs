@@ -324,6 +324,23 @@ mod tests {
         assert!(made.get_speculative_execution_policy().is_none());
     }
 
+    #[test]
+    fn majorities_are_those_of_the_datacenters_whose_loaders_write() {
+        let one = (Consistency::LocalQuorum, Consistency::LocalSerial, SerialConsistency::LocalSerial);
+        let many = (Consistency::Quorum, Consistency::Serial, SerialConsistency::Serial);
+        for (datacenters, expected) in [(Datacenters::One, one), (Datacenters::Many, many)] {
+            let Consistencies { regular, serial, conditions } = Consistencies::of(datacenters);
+            assert_eq!((regular, serial, conditions), expected, "{datacenters:?}");
+            // What has none of its own.
+            let made = profile(&Config { datacenters, ..Config::new(vec!["127.0.0.1:9042".to_owned()]) });
+            assert_eq!(
+                (made.get_consistency(), made.get_serial_consistency()),
+                (expected.0, Some(expected.2)),
+                "{datacenters:?}"
+            );
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_only_datacenter_is_kept_to() -> anyhow::Result<()> {
         let Some(address) = tessera_engines::shared_cassandra()? else { return Ok(()) };

@@ -1,10 +1,17 @@
-//! A keyspace belongs to one datacenter. The Cassandra of these tests has one.
+//! A keyspace belongs to one datacenter. The Cassandra of these tests has one; another one is there by name, and always away.
 
 use std::sync::Arc;
 
+use tessera_core::stream::StreamKind;
+use tessera_engines::{Cassandra, Options};
+use tessera_ports::Shard;
+use tessera_ports::clock::Clock as _;
+use tessera_ports::event_store::EventStore as _;
+use tessera_ports::hint_store::{Hint, HintStore as _};
 use tessera_scylla::{Config, Moves, OpenError, Scylla, migrate};
 
 use crate::place::{Place, RandomIds, WallClock, shared_config};
+use crate::writing::{names, request, tenant, write};
 
 /// The one there is.
 const HERE: &str = "datacenter1";
@@ -68,4 +75,43 @@ async fn a_keyspace_that_does_not_say_where_it_is_learns_it() -> anyhow::Result<
     assert_eq!(written(&place).await?, format!("one {HERE}"));
     place.open(Moves::No).await?;
     place.end().await
+}
+
+/// Most copies of a keyspace are in a datacenter that nobody reaches: what is asked of a majority of all of them has no answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_datacenter_that_is_away_keeps_nobody_from_starting_or_following() -> anyhow::Result<()> {
+    if !tessera_engines::available()? {
+        return Ok(());
+    }
+    let mut engine = tokio::task::spawn_blocking(|| Cassandra::throwaway(&Options::default())).await??;
+    let place = Place::at(engine.contact_point()).await?;
+    let restored = place.next(2).await?;
+    for made in [&place, &restored] {
+        // A statement of the database would refuse a datacenter without nodes.
+        let replication = format!(
+            "UPDATE system_schema.keyspaces SET replication = {{'class': 'org.apache.cassandra.locator.NetworkTopologyStrategy', \
+             '{HERE}': '1', 'elsewhere': '3'}} WHERE keyspace_name = '{}'",
+            made.config.keyspace
+        );
+        made.run(&replication).await?;
+    }
+    // The database reads that when it starts.
+    let engine = tokio::task::spawn_blocking(move || engine.stop().and_then(|()| engine.restart()).map(|()| engine)).await??;
+
+    let (loader, server) = (place.open(Moves::No).await?, place.open(Moves::Yes).await?);
+    write(&loader, &tenant("a"), "one").await;
+    assert_eq!(names(&server, &tenant("a")).await, ["one"]);
+    for range in loader.scan_ranges(StreamKind::Tenant).await? {
+        loader.scan(&range, 10).await?;
+    }
+    let hint = Hint { stream: tenant("a"), request_id: request("r"), head: 0, at: WallClock.now() };
+    loader.put(&hint).await?;
+    assert_eq!(loader.list(&[Shard::of(&hint.stream)], 10).await?, [hint]);
+    server.heard_of(&restored.migrated.identity).await;
+    assert_eq!(server.identity().await?, restored.migrated.identity);
+
+    let error = migrate(&place.config, &RandomIds, &WallClock, None).await.expect_err("a majority of all copies answers");
+    assert!(error.may_pass(), "{error}");
+    drop(engine);
+    Ok(())
 }

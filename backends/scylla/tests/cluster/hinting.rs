@@ -1,11 +1,14 @@
 //! Many hints come and go without making lists slow.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 use tessera_core::time::Timestamp;
 use tessera_ports::Shard;
-use tessera_ports::clock::Clock as _;
+use tessera_ports::clock::{Clock as _, ManualClock};
 use tessera_ports::hint_store::{Hint, HintStore as _};
-use tessera_scylla::Moves;
+use tessera_scylla::{Moves, Scylla};
 
 use crate::place::{Place, WallClock};
 use crate::writing::{request, tenant};
@@ -73,5 +76,26 @@ async fn another_process_finds_them_oldest_first() -> anyhow::Result<()> {
     // The minutes are still known to whoever put in them before.
     one.put(&hints[0]).await?;
     assert_eq!(other.list(&shards, 100).await?, hints[..1]);
+    place.end().await
+}
+
+/// Nodes of the database may be apart, and so may processes: neither has a say in whether a hint stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_goes_whosever_clock_is_behind() -> anyhow::Result<()> {
+    let Some(place) = Place::shared().await? else { return Ok(()) };
+    let now = WallClock.now();
+    let apart = Duration::from_secs(20);
+    let open = async |clock| Scylla::open(&place.config, Arc::new(ManualClock::new(clock)), Moves::No).await;
+    let (ahead, behind) = (open(now.saturating_add(apart)).await?, open(now.saturating_sub(apart)).await?);
+    let shards: Vec<Shard> = Shard::all().collect();
+    let hint = Hint { stream: tenant("t"), request_id: request("r"), head: 0, at: now.saturating_add(apart) };
+    ahead.put(&hint).await?;
+    // It has the time of its process: an erasure that is newer than the database's own time, and older than that, is too old.
+    let (shard, minute) = (Shard::of(&hint.stream).number(), hint.at.seconds().div_euclid(60));
+    let between = now.saturating_add(apart / 2).as_nanos() / 1_000;
+    place.run(&format!("DELETE FROM KS.hint USING TIMESTAMP {between} WHERE shard = {shard} AND minute = {minute}")).await?;
+    assert_eq!(behind.list(&shards, 10).await?, std::slice::from_ref(&hint));
+    behind.erase(&hint).await?;
+    assert_eq!(behind.list(&shards, 10).await?, []);
     place.end().await
 }

@@ -1,9 +1,12 @@
 //! What is said when a keyspace does not open, and how it is made.
 
 use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tessera_core::ids::RequestId;
 use tessera_core::time::Timestamp;
 use tessera_engines::{Cassandra, Options};
@@ -135,6 +138,37 @@ async fn who_has_the_turn_does_not_wait_for_itself() -> anyhow::Result<()> {
     let other = Box::pin(migrate(&place.config, &RandomIds, &WallClock, None));
     tokio::time::timeout(Duration::from_mins(3), other).await??;
     place.end().await
+}
+
+/// Ends with a panic once it has its turn, when it is about to say who the store is.
+#[derive(Debug, Default)]
+struct BrokenOff(AtomicBool);
+
+impl IdSource for BrokenOff {
+    fn request_id(&self) -> RequestId {
+        RandomIds.request_id()
+    }
+
+    fn unique(&self) -> String {
+        assert!(!self.0.swap(true, Ordering::Relaxed), "broken off");
+        SameId.unique()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keyspace_whose_migration_was_broken_off_is_to_be_migrated_and_not_damaged() -> anyhow::Result<()> {
+    let Some(config) = shared_config()? else { return Ok(()) };
+    let ids = BrokenOff::default();
+    let broken_off = Box::pin(AssertUnwindSafe(migrate(&config, &ids, &WallClock, None)).catch_unwind());
+    assert!(broken_off.await.is_err(), "it was not broken off");
+    let error = refusal(&config).await.to_string();
+    assert!(error.ends_with("has schema version 0, this software needs 1; run `tessera migrate`"), "{error}");
+    // The turn is its own still.
+    let migrated = migrate(&config, &SameId, &WallClock, None).await?;
+    assert_eq!(migrated.found, 0);
+    let store = Scylla::open(&config, Arc::new(WallClock), Moves::No).await?;
+    assert_eq!(store.which(), migrated.identity);
+    Place { config, migrated }.end().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
