@@ -7,6 +7,7 @@
 
 mod times;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use tessera_core::aggregate::{ACTOR_SYSTEM, Actor};
 use tessera_core::ids::TenantId;
 use tessera_core::stream::{StreamId, StreamKind};
 use tessera_core::tenant::{Action, Command, TenantState};
-use tessera_ports::event_store::ReadError;
+use tessera_ports::change_feed::Change;
+use tessera_ports::event_store::{ReadError, ScanRange};
 use tessera_ports::{Clock, EventStore, IdSource};
 use tessera_proto::storage;
 use tokio::time::Instant;
@@ -30,9 +32,11 @@ use crate::refusal::Refusal;
 
 /// Tenants read at a time in a lap.
 const SCAN_PAGE: usize = 500;
+/// How often in a row the last pages of a lap are tried.
+const LAST_ATTEMPTS: usize = 3;
 /// Tenants recorded at a time.
 const RECORDED_AT_ONCE: usize = 64;
-/// How long before a tenant that could not be recorded is tried again.
+/// How long before a tenant that could not be recorded, or tenants that could not be read, are tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The clock of the time of day is looked at so often; it may be set, and tests move it.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -66,26 +70,57 @@ impl DueTimer {
         tokio::join!(self.lap_for_ever(), self.record_for_ever());
     }
 
-    /// One lap over all tenants, with a pause after each page.
-    pub async fn lap(&self, pause: Duration) -> Result<(), ReadError> {
-        for range in self.store.scan_ranges(StreamKind::Tenant).await? {
-            let mut rest = Some(range);
-            while let Some(range) = rest {
-                let page = self.store.scan(&range, SCAN_PAGE).await?;
-                let now = self.clock.now();
-                for change in page.changes {
-                    match storage::decode_state::<TenantState>(&change.state) {
-                        Ok((state, _)) => self.times.note(&change.stream, state.next_due(now)),
-                        Err(error) => tracing::warn!(stream = %change.stream, %error, "a tenant cannot be read"),
+    /// One lap over all tenants that takes `time`: after each range it rests until as great a part of it is over as of the
+    /// ranges, and one that is late rests no more. A page that cannot be read comes again behind all others; when none that is
+    /// left can be read, they are the next lap's.
+    pub async fn lap(&self, time: Duration) -> Result<(), ReadError> {
+        let mut left = VecDeque::from(self.ranges().await);
+        let (begun, count) = (Instant::now(), left.len());
+        let mut failures = 0_usize;
+        while let Some(range) = left.pop_front() {
+            match self.store.scan(&range, SCAN_PAGE).await {
+                Ok(page) => {
+                    failures = 0;
+                    self.note(&page.changes);
+                    if let Some(rest) = page.rest {
+                        left.push_front(rest);
+                    } else {
+                        tokio::time::sleep_until(begun + part(time, count.saturating_sub(left.len()), count)).await;
                     }
                 }
-                rest = page.rest;
-                if rest.is_some() {
-                    tokio::time::sleep(pause).await;
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    left.push_back(range);
+                    if failures >= left.len().saturating_add(LAST_ATTEMPTS) {
+                        return Err(error);
+                    }
+                    tracing::debug!(%error, "tenants cannot be read in search of due changes");
+                    tokio::time::sleep(RETRY_AFTER).await;
                 }
             }
         }
         Ok(())
+    }
+
+    /// What a lap goes through: without it there is nothing to do but to ask again.
+    async fn ranges(&self) -> Vec<ScanRange> {
+        loop {
+            match self.store.scan_ranges(StreamKind::Tenant).await {
+                Ok(ranges) => return ranges,
+                Err(error) => tracing::debug!(%error, "no lap in search of due changes yet"),
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    fn note(&self, changes: &[Change]) {
+        let now = self.clock.now();
+        for change in changes {
+            match storage::decode_state::<TenantState>(&change.state) {
+                Ok((state, _)) => self.times.note(&change.stream, state.next_due(now)),
+                Err(error) => tracing::warn!(stream = %change.stream, %error, "a tenant cannot be read"),
+            }
+        }
     }
 
     /// Records everything that is due now; says how many tenants were tried.
@@ -116,6 +151,7 @@ impl DueTimer {
             digest: digest::of_command("RecordDue", tenant.as_str().as_bytes()),
             etag: None,
             len: tenant.as_str().len(),
+            rejection_stands: true,
         };
         match self.handler.handle(request).await {
             // Deleted meanwhile, or never there: nothing is due.
@@ -125,17 +161,15 @@ impl DueTimer {
     }
 
     async fn lap_for_ever(&self) {
-        let mut pause = Duration::ZERO;
+        // The first lap hurries; later ones take all their time.
+        let mut time = Duration::ZERO;
         loop {
             let begun = Instant::now();
-            if let Err(error) = self.lap(pause).await {
+            if let Err(error) = self.lap(time).await {
                 tracing::warn!(%error, "a lap in search of due changes was cut short");
             }
-            tokio::time::sleep_until(begun + self.config.due_lap()).await;
-            // The first lap hurries; later ones take all their time.
-            let tenants = self.store.count(StreamKind::Tenant).await.unwrap_or_default();
-            let pages = u32::try_from(tenants / SCAN_PAGE as u64).unwrap_or(u32::MAX).saturating_add(1);
-            pause = self.config.due_lap() / pages.saturating_mul(2);
+            time = self.config.due_lap();
+            tokio::time::sleep_until(begun + time).await;
         }
     }
 
@@ -146,4 +180,10 @@ impl DueTimer {
             }
         }
     }
+}
+
+/// As great a part of `time` as `done` is of `count`.
+fn part(time: Duration, done: usize, count: usize) -> Duration {
+    let narrow = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    time.saturating_mul(narrow(done)) / narrow(count).max(1)
 }

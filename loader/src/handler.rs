@@ -69,6 +69,8 @@ pub struct Request<C> {
     pub etag: Option<String>,
     /// Roughly how long the command is, in bytes.
     pub len: usize,
+    /// Whether a rejection that was written down is the answer for ever; else whoever asks again is decided again.
+    pub rejection_stands: bool,
 }
 
 /// What came of a command.

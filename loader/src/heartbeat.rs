@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::metric_definitions as metrics;
-use crate::share::Share;
+use crate::share::{Leaving, Share};
 use crate::sweeper::{Interrupted, Sweeper};
 
 /// Sweeps and beats.
@@ -38,6 +38,11 @@ impl Pulse {
         config: Arc<Config>,
     ) -> Self {
         Self { store, feed, clock, sweeping, config }
+    }
+
+    /// What gives this loader's lease back, if it has one.
+    pub fn leaving(&self) -> Option<Leaving> {
+        self.sweeping.as_ref().map(|(share, _)| share.leaving())
     }
 
     /// One pass over this loader's share, and a heartbeat to each of its partitions if it followed every hint.

@@ -28,6 +28,7 @@ pub mod share;
 mod stored_event;
 pub mod streams;
 pub mod sweeper;
+mod unreadable;
 pub mod world;
 
 pub use config::Config;

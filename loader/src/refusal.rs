@@ -3,6 +3,7 @@
 use tessera_core::ids::RequestId;
 use tessera_core::rejection::{Rejection, RejectionKind};
 use tessera_core::shown::shown;
+use tessera_core::stream::StreamId;
 use tessera_ports::event_store::ReadError;
 use tessera_proto::storage::{READER, StorageError};
 
@@ -62,6 +63,14 @@ impl Refusal {
         let message = format!("the stored state would have {len} bytes; allowed are at most {len_max}");
         Rejection::precondition("STATE_TOO_LARGE", message)
     }
+
+    /// What is stored in `stream` does not decode.
+    pub fn undecodable(stream: &StreamId, error: &StorageError) -> Self {
+        match error {
+            StorageError::ReaderTooOld { needs } => Self::ReaderTooOld { needed: *needs, has: READER },
+            other => Self::StoreDamaged(format!("stream `{stream}`: {other}")),
+        }
+    }
 }
 
 impl From<ReadError> for Refusal {
@@ -69,15 +78,6 @@ impl From<ReadError> for Refusal {
         match error {
             ReadError::Unavailable(why) => Self::StoreUnavailable(why),
             ReadError::Damaged(why) => Self::StoreDamaged(why),
-        }
-    }
-}
-
-impl From<StorageError> for Refusal {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::ReaderTooOld { needs } => Self::ReaderTooOld { needed: needs, has: READER },
-            other => Self::StoreDamaged(other.to_string()),
         }
     }
 }

@@ -142,7 +142,7 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
             config.sweep_page,
             config.hint_age(),
         );
-        let share = Share::new(leases, ids.unique(), config.lease());
+        let share = Share::new(leases, ids.unique(), config.lease(), tasks.shutdown());
         (outgoing, Some(publisher), Some((share, sweeper)))
     };
 
@@ -267,6 +267,14 @@ impl Loader {
         if let Some(announcer) = announcer {
             tasks.spawn_behind("loader.announcer", async move {
                 announcer.run().await;
+                Ok(())
+            });
+        }
+        if let Some(leaving) = pulse.leaving() {
+            let soft = tasks.shutdown().soft;
+            tasks.spawn("loader.lease", async move {
+                soft.cancelled().await;
+                leaving.leave().await;
                 Ok(())
             });
         }

@@ -3,7 +3,7 @@
 //! Every loader at work has a lease and sees those of the others. Partitions go to the loader with the greatest weight for them
 //! (rendezvous hashing: Thaler and Ravishankar, 1998), so that one that comes or goes moves its own partitions only. Loaders
 //! that do not see the same leases for a moment look after a partition twice, which is harmless, or not at all until the lease
-//! of one that died has ended.
+//! of one that died has ended. One that drains gives its lease back, and looks after its partitions until it is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,11 @@ use std::time::Duration;
 use tessera_ports::LeaseStore;
 use tessera_ports::event_store::{CellHash, ReadError};
 use tessera_ports::hooks::{self, Guard};
+use tessera_runtime::lifecycle::Shutdown;
 use tokio::time::Instant;
+
+/// For how long a lease that is given back still stands: there is none that is shorter.
+const LAST_LEASE: Duration = Duration::from_secs(1);
 
 /// This loader's lease, and what it learned from it.
 #[derive(Debug)]
@@ -21,25 +25,49 @@ pub struct Share {
     time: Duration,
     owners: Vec<String>,
     renew_at: Option<Instant>,
+    shutdown: Shutdown,
+}
+
+/// Gives a lease back.
+#[derive(Debug)]
+pub struct Leaving {
+    leases: Arc<dyn LeaseStore>,
+    owner: String,
 }
 
 impl Share {
     /// The share of a loader that goes by the name `owner`, unique to this process, and whose lease ends `time` after it was
-    /// heard of last.
-    pub fn new(leases: Arc<dyn LeaseStore>, owner: String, time: Duration) -> Self {
-        Self { leases, owner, time, owners: Vec::new(), renew_at: None }
+    /// heard of last. Once it drains the lease is not renewed, and what was its share stays so.
+    pub fn new(leases: Arc<dyn LeaseStore>, owner: String, time: Duration, shutdown: Shutdown) -> Self {
+        Self { leases, owner, time, owners: Vec::new(), renew_at: None, shutdown }
+    }
+
+    /// What gives its lease back.
+    pub fn leaving(&self) -> Leaving {
+        Leaving { leases: Arc::clone(&self.leases), owner: self.owner.clone() }
     }
 
     /// Those of `count` partitions that are this loader's now. Renews the lease whenever a third of its time is over.
     pub async fn partitions(&mut self, count: u32) -> Result<Vec<u32>, ReadError> {
         let now = Instant::now();
-        if self.renew_at.is_none_or(|at| at <= now) {
+        if !self.shutdown.is_draining() && self.renew_at.is_none_or(|at| at <= now) {
             self.owners = self.leases.renew(&self.owner, self.time).await?;
             // From before the call: the lease may have begun then.
             let pause = if hooks::holds(Guard::SharesFollowLeases) { self.time / 3 } else { Duration::from_hours(1) };
             self.renew_at = now.checked_add(pause);
         }
         Ok((0..count).filter(|partition| belongs(*partition, &self.owner, &self.owners)).collect())
+    }
+}
+
+impl Leaving {
+    /// Has the lease end as soon as one can, so that the others take over while this loader is still at work. Waits no longer
+    /// than that: if the store does not answer, the lease ends by itself.
+    pub async fn leave(self) {
+        let renewal = self.leases.renew(&self.owner, LAST_LEASE);
+        if let Ok(Err(error)) = tokio::time::timeout(LAST_LEASE, renewal).await {
+            tracing::debug!(%error, "the lease was not given back");
+        }
     }
 }
 

@@ -58,7 +58,8 @@ fn snapshot_of<A: Handled>(stream: &StreamId, read: StreamRead) -> Result<(Snaps
     let bytes = read
         .state
         .ok_or_else(|| Refusal::StoreDamaged(format!("stream `{stream}` is at seq {} and has no state", read.head.seq)))?;
-    let (state, last_event_at) = storage::decode_state::<A>(&bytes)?;
+    let decoded = storage::decode_state::<A>(&bytes);
+    let (state, last_event_at) = decoded.map_err(|error| Refusal::undecodable(stream, &error))?;
     let snapshot = Snapshot { epoch: read.epoch, head: read.head, last_event_at, state: Arc::new(state), bytes };
     Ok((snapshot, read.requests))
 }
@@ -115,17 +116,23 @@ impl<A: Handled> Streams<A> {
         let cells = self.store.events(stream, seq.saturating_sub(1), 1).await?;
         let cell = cells.into_iter().next().filter(|cell| cell.seq == seq);
         let cell = cell.ok_or_else(|| Refusal::StoreUnavailable(format!("event {seq} of `{stream}` is not there yet")))?;
-        Ok(storage::decode_event::<A>(&cell.cell)?)
+        storage::decode_event::<A>(&cell.cell).map_err(|error| Refusal::undecodable(stream, &error))
     }
 
     /// Folds the events of a stream from the first on. Cells are taken as they are: their chain is the verifier's business.
     pub async fn fold(&self, stream: &StreamId, until: Until) -> Result<Folded<A>, Refusal> {
         let mut folded = Folded { seq: 0, state: A::default(), last: None, hash: CellHash::default() };
         loop {
+            if matches!(until, Until::Seq(seq) if folded.seq >= seq) {
+                return Ok(folded);
+            }
             let cells = self.store.events(stream, folded.seq, EVENTS_PER_READ).await?;
-            let full = cells.len() == EVENTS_PER_READ;
+            if cells.is_empty() {
+                return Ok(folded);
+            }
             for cell in cells {
-                let entry = storage::decode_event::<A>(&cell.cell)?;
+                let decoded = storage::decode_event::<A>(&cell.cell);
+                let entry = decoded.map_err(|error| Refusal::undecodable(stream, &error))?;
                 let beyond = match until {
                     Until::Seq(seq) => cell.seq > seq,
                     Until::TimeAndSeq(at, seq) => entry.recorded.at > at && cell.seq > seq,
@@ -137,9 +144,6 @@ impl<A: Handled> Streams<A> {
                 folded.state = folded.state.evolve(&entry.recorded);
                 folded.last = Some(entry);
                 folded.hash = CellHash::of(&cell.cell);
-            }
-            if !full {
-                return Ok(folded);
             }
         }
     }

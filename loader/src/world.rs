@@ -2,7 +2,7 @@
 //!
 //! Callers that want the same stream at the same time share one read: a read that **began after a caller asked** is as
 //! strong for that caller as one of its own. So an import of a million rows reads its plan as often as a read takes, not a
-//! million times.
+//! million times. What was read stays for as long as somebody wants the stream: what is kept beyond that is the cache's business.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +19,6 @@ use tokio::sync::Mutex as AsyncMutex;
 use crate::aggregate::Handled;
 use crate::refusal::Refusal;
 use crate::streams::Streams;
-
-/// Above this many remembered streams, those that nobody is reading are forgotten: ids that do not exist may be asked for
-/// without end.
-const STREAMS_REMEMBERED_MAX: usize = 4_096;
 
 /// Plans and add-ons that are read at a time for one batch.
 const OFFERS_AT_ONCE: usize = 64;
@@ -177,9 +173,20 @@ impl SharedWorld {
 #[derive(Debug)]
 struct SharedReads<A, V> {
     streams: Arc<Streams<A>>,
-    /// What callers want of a state; made once per head.
+    /// What callers want of a state; made once per head for those who come in turn.
     value_of: fn(&Arc<A>) -> V,
-    reads: Mutex<HashMap<StreamId, Arc<SharedRead<V>>>>,
+    /// With how many callers are there: a stream has an entry for as long as somebody has a [`Place`] at it.
+    reads: Mutex<ReadsByStream<V>>,
+}
+
+type ReadsByStream<V> = HashMap<StreamId, (Arc<SharedRead<V>>, usize)>;
+
+/// One caller's way to a shared read. Whoever leaves last takes along what was read.
+#[derive(Debug)]
+struct Place<'a, V> {
+    reads: &'a Mutex<ReadsByStream<V>>,
+    stream: &'a StreamId,
+    shared: Arc<SharedRead<V>>,
 }
 
 #[derive(Debug)]
@@ -202,7 +209,8 @@ impl<A: Handled, V: Clone> SharedReads<A, V> {
     }
 
     async fn read(&self, stream: &StreamId) -> Result<Found<V>, Refusal> {
-        let shared = self.entry(stream);
+        let place = self.place(stream);
+        let shared = &place.shared;
         let ticket = shared.asked.fetch_add(1, Ordering::SeqCst);
         let mut last = shared.last.lock().await;
         if let Some(result) = &last.result
@@ -222,17 +230,25 @@ impl<A: Handled, V: Clone> SharedReads<A, V> {
         result
     }
 
-    fn entry(&self, stream: &StreamId) -> Arc<SharedRead<V>> {
+    fn place<'a>(&'a self, stream: &'a StreamId) -> Place<'a, V> {
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = reads.get(stream) {
-            return Arc::clone(shared);
+        let (shared, callers) = reads.entry(stream.clone()).or_insert_with(|| {
+            let last = AsyncMutex::new(LastRead { covers: 0, result: None });
+            (Arc::new(SharedRead { asked: AtomicU64::new(0), last }), 0)
+        });
+        *callers = callers.saturating_add(1);
+        Place { reads: &self.reads, stream, shared: Arc::clone(shared) }
+    }
+}
+
+impl<V> Drop for Place<'_, V> {
+    fn drop(&mut self) {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, callers)) = reads.get_mut(self.stream) {
+            *callers = callers.saturating_sub(1);
+            if *callers == 0 {
+                reads.remove(self.stream);
+            }
         }
-        if reads.len() >= STREAMS_REMEMBERED_MAX {
-            reads.retain(|_, shared| Arc::strong_count(shared) > 1);
-        }
-        let last = AsyncMutex::new(LastRead { covers: 0, result: None });
-        let shared = Arc::new(SharedRead { asked: AtomicU64::new(0), last });
-        reads.insert(stream.clone(), Arc::clone(&shared));
-        shared
     }
 }

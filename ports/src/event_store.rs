@@ -197,8 +197,10 @@ pub trait EventStore: std::fmt::Debug + Send + Sync + 'static {
         join_all(appends.iter().map(|append| self.append(Append::clone(append)))).await
     }
 
-    /// Events of a stream with a seq above `after`, in order without gaps, at most `limit` of them. It sees every event that
-    /// was answered as committed, or that a strong read counted, before the call.
+    /// Events of a stream with a seq above `after`, in order without gaps, at most `limit` of them. A store may end a page early,
+    /// so that long events stay within bounds, and only an empty page says that there are no more: whoever wants all of them asks
+    /// on until then, or until the seq he knows of. It sees every event that was answered as committed, or that a strong read
+    /// counted, before the call.
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError>;
 
     /// Request rows of a stream with an id above `after` in byte order, in that order, at most `limit` of them. It sees every row
@@ -210,8 +212,9 @@ pub trait EventStore: std::fmt::Debug + Send + Sync + 'static {
     /// when this was called is in one of them.
     async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError>;
 
-    /// At most `limit` current states from the beginning of `range`. It overlaps writes: a state answered as committed, or
-    /// returned by a strong read, before the call is in it or has a newer one in its place.
+    /// At most `limit` current states from the beginning of `range`; that there are fewer says nothing of the rest. It overlaps
+    /// writes: a state answered as committed, or returned by a strong read, before the call is in it or has a newer one in its
+    /// place. A state that is damaged is handed on as an empty one, which nobody can use, so that it stops nobody else.
     async fn scan(&self, range: &ScanRange, limit: usize) -> Result<ScanPage, ReadError>;
 
     /// How many streams of a kind there are, roughly: sizes tables.

@@ -12,7 +12,7 @@ use crate::event_store::ReadError;
 /// Keeps leases. They end by the store's own clock.
 #[async_trait]
 pub trait LeaseStore: std::fmt::Debug + Send + Sync + 'static {
-    /// Begins or prolongs the lease of `owner`, so that it ends `time` from now (whole seconds, at least one); who has one now,
-    /// `owner` among them, in order.
+    /// Begins the lease of `owner`, or has it end sooner or later, so that it ends `time` from now (whole seconds, at least one);
+    /// who has one now, `owner` among them, in order.
     async fn renew(&self, owner: &str, time: Duration) -> Result<Vec<String>, ReadError>;
 }

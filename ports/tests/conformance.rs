@@ -14,6 +14,13 @@ async fn memory_store_conforms() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn memory_store_with_short_pages_conforms() {
+    let store = MemoryStore::new("conformance");
+    store.faults().events_bytes_max(100);
+    event_store::check_all(&store, &Run::new("short")).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn slow_memory_store_with_lagging_replicas_conforms() {
     let store = MemoryStore::new("conformance");
     let chances = StoreChances { delay_max: Duration::from_millis(50), replicas_lag: true, ..StoreChances::default() };

@@ -105,10 +105,28 @@ async fn failing_operations_fail_as_often_as_told() {
     store.append_now(&append(&stream, Head::default(), "first"));
     store.faults().damage(stream.clone());
     assert!(matches!(store.read(&stream, &[], None).await, Err(ReadError::Damaged(_))));
+    let range = store.scan_ranges(StreamKind::Tenant).await.expect("ranges").remove(0);
+    let page = store.scan(&range, 10).await.expect("a page");
+    assert_eq!(page.changes, [change(&stream, 1)], "a scan goes past damage");
     store.faults().disk_full(true);
     assert_eq!(store.append(append(&stream, Head::default(), "x")).await, Err(AppendError::DiskFull));
     store.faults().calm();
     assert_eq!(head(&store, &stream).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_events_end_as_early_as_told() {
+    let (store, stream) = (MemoryStore::new("store"), tenant("a"));
+    for text in ["first", "other", "third"] {
+        let head = store.current(&stream).map_or_else(Head::default, |(head, _)| head);
+        assert_eq!(store.append_now(&append(&stream, head, text)), Appended::Committed);
+    }
+    store.faults().events_bytes_max(6);
+    store.faults().calm();
+    let page = async |after, limit| store.events(&stream, after, limit).await.expect("events").len();
+    assert_eq!((page(0, 10).await, page(0, 1).await, page(2, 10).await, page(3, 10).await), (2, 1, 1, 0));
+    store.faults().events_bytes_max(0);
+    assert_eq!(page(0, 10).await, 1, "one is always in it");
 }
 
 /// Committed means that two of three replicas have it: two that are asked always know, one that is asked may not.

@@ -4,7 +4,7 @@ use tessera_core::aggregate::Actor;
 use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
 use tessera_core::shown::shown;
-use tessera_core::stream::{StreamId, StreamKind};
+use tessera_core::stream::{Seq, StreamId, StreamKind};
 use tessera_core::tenant::TenantState;
 use tessera_core::time::Timestamp;
 use tessera_ports::EventStore;
@@ -25,6 +25,7 @@ use super::page::{self, Left, Page};
 use super::tenant_svc::not_found;
 use crate::handler::Handler;
 use crate::refusal::Refusal;
+use crate::unreadable;
 
 /// Events read at a time.
 const EVENTS_PER_READ: usize = 256;
@@ -136,8 +137,22 @@ fn to_event(stream: &StreamId, cell: &EventCell, link: &EventLink) -> v1::AuditE
 struct Walk<'a> {
     store: &'a dyn EventStore,
     /// The stream being read, and up to which seq it was.
-    current: Option<(StreamId, u64)>,
+    current: Option<(StreamId, Seq)>,
+    /// Up to which seq it goes at least, where that is known.
+    end: Option<Seq>,
+    /// Whether one stream is asked for by its name.
+    by_name: bool,
     left: Left<'a>,
+}
+
+/// What came of reading some events of a stream.
+enum Read {
+    /// So many were looked at.
+    Some(usize),
+    /// There are no more.
+    End,
+    /// There is no room for more in the page.
+    Full,
 }
 
 impl<'a> Walk<'a> {
@@ -146,6 +161,7 @@ impl<'a> Walk<'a> {
         (asked, principal): (Streams, &'a Principal),
         (listing, token): (&str, &str),
     ) -> Result<Self, Failure> {
+        let by_name = matches!(asked, Streams::One(_));
         let (one, kinds) = match asked {
             Streams::One(stream) => (Some((stream, 0)), Vec::new()),
             Streams::All(kinds) => (None, kinds),
@@ -155,33 +171,39 @@ impl<'a> Walk<'a> {
         if let Some((stream, _)) = &current {
             left.pass(stream);
         }
-        Ok(Self { store, current, left })
+        Ok(Self { store, current, end: None, by_name, left })
     }
 
     /// The stream to read and after which seq; `None` at the end.
-    async fn stream(&mut self) -> Result<Option<(StreamId, u64)>, Failure> {
+    async fn stream(&mut self) -> Result<Option<(StreamId, Seq)>, Failure> {
         while self.current.is_none() {
             // One at a time, so that the place in front of the next one is always known.
             let next = match self.left.scan(self.store, 1).await? {
-                Some(changes) => changes.into_iter().next().map(|change| change.stream),
+                Some(changes) => changes.into_iter().next().map(|change| (change.stream, Some(change.seq))),
                 None => match self.left.next_own() {
-                    Some(stream) => Some(stream),
+                    Some(stream) => Some((stream, None)),
                     None => return Ok(None),
                 },
             };
-            self.current = next.map(|stream| (stream, 0));
+            self.end = next.as_ref().and_then(|(_, end)| *end);
+            self.current = next.map(|(stream, _)| (stream, 0));
         }
         Ok(self.current.clone())
     }
 
-    fn passed(&mut self, seq: u64) {
+    fn passed(&mut self, seq: Seq) {
         if let Some((_, passed)) = &mut self.current {
             *passed = seq;
         }
     }
 
+    /// Whether the stream was read up to where it is known to go.
+    fn is_through(&self) -> bool {
+        self.current.as_ref().zip(self.end).is_some_and(|((_, passed), end)| *passed >= end)
+    }
+
     fn next_stream(&mut self) {
-        self.current = None;
+        (self.current, self.end) = (None, None);
     }
 
     fn token(&self) -> String {
@@ -220,29 +242,59 @@ impl AuditSvc {
         let (mut looked, mut streams) = (0_usize, 0_usize);
         while looked < EVENTS_PER_PAGE && streams < self.gate.config.scan_per_page {
             let Some((stream, after)) = walk.stream().await? else { break };
-            if !sees(principal, &stream) {
-                walk.next_stream();
-                streams = streams.saturating_add(1);
-                continue;
-            }
-            let cells = self.store().events(&stream, after, EVENTS_PER_READ).await.map_err(Refusal::from)?;
-            looked = looked.saturating_add(cells.len());
-            let whole = cells.len() < EVENTS_PER_READ;
-            for cell in cells {
-                let link = EventLink::decode(&cell.cell).map_err(Refusal::from)?;
-                let event = filter.shows(&link).then(|| to_event(&stream, &cell, &link));
-                if event.is_some() && (page.items.len() == size || page.fitting(std::slice::from_ref(&event)) == 0) {
-                    return Ok(page.items);
+            let read = if sees(principal, &stream) {
+                self.read(walk, (&stream, after), filter, (&mut page, size)).await
+            } else {
+                Ok(Read::End)
+            };
+            let ended = match read {
+                Ok(Read::Full) => break,
+                Ok(Read::Some(count)) => {
+                    looked = looked.saturating_add(count);
+                    walk.is_through()
                 }
-                page.extend(event);
-                walk.passed(cell.seq);
-            }
-            if whole {
+                Ok(Read::End) => true,
+                Err(Refusal::StoreDamaged(why)) => {
+                    unreadable::tell(&why);
+                    if walk.by_name {
+                        let message = format!("the events of `{stream}` cannot be read; the operator's log says more");
+                        return Err(Failure::internal(message));
+                    }
+                    true
+                }
+                Err(refusal) => return Err(refusal.into()),
+            };
+            if ended {
                 walk.next_stream();
                 streams = streams.saturating_add(1);
             }
         }
         Ok(page.items)
+    }
+
+    /// Reads the next events of a stream into the page.
+    async fn read(
+        &self,
+        walk: &mut Walk<'_>,
+        (stream, after): (&StreamId, Seq),
+        filter: &Filter,
+        (page, size): (&mut Page<v1::AuditEvent>, usize),
+    ) -> Result<Read, Refusal> {
+        let cells = self.store().events(stream, after, EVENTS_PER_READ).await?;
+        if cells.is_empty() {
+            return Ok(Read::End);
+        }
+        let looked = cells.len();
+        for cell in cells {
+            let link = EventLink::decode(&cell.cell).map_err(|error| Refusal::undecodable(stream, &error))?;
+            let event = filter.shows(&link).then(|| to_event(stream, &cell, &link));
+            if event.is_some() && (page.items.len() == size || page.fitting(std::slice::from_ref(&event)) == 0) {
+                return Ok(Read::Full);
+            }
+            page.extend(event);
+            walk.passed(cell.seq);
+        }
+        Ok(Read::Some(looked))
     }
 }
 

@@ -5,6 +5,7 @@ use tessera_core::ids::IdError;
 use tessera_proto::status::Failure;
 
 use crate::refusal::Refusal;
+use crate::unreadable;
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
@@ -15,7 +16,10 @@ impl From<Refusal> for Failure {
             Refusal::OutcomeUnknown(id) => Self::outcome_unknown(id.as_str()),
             Refusal::StoreUnavailable(_) => Self::store_unavailable(message),
             // What is damaged is for the log, not for callers.
-            Refusal::StoreDamaged(_) => Self::internal("what is stored cannot be read; the operator's log says more"),
+            Refusal::StoreDamaged(why) => {
+                unreadable::tell(&why);
+                Self::internal("what is stored cannot be read; the operator's log says more")
+            }
             Refusal::ReaderTooOld { .. } => Self::reader_too_old(message),
             Refusal::DiskFull => Self::disk_full(),
             Refusal::Overloaded(_) => Self::overloaded(message),

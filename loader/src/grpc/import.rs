@@ -3,8 +3,9 @@
 //! Rows that have come are handled a batch at a time (the store commits them together), some batches at once, and answered in
 //! order: "applied through row n" means
 //! that every row up to n is done or reported. A row's request id is a hash of import id, row number, tenant and document, so
-//! the same import run again, at any loader, finds every row done. Rows that fail are reported and do not end the stream; a
-//! stream that is not an import (no start, rows that do not rise) is refused.
+//! the same import run again, at any loader and in any mode, finds every row done that is. Rows that fail are reported and do not
+//! end the stream, and the same import run again decides them again; a stream that is not an import (no start, rows that do not
+//! rise) is refused.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -239,28 +240,32 @@ impl Rows {
         let caller = Caller { request_id, actor: import.principal.actor().clone(), retry, deadline: self.deadline() };
         // The mode is left out: a row that is done is done, in whichever mode the import is run again.
         let digest = digest::of_command("ImportTenants", &body);
-        Ok(Request { caller, stream, command, digest, etag: None, len: body.len() })
+        // One that was rejected is not: what was in its way may be gone, and another mode may not mind.
+        Ok(Request { caller, stream, command, digest, etag: None, len: body.len(), rejection_stands: false })
     }
 
     /// Asks again for a row that was refused for want of an answer or of room.
     async fn again(&self, row: &v1::ImportRow, mut refusal: Refusal) -> Result<bool, Failure> {
         let import = &self.import;
-        let mut retry = import.retry;
+        // Once an attempt may have been stored, only a decision tells.
+        let mut unknown = None;
         for attempt in 1..ROW_ATTEMPTS {
-            match refusal {
-                Refusal::OutcomeUnknown(_) => retry = true,
+            match &refusal {
+                Refusal::OutcomeUnknown(_) => unknown = Some(refusal),
                 Refusal::StoreUnavailable(_) => {}
                 Refusal::Overloaded(_) => {
                     tokio::time::sleep(import.gate.config.backoff(attempt.saturating_mul(2), 0)).await;
                 }
-                refusal => return Err(refusal.into()),
+                _ => break,
             }
-            match import.handler.handle(self.request(row, retry)?).await {
-                Ok(done) => return Ok(done.changed && !done.replay),
+            match import.handler.handle(self.request(row, import.retry || unknown.is_some())?).await {
+                // What is found then was changed by the attempt before.
+                Ok(done) => return Ok(done.changed && (unknown.is_some() || !done.replay)),
                 Err(next) => refusal = next,
             }
         }
-        Err(refusal.into())
+        let decided = matches!(refusal, Refusal::Rejected(_) | Refusal::RequestIdReused(_));
+        Err(unknown.filter(|_| !decided).unwrap_or(refusal).into())
     }
 
     fn deadline(&self) -> Instant {

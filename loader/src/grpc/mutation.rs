@@ -160,5 +160,5 @@ fn as_request<A: Handled, M: Mutation>(
     let etag = Some(message.etag().to_owned()).filter(|etag| !etag.is_empty());
     let (stream, command) = command(message, &caller.request_id)?;
     let digest = digest::of_command(M::METHOD, &body);
-    Ok(Request { caller, stream, command, digest, etag, len: body.len() })
+    Ok(Request { caller, stream, command, digest, etag, len: body.len(), rejection_stands: true })
 }

@@ -7,12 +7,11 @@ use tessera_core::rejection::Rejection;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_core::value::{Offer, Version};
 use tessera_proto::status::Failure;
-use tessera_proto::storage;
+use tessera_proto::storage::{self, StorageError};
 
 use super::gate::Gate;
 use super::mutation::Asked;
 use crate::handler::{Done, Handler};
-use crate::refusal::Refusal;
 use crate::streams::Until;
 
 /// Plans, or add-ons.
@@ -93,8 +92,8 @@ impl Found {
 }
 
 /// A plan or add-on out of a scan; `None` for what was deleted.
-pub(crate) fn scanned(state: &[u8]) -> Result<Option<PlanState>, Failure> {
-    let (state, _) = storage::decode_state::<PlanState>(state).map_err(Refusal::from)?;
+pub(crate) fn scanned(state: &[u8]) -> Result<Option<PlanState>, StorageError> {
+    let (state, _) = storage::decode_state::<PlanState>(state)?;
     Ok(Some(state).filter(|state| state.0.is_some()))
 }
 

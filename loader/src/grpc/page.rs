@@ -17,11 +17,13 @@ use tessera_core::shown::shown;
 use tessera_core::stream::{StreamId, StreamKind};
 use tessera_ports::EventStore;
 use tessera_ports::change_feed::Change;
-use tessera_ports::event_store::{Question, ScanRange};
+use tessera_ports::event_store::{Question, ReadError, ScanRange};
 use tessera_proto::status::Failure;
+use tessera_proto::storage::StorageError;
 
 use crate::digest;
 use crate::refusal::Refusal;
+use crate::unreadable;
 
 /// Size of a page that asks for none.
 const SIZE_DEFAULT: usize = 50;
@@ -244,7 +246,13 @@ impl<'a> Left<'a> {
         let reads = store.read_many(questions.collect()).await;
         let mut changes = Vec::with_capacity(looked);
         for (stream, read) in streams.into_iter().zip(reads) {
-            let read = read.map_err(Refusal::from)?;
+            let read = match read {
+                Err(ReadError::Damaged(why)) => {
+                    unreadable::tell(&why);
+                    continue;
+                }
+                read => read.map_err(Refusal::from)?,
+            };
             // Those that never were have none.
             if let Some(state) = read.state {
                 changes.push(Change { epoch: read.epoch, stream, seq: read.head.seq, state });
@@ -268,15 +276,15 @@ impl<'a> Left<'a> {
     }
 }
 
-/// A page of a listing of one kind of stream, of tenants only `own` if there are any: those of which `keep` makes an item. Looks
-/// at `scan_max` streams at most, and stops before it is too long for an answer, so that a page may end early, even empty, with
-/// more to come.
+/// A page of a listing of one kind of stream, of tenants only `own` if there are any: those of which `keep` makes an item. What
+/// cannot be read is left out and told to the log, so that it hides nothing behind it. Looks at `scan_max` streams at most, and
+/// stops before it is too long for an answer, so that a page may end early, even empty, with more to come.
 pub(crate) async fn scan<T: Message>(
     store: &dyn EventStore,
     (kind, own): (StreamKind, Option<&BTreeSet<TenantId>>),
     (listing, token): (&str, &str),
     (size, scan_max): (usize, usize),
-    mut keep: impl FnMut(Change) -> Result<Option<T>, Failure>,
+    mut keep: impl FnMut(&Change) -> Result<Option<T>, StorageError>,
 ) -> Result<(Vec<T>, String), Failure> {
     let (mut left, _) = Left::begin(store, (listing, token), (&[kind], own)).await?;
     let mut page = Page::new();
@@ -289,7 +297,11 @@ pub(crate) async fn scan<T: Message>(
         scanned = scanned.saturating_add(looked);
         let mut chunk = Vec::with_capacity(changes.len());
         for change in changes {
-            chunk.push(keep(change)?);
+            let item = keep(&change);
+            chunk.push(item.unwrap_or_else(|error| {
+                unreadable::tell(&format_args!("stream `{}`: {error}", change.stream));
+                None
+            }));
         }
         match page.fitting(&chunk) {
             fitting if fitting == chunk.len() => page.extend(chunk.into_iter().flatten()),
@@ -393,7 +405,7 @@ mod tests {
         let mut pages = Vec::new();
         let mut token = String::new();
         loop {
-            let keep = |change: Change| Ok(Some(change.stream.key().to_owned()));
+            let keep = |change: &Change| Ok(Some(change.stream.key().to_owned()));
             let page = scan(store, (StreamKind::Tenant, own), ("all", &token), (1, 10), keep).await.unwrap();
             token.clone_from(&page.1);
             pages.push(page);
@@ -420,6 +432,15 @@ mod tests {
         let made = Place::before("all-own", &all_ranges(&among, &kinds).await.unwrap()).token();
         let (left, _) = Left::begin(&among, ("all", &made), (&kinds, Some(&own))).await.unwrap();
         assert!(left.ranges.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_is_bound_to_tenants_is_shown_those_behind_one_that_is_damaged() {
+        let store = store_of(&["a", "b", "c"]).await;
+        let own = BTreeSet::from(["a", "b", "c"].map(tenant));
+        store.faults().damage(StreamId::Tenant(tenant("b")));
+        let pages = pages(&store, Some(&own)).await;
+        assert_eq!(pages.into_iter().flat_map(|(ids, _)| ids).collect::<Vec<_>>(), ["a", "c"]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::digest;
 use crate::etag;
 use crate::handler::{Done, Handler};
 use crate::refusal::Refusal;
+use crate::unreadable;
 use crate::world::WorldReader;
 
 /// The service.
@@ -90,7 +91,7 @@ impl TenantSvc {
         }
     }
 
-    /// Fills in the versions that those of a page follow, each plan read once.
+    /// Fills in the versions that those of a page follow, each plan read once; none of a plan that cannot be read.
     async fn fill_effective_versions(&self, tenants: &mut [v1::Tenant]) -> Result<(), Failure> {
         let mut latest: BTreeMap<String, i32> = BTreeMap::new();
         for subscription in tenants.iter_mut().filter_map(|tenant| tenant.subscription.as_mut()) {
@@ -101,8 +102,15 @@ impl TenantSvc {
                 *known
             } else {
                 let plan = offer::plan_id(&subscription.plan_id)?;
-                let plan = self.world.offer(&StreamId::Plan(plan)).await?;
-                let version = plan.value.and_then(|plan| plan.latest()).map_or(0, offer::to_version);
+                let stream = StreamId::Plan(plan);
+                let version = match self.world.offer(&stream).await {
+                    Ok(plan) => plan.value.and_then(|plan| plan.latest()).map_or(0, offer::to_version),
+                    Err(refusal @ (Refusal::StoreDamaged(_) | Refusal::ReaderTooOld { .. })) => {
+                        unreadable::tell(&format_args!("stream `{stream}`: {refusal}"));
+                        0
+                    }
+                    Err(refusal) => return Err(refusal.into()),
+                };
                 latest.insert(subscription.plan_id.clone(), version);
                 version
             };
@@ -249,7 +257,7 @@ impl TenantService for TenantSvc {
         let store = self.handler.streams().store();
         let kind = (StreamKind::Tenant, own_tenants(&principal));
         let page = page::scan(&**store, kind, (&listing, &token), bounds, |change| {
-            let (state, _) = storage::decode_state::<TenantState>(&change.state).map_err(Refusal::from)?;
+            let (state, _) = storage::decode_state::<TenantState>(&change.state)?;
             let shown = state.0.as_ref().filter(|tenant| self.is_shown(tenant, &filter));
             Ok(shown.and_then(|tenant| self.resource(&change.stream, tenant, None, (change.epoch, change.seq))))
         });

@@ -256,11 +256,12 @@ impl<'a, A: Handled> Group<'a, A> {
                     continue;
                 }
             }
-            let result = first_result(self.desk, member, &row, read).await;
-            if let Err(refusal @ Refusal::StoreUnavailable(_)) = result {
-                return Err(refusal);
+            match first_result(self.desk, member, &row, read).await {
+                Err(refusal @ Refusal::StoreUnavailable(_)) => return Err(refusal),
+                // An earlier call's: what is decided now is written behind it, and found in its place from then on.
+                Err(Refusal::Rejected(_)) if !member.request.rejection_stands && !member.was_sent => {}
+                result => self.members.remove(position).answer(result),
             }
-            self.members.remove(position).answer(result);
         }
         Ok(())
     }

@@ -192,7 +192,7 @@ pub(crate) fn request<C: std::fmt::Debug>(stream: StreamId, command: C, id: &str
         deadline: Instant::now() + Duration::from_secs(10),
     };
     let digest = digest::of_command("Test", format!("{command:?}").as_bytes());
-    Request { caller, stream, command, digest, etag: None, len: 100 }
+    Request { caller, stream, command, digest, etag: None, len: 100, rejection_stands: true }
 }
 
 pub(crate) fn ask(tenant: &str, action: Action, id: &str) -> Request<tenant::Command> {

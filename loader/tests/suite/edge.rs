@@ -1,4 +1,4 @@
-//! What every call has: request ids in metadata, retries, deadlines, draining, health, reflection; and due changes.
+//! What every call has: request ids in metadata, retries, deadlines, draining, health, reflection.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1alpha;
 use tonic_types::StatusExt as _;
 
-use crate::bench::{Bench, ask, choice, create, stream, wait_for};
+use crate::bench::{Bench, create, stream};
 use crate::rig::{Rig, create_tenant, fields, refused};
 
 #[tokio::test]
@@ -151,44 +151,6 @@ async fn reflection_lists_what_is_served_in_both_versions() {
         matches!(answer, v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_)),
         "error details can be read by reflection: {answer:?}"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn due_changes_are_recorded_by_the_system() {
-    let bench = Bench::new();
-    let loader = bench.furnished().await;
-    loader.tenants().handle(create("acme", "r1")).await.unwrap();
-    let at = crate::bench::new_year().saturating_add(Duration::from_mins(10));
-    let change = tessera_core::tenant::Action::ChangePlan { choice: choice("silver"), at: Some(at) };
-    loader.tenants().handle(ask("acme", change, "r2")).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(bench.stored("acme").1, 2, "it is not due yet");
-    bench.clock.set(at);
-    wait_for("the record", || bench.stored("acme").1 == 3).await;
-    let state = bench.stored("acme").0;
-    assert_eq!(state.0.unwrap().subscription.choice, choice("silver"));
-    let cell = &bench.store.inner.cells(&stream("acme"))[2];
-    assert_eq!(tessera_proto::storage::EventLink::decode(cell).unwrap().actor.as_str(), "system");
-    tokio::time::sleep(Duration::from_mins(1)).await;
-    assert_eq!(bench.stored("acme").1, 3, "once");
-}
-
-#[tokio::test(start_paused = true)]
-async fn due_changes_of_other_loaders_are_found_by_a_lap() {
-    let bench = Bench::new();
-    // This one commits and records nothing.
-    let idle = bench.loader().handle();
-    crate::bench::furnish(&idle).await;
-    let until = crate::bench::new_year().saturating_add(Duration::from_mins(1));
-    for n in 0..40 {
-        let tenant = format!("t{n}");
-        idle.tenants().handle(create(&tenant, "r1")).await.unwrap();
-        let cancel = tessera_core::tenant::Action::CancelSubscription(Some(until));
-        idle.tenants().handle(ask(&tenant, cancel, "r2")).await.unwrap();
-    }
-    let _working = bench.loader().start(&bench.tasks);
-    bench.clock.set(until);
-    wait_for("all records", || (0..40).all(|n| bench.stored(&format!("t{n}")).1 == 3)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -133,6 +133,27 @@ async fn rejections_of_first_attempts_are_not_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rejection_that_does_not_stand_is_decided_again_by_the_next_call() {
+    let bench = Bench::new();
+    let (one, other) = (bench.furnished().await, bench.loader().handle());
+    let asked = || {
+        let mut asked = again(rename("acme", "x", "r1"));
+        asked.rejection_stands = false;
+        asked
+    };
+    // Written by this call, which was not told so: it stands.
+    bench.store.inner.faults().next_append(AppendFault::UnknownApplied);
+    assert_eq!(reason(one.tenants().handle(asked()).await), "TENANT_NOT_FOUND");
+    assert_eq!(bench.stored("acme").1, 1);
+    one.tenants().handle(create("acme", "r2")).await.unwrap();
+    let renamed = other.tenants().handle(asked()).await.unwrap();
+    assert_eq!((renamed.seq, renamed.replay, renamed.changed, title(&renamed)), (3, false, true, "x"));
+    one.tenants().handle(rename("acme", "y", "r3")).await.unwrap();
+    let replayed = one.tenants().handle(asked()).await.unwrap();
+    assert_eq!((replayed.seq, replayed.replay, title(&replayed)), (3, true, "x"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn event_times_never_go_back() {
     let bench = Bench::new();
     let loader = bench.furnished().await;

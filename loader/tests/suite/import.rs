@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tessera_ports::memory::AppendFault;
 use tessera_proto::v1;
 use tessera_proto::v1::import_tenants_request::Item;
+use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
-use crate::rig::{Rig, refused};
+use crate::bench::{Bench, choice, stream, wait_for};
+use crate::rig::{Rig, create_plan, refused};
 
 fn start(mode: v1::ImportMode) -> v1::ImportTenantsRequest {
     let start = v1::ImportStart { import_id: "import-1".to_owned(), mode: mode as i32 };
@@ -21,6 +24,23 @@ fn row(row: i64, plan: &str) -> v1::ImportTenantsRequest {
 
 fn whole(rows: i64) -> Vec<v1::ImportTenantsRequest> {
     std::iter::once(start(v1::ImportMode::Upsert)).chain((1..=rows).map(|n| row(n, "gold"))).collect()
+}
+
+/// As a client says it that does not know what came of an earlier run.
+fn retried(messages: Vec<v1::ImportTenantsRequest>) -> Request<impl futures::Stream<Item = v1::ImportTenantsRequest> + Send> {
+    let mut retried = Request::new(futures::stream::iter(messages));
+    retried.metadata_mut().insert("tessera-retry", "1".parse().unwrap());
+    retried
+}
+
+/// Rows that failed, and why.
+fn failed(answers: &[v1::ImportTenantsResponse]) -> Vec<(i64, (Code, String))> {
+    let why = |status: &v1::ImportError| {
+        let status = status.status.clone().unwrap();
+        let details = prost::Message::encode_to_vec(&status).into();
+        refused(Err::<(), _>(Status::with_details(Code::from(status.code), "", details)))
+    };
+    answers.iter().flat_map(|answer| &answer.errors).map(|error| (error.row, why(error))).collect()
 }
 
 /// All answers, and how the stream ended.
@@ -69,10 +89,7 @@ async fn an_import_cut_short_is_completed_by_the_next_run() {
     let mut rig = Rig::furnished().await;
     let (answers, _) = import(&mut rig, whole(30)).await;
     assert_eq!(answers.last().unwrap().applied_through_row, 30);
-    // As a client does that does not know what came of its first run.
-    let mut retried = Request::new(futures::stream::iter(whole(50)));
-    retried.metadata_mut().insert("tessera-retry", "1".parse().unwrap());
-    let (answers, end) = import_from(&mut rig, retried).await;
+    let (answers, end) = import_from(&mut rig, retried(whole(50))).await;
     assert!(end.is_none());
     assert_eq!((answers.last().unwrap().applied_through_row, answers.last().unwrap().unchanged), (50, 30));
     assert_eq!(rig.bench.stored("tenant-7").1, 1);
@@ -85,12 +102,78 @@ async fn tenants_that_exist_are_refused_by_an_import_that_only_creates() {
     let messages = std::iter::once(start(v1::ImportMode::CreateOnly)).chain((1..=3).map(|n| row(n, "gold")));
     let (answers, end) = import(&mut rig, messages.collect()).await;
     assert!(end.is_none(), "{end:?}");
-    let [error] = &*answers.iter().flat_map(|answer| &answer.errors).collect::<Vec<_>>() else { panic!("{answers:?}") };
-    let status = error.status.clone().unwrap();
-    let details = Status::with_details(Code::from(status.code), "", prost::Message::encode_to_vec(&status).into());
-    assert_eq!((error.row, error.tenant_id.as_str()), (2, "tenant-2"));
-    assert_eq!(refused(Err::<(), _>(details)), (Code::AlreadyExists, "TENANT_EXISTS".to_owned()));
+    assert_eq!(failed(&answers), [(2, (Code::AlreadyExists, "TENANT_EXISTS".to_owned()))]);
+    assert_eq!(answers.iter().flat_map(|answer| &answer.errors).next().unwrap().tenant_id, "tenant-2");
     assert_eq!((answers.last().unwrap().applied_through_row, rig.bench.stored("tenant-3").1), (3, 1));
+}
+
+#[tokio::test]
+async fn a_row_that_is_done_is_done_in_every_mode_and_one_that_was_rejected_is_decided_again() {
+    let mut rig = Rig::furnished().await;
+    rig.create("tenant-1").await;
+    let rows = |mode: v1::ImportMode| vec![start(mode), row(1, "silver"), row(2, "bronze"), row(3, "gold")];
+    let exists = (1, (Code::AlreadyExists, "TENANT_EXISTS".to_owned()));
+    let without_plan = (2, (Code::NotFound, "PLAN_NOT_FOUND".to_owned()));
+    // What a retry is told is written down each time, so that nothing of before comes after it.
+    for (runs, unchanged) in [(1, 0), (2, 1)] {
+        let (answers, end) = import_from(&mut rig, retried(rows(v1::ImportMode::CreateOnly))).await;
+        assert!(end.is_none(), "{end:?}");
+        assert_eq!(
+            (failed(&answers), answers.last().unwrap().unchanged),
+            (vec![exists.clone(), without_plan.clone()], unchanged)
+        );
+        assert_eq!((rig.bench.stored("tenant-1").1, rig.bench.stored("tenant-2").1), (1 + runs, runs));
+    }
+    let (answers, _) = import(&mut rig, rows(v1::ImportMode::Upsert)).await;
+    assert_eq!((failed(&answers), answers.last().unwrap().unchanged), (vec![without_plan], 1));
+    assert_eq!(rig.bench.stored("tenant-1").0.0.unwrap().subscription.choice, choice("silver"));
+    rig.plans.create_plan(create_plan("bronze", 1)).await.unwrap();
+    let publish = v1::PublishPlanRequest { plan_id: "bronze".to_owned(), ..Default::default() };
+    rig.plans.publish_plan(publish).await.unwrap();
+    let (answers, _) = import_from(&mut rig, retried(rows(v1::ImportMode::Upsert))).await;
+    assert_eq!((failed(&answers), answers.last().unwrap().unchanged), (vec![], 2));
+    let appends = rig.bench.store.appends().len();
+    for mode in [v1::ImportMode::CreateOnly, v1::ImportMode::Upsert] {
+        let (answers, _) = import_from(&mut rig, retried(rows(mode))).await;
+        assert_eq!((failed(&answers), answers.last().unwrap().unchanged), (vec![], 3), "{mode:?}");
+    }
+    assert_eq!(rig.bench.store.appends().len(), appends, "not one append");
+}
+
+/// A loader that gives a row up after a second, and whose store stores the first one, does not say so and is away from then on.
+async fn unanswered() -> Rig {
+    let mut bench = Bench::new();
+    bench.config.deadline_default_ms = 1_000;
+    let mut rig = Rig::over(bench).await;
+    rig.furnish().await;
+    rig.bench.store.inner.faults().next_append(AppendFault::UnknownApplied);
+    rig.bench.store.unreadable_after.lock().unwrap().insert(stream("tenant-1"));
+    rig
+}
+
+#[tokio::test]
+async fn a_row_that_may_be_stored_is_unknown_for_as_long_as_the_store_is_away() {
+    let mut rig = unanswered().await;
+    let (answers, end) = import(&mut rig, whole(1)).await;
+    assert!(end.is_none(), "{end:?}");
+    assert_eq!(failed(&answers), [(1, (Code::Aborted, "OUTCOME_UNKNOWN".to_owned()))]);
+    assert_eq!(rig.bench.stored("tenant-1").1, 1);
+}
+
+#[tokio::test]
+async fn a_row_that_is_found_after_an_attempt_without_an_answer_was_changed_by_it() {
+    let mut rig = unanswered().await;
+    let begun = Instant::now();
+    let store = rig.bench.store.clone();
+    let back = async {
+        // The first attempt is given up.
+        wait_for("the deadline", || begun.elapsed() > Duration::from_millis(1_200)).await;
+        store.unreadable_after.lock().unwrap().clear();
+        store.unreadable.lock().unwrap().clear();
+    };
+    let ((answers, _), ()) = tokio::join!(import(&mut rig, whole(1)), back);
+    assert_eq!((failed(&answers), answers.last().unwrap().unchanged), (vec![], 0));
+    assert_eq!(rig.bench.stored("tenant-1").1, 1);
 }
 
 #[tokio::test]

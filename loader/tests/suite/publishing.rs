@@ -14,7 +14,7 @@ use tessera_loader::sweeper::{Interrupted, Sweeper};
 use tessera_ports::change_feed::{Change, FeedMessage};
 use tessera_ports::hint_store::Hint;
 use tessera_ports::memory::{AppendFault, Operation};
-use tessera_ports::{Clock as _, HintStore as _, Shard};
+use tessera_ports::{Clock as _, HintStore as _, LeaseStore as _, Shard};
 
 use crate::bench::{Bench, create, furnish, new_year, stream, wait_for};
 
@@ -224,7 +224,8 @@ pub(crate) fn pulse(bench: &Bench, owner: &str) -> Pulse {
 }
 
 fn pulse_by_page(bench: &Bench, owner: &str, page: usize) -> Pulse {
-    let share = Share::new(Arc::new(bench.store.inner.clone()), owner.to_owned(), Duration::from_secs(10));
+    let (leases, time) = (Arc::new(bench.store.inner.clone()), Duration::from_secs(10));
+    let share = Share::new(leases, owner.to_owned(), time, bench.tasks.shutdown());
     let (store, feed) = (Arc::new(bench.store.clone()), Arc::new(bench.feed.clone()));
     Pulse::new(store, feed, bench.clock.clone(), Some((share, sweeper(bench, page))), Arc::new(bench.config.clone()))
 }
@@ -260,4 +261,20 @@ async fn loaders_share_the_sweep_and_one_that_died_is_made_up_for() {
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(beat(&bench, &mut one).await, [true, true]);
     assert_eq!((missing(&bench), hints(&bench).await), (0, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_drains_gives_its_lease_back_and_beats_until_it_is_gone() {
+    let bench = Bench::new();
+    let _loader = bench.furnished().await;
+    let at_work = async || bench.store.inner.renew("another", Duration::from_mins(1)).await.unwrap().len();
+    assert_eq!(at_work().await, 2);
+    bench.tasks.shutdown().drain();
+    // A lease has whole seconds, and would have had ten.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(at_work().await, 1);
+    let before = heartbeats(&bench);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(heartbeats(&bench) >= before + 5, "its partitions are still its own");
+    assert_eq!(at_work().await, 1, "it is not renewed");
 }

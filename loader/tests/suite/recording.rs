@@ -1,6 +1,8 @@
-//! A store that remembers every append it was asked for and when, and can show events otherwise than they are.
+//! A store that remembers every append it was asked for and when, can show events otherwise than they are, and scans as badly
+//! as it is told to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -25,11 +27,28 @@ pub(crate) struct RecordingStore {
     pub(crate) altered: Arc<Mutex<BTreeMap<(StreamId, Seq), Bytes>>>,
     /// Streams whose strong reads fail.
     pub(crate) unreadable: Arc<Mutex<BTreeSet<StreamId>>>,
+    /// Streams that become so when they are appended to.
+    pub(crate) unreadable_after: Arc<Mutex<BTreeSet<StreamId>>>,
+    /// Streams that no scan gets past.
+    pub(crate) unscannable: Arc<Mutex<BTreeSet<StreamId>>>,
+    /// Most states in a page of a scan.
+    pub(crate) page_max: Arc<AtomicUsize>,
+    /// When pages were scanned.
+    pub(crate) scans: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl RecordingStore {
     pub(crate) fn new(inner: MemoryStore) -> Self {
-        Self { inner, attempts: Attempts::default(), altered: Arc::default(), unreadable: Arc::default() }
+        Self {
+            inner,
+            attempts: Attempts::default(),
+            altered: Arc::default(),
+            unreadable: Arc::default(),
+            unreadable_after: Arc::default(),
+            unscannable: Arc::default(),
+            page_max: Arc::new(AtomicUsize::new(usize::MAX)),
+            scans: Arc::default(),
+        }
     }
 
     pub(crate) fn appends(&self) -> Vec<Append> {
@@ -53,6 +72,9 @@ impl EventStore for RecordingStore {
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         let begun = Instant::now();
         let answer = self.inner.append(append.clone()).await;
+        if self.unreadable_after.lock().unwrap().contains(&append.stream) {
+            self.unreadable.lock().unwrap().insert(append.stream.clone());
+        }
         self.attempts.lock().unwrap().push((append, begun, answer.clone()));
         answer
     }
@@ -77,7 +99,13 @@ impl EventStore for RecordingStore {
     }
 
     async fn scan(&self, range: &ScanRange, limit: usize) -> Result<ScanPage, ReadError> {
-        self.inner.scan(range, limit).await
+        self.scans.lock().unwrap().push(Instant::now());
+        let page = self.inner.scan(range, limit.min(self.page_max.load(Ordering::Relaxed))).await?;
+        let unscannable = self.unscannable.lock().unwrap();
+        match page.changes.iter().find(|change| unscannable.contains(&change.stream)) {
+            Some(change) => Err(ReadError::Unavailable(format!("told to fail at `{}`", change.stream))),
+            None => Ok(page),
+        }
     }
 
     async fn count(&self, kind: StreamKind) -> Result<u64, ReadError> {

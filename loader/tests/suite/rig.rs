@@ -62,7 +62,7 @@ impl Rig {
         rig
     }
 
-    async fn furnish(&mut self) {
+    pub(crate) async fn furnish(&mut self) {
         self.catalog.upsert_service(service("reporting", &["exports", "charts"])).await.unwrap();
         self.catalog.upsert_limit(limit("max_users")).await.unwrap();
         for (plan, users) in [("gold", 1_000), ("silver", 100)] {

@@ -22,6 +22,7 @@ pub async fn check_all(store: &dyn EventStore, run: &Run) {
     read_is_of_one_moment(store, run).await;
     many_are_read_as_each_alone(store, run).await;
     events_come_in_pages(store, run).await;
+    long_events_come_in_pages(store, run).await;
     request_rows_come_in_pages(store, run).await;
 
     append_compares_seq(store, run).await;

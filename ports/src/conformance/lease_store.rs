@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Run;
 use crate::lease_store::LeaseStore;
 
@@ -11,6 +13,7 @@ pub async fn check_all(leases: &dyn LeaseStore, run: &Run, several: bool) {
     if several {
         owners_see_each_other(leases, run).await;
         lease_that_nobody_renews_ends(leases, run).await;
+        lease_renewed_for_less_ends_the_sooner(leases, run).await;
     }
 }
 
@@ -44,11 +47,24 @@ pub async fn owners_see_each_other(leases: &dyn LeaseStore, run: &Run) {
 /// It ends by itself, and those that are renewed meanwhile do not.
 pub async fn lease_that_nobody_renews_ends(leases: &dyn LeaseStore, run: &Run) {
     renew(leases, run, "ending", SHORT).await;
+    wait_until_ended(leases, run, "ending").await;
+}
+
+/// So a lease is given back.
+pub async fn lease_renewed_for_less_ends_the_sooner(leases: &dyn LeaseStore, run: &Run) {
+    renew(leases, run, "leaving", LONG.saturating_mul(2)).await;
+    renew(leases, run, "leaving", SHORT).await;
+    wait_until_ended(leases, run, "leaving").await;
+}
+
+async fn wait_until_ended(leases: &dyn LeaseStore, run: &Run, name: &str) {
+    let begun = Instant::now();
     loop {
         let seen = renew(leases, run, "staying", LONG).await;
-        if !seen.contains(&"ending".to_owned()) {
+        if !seen.contains(&name.to_owned()) {
             return;
         }
+        assert!(begun.elapsed() < LONG, "the lease of {name} does not end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

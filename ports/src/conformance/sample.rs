@@ -4,7 +4,9 @@ use bytes::Bytes;
 use tessera_core::ids::{AddOnId, PlanId, RequestId, TenantId};
 use tessera_core::stream::{Epoch, Seq, StreamId};
 
-use crate::event_store::{Append, AppendError, Appended, CellHash, CommandDigest, EventStore, Head, RequestRow, StreamRead};
+use crate::event_store::{
+    Append, AppendError, Appended, CellHash, CommandDigest, EventCell, EventStore, Head, RequestRow, StreamRead,
+};
 
 /// One run of a suite: names that no other run uses.
 #[derive(Debug, Clone)]
@@ -70,6 +72,18 @@ pub(super) fn append_of(epoch: Epoch, stream: &StreamId, expected: Head, texts: 
 
 pub(super) async fn read(store: &dyn EventStore, stream: &StreamId) -> StreamRead {
     store.read(stream, &[], None).await.expect("a read")
+}
+
+/// All events of a stream, in as many pages as they come in.
+pub(super) async fn events(store: &dyn EventStore, stream: &StreamId) -> Vec<EventCell> {
+    let mut events = Vec::new();
+    loop {
+        let page = store.events(stream, events.len() as Seq, 1_000).await.expect("events");
+        if page.is_empty() {
+            return events;
+        }
+        events.extend(page);
+    }
 }
 
 pub(super) async fn epoch(store: &dyn EventStore) -> Epoch {

@@ -302,8 +302,14 @@ impl EventStore for MemoryStore {
             let Some((newest, found)) = inner.streams.weak(stream, QUORUM, inner.faults.replicas()) else {
                 return Ok(Vec::new());
             };
-            let numbered = (1..=newest).zip(&found.cells).filter(|(seq, _)| *seq > after);
-            Ok(numbered.take(limit).map(|(seq, cell)| EventCell { seq, cell: cell.clone() }).collect())
+            let numbered = (1..=newest).zip(&found.cells).filter(|(seq, _)| *seq > after).take(limit);
+            let mut bytes = 0_usize;
+            let page = numbered.take_while(|(_, cell)| {
+                let goes_on = bytes < inner.faults.events_bytes_max;
+                bytes = bytes.saturating_add(cell.len());
+                goes_on
+            });
+            Ok(page.map(|(seq, cell)| EventCell { seq, cell: cell.clone() }).collect())
         })
         .await
     }
@@ -347,10 +353,13 @@ impl EventStore for MemoryStore {
             let asked = if inner.faults.scan_overlaps { QUORUM } else { 1 };
             let mut changes = Vec::with_capacity(ids.len());
             for stream in ids {
-                inner.check_undamaged(&stream)?;
+                let is_damaged = inner.faults.damaged.contains(&stream);
                 let found = inner.streams.weak(&stream, asked, inner.faults.replicas());
                 let found = found.and_then(|(seq, found)| Some((seq, found.states.get(&seq)?.clone())));
-                changes.extend(found.map(|(seq, state)| Change { epoch, stream, seq, state }));
+                changes.extend(found.map(|(seq, state)| {
+                    let state = if is_damaged { Bytes::new() } else { state };
+                    Change { epoch, stream, seq, state }
+                }));
             }
             let rest = rest.map(|id| ScanRange { from: Bytes::copy_from_slice(id.key().as_bytes()), ..range.clone() });
             Ok(ScanPage { changes, rest })

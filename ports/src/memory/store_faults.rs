@@ -98,6 +98,7 @@ pub(super) struct FaultState {
     pub(super) late: Vec<Late>,
     pub(super) damaged: BTreeSet<StreamId>,
     pub(super) scan_overlaps: bool,
+    pub(super) events_bytes_max: usize,
     failing: BTreeMap<Operation, u32>,
     disk_full: bool,
 }
@@ -111,6 +112,7 @@ impl Default for FaultState {
             late: Vec::new(),
             damaged: BTreeSet::new(),
             scan_overlaps: true,
+            events_bytes_max: usize::MAX,
             failing: BTreeMap::new(),
             disk_full: false,
         }
@@ -194,12 +196,13 @@ impl StoreFaults {
     }
 
     /// No more faults: chances, told ones, damage and full disk end, replicas learn at once and have learned everything.
-    /// What is late stays late, since only [`Self::release_late`] or its time can tell its fate.
+    /// What is late stays late, since only [`Self::release_late`] or its time can tell its fate, and pages of events stay as
+    /// short, which is no fault.
     pub fn calm(&self) {
         let mut inner = lock(&self.0);
         let late = std::mem::take(&mut inner.faults.late);
-        let random = inner.faults.random.clone();
-        inner.faults = FaultState { random, late, ..FaultState::default() };
+        let (random, events_bytes_max) = (inner.faults.random.clone(), inner.faults.events_bytes_max);
+        inner.faults = FaultState { random, late, events_bytes_max, ..FaultState::default() };
         inner.learn_all();
     }
 
@@ -223,7 +226,12 @@ impl StoreFaults {
         lock(&self.0).faults.scan_overlaps = overlaps;
     }
 
-    /// Reads and scans that meet this stream answer that the store is damaged.
+    /// A page of events ends early with the event that makes it so many bytes or more, as pages of real stores do; 0 is as 1.
+    pub fn events_bytes_max(&self, bytes: usize) {
+        lock(&self.0).faults.events_bytes_max = bytes.max(1);
+    }
+
+    /// Reads of this stream answer that the store is damaged, and scans hand it on without its state.
     pub fn damage(&self, stream: StreamId) {
         lock(&self.0).faults.damaged.insert(stream);
     }

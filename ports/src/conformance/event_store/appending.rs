@@ -9,7 +9,7 @@ use tessera_core::ids::{AddOnId, PlanId, RequestId, TenantId};
 use tessera_core::stream::StreamId;
 
 use crate::conformance::Run;
-use crate::conformance::sample::{append_of, cell, command, epoch, named_hash, read, request_row, write};
+use crate::conformance::sample::{append_of, cell, command, epoch, events, named_hash, read, request_row, write};
 use crate::event_store::{AppendError, Appended, CellHash, EventStore, Head};
 
 /// Behind the head, and beyond it, is a conflict.
@@ -72,7 +72,7 @@ pub async fn conflict_writes_nothing(store: &dyn EventStore, run: &Run) {
     assert_eq!(store.append(append).await, Ok(Appended::Conflict));
     let read = store.read(&stream, &[id], None).await.expect("a read");
     assert_eq!((read.head, read.state.as_deref(), read.requests), (head, Some(&b"a"[..]), Vec::new()));
-    assert_eq!(store.events(&stream, 0, 10).await.expect("events").len(), 1);
+    assert_eq!(events(store, &stream).await.len(), 1);
 }
 
 /// Sending the same bytes again, as after an unknown outcome, does it once: the second time is a conflict, and the request
@@ -103,7 +103,7 @@ pub async fn group_is_written_whole(store: &dyn EventStore, run: &Run) {
     assert_eq!(read.requests, rows);
     assert_eq!(read.head, append.head_after());
     assert_eq!(read.head.seq, 11);
-    assert_eq!(store.events(&stream, 1, 100).await.expect("events").len(), 10);
+    assert_eq!(events(store, &stream).await.len(), 11);
 }
 
 /// The greatest state that is allowed, and an event as big, written several times.
@@ -123,7 +123,7 @@ pub async fn big_states_and_events_fit(store: &dyn EventStore, run: &Run) {
         assert_eq!(read.head, head);
         assert!(read.state.as_ref() == Some(&big), "the state of {STATE_LEN_MAX} bytes is another");
     }
-    let events = store.events(&stream, 0, 10).await.expect("events");
+    let events = events(store, &stream).await;
     assert_eq!(events.iter().map(|event| event.cell.len()).collect::<Vec<_>>(), [STATE_LEN_MAX; 3]);
 }
 
@@ -172,7 +172,7 @@ pub async fn concurrent_writers_lose_nothing(store: &dyn EventStore, run: &Run) 
     let acknowledged: BTreeMap<u64, RequestId> = join_all(writers).await.into_iter().flatten().collect();
     assert_eq!(acknowledged.keys().copied().collect::<Vec<_>>(), (1..=(WRITERS * EACH) as u64).collect::<Vec<_>>());
 
-    let events = store.events(&stream, 0, 1000).await.expect("events");
+    let events = events(store, &stream).await;
     assert_eq!(events.len(), WRITERS * EACH);
     let mut before = CellHash::default();
     for (event, (seq, id)) in events.iter().zip(&acknowledged) {

@@ -6,7 +6,7 @@ use tessera_core::ids::RequestId;
 use tessera_core::stream::StreamId;
 
 use crate::conformance::Run;
-use crate::conformance::sample::{append_of, cell, command, digest, epoch, named_hash, read, request_row, write};
+use crate::conformance::sample::{append_of, cell, command, digest, epoch, events, named_hash, read, request_row, write};
 use crate::event_store::{Append, Appended, CellHash, EventStore, Head, Question, RequestRow, StreamRead};
 
 /// Epochs count from 1, and who the store is does not change by itself.
@@ -37,7 +37,7 @@ pub async fn what_is_appended_is_read(store: &dyn EventStore, run: &Run) {
     assert_eq!(read.state.as_deref(), Some(&b"two"[..]));
     assert_eq!(read.requests, [request_row(&id, 2)]);
     assert_eq!(read.epoch, append.epoch);
-    let events = store.events(&stream, 0, 10).await.expect("events");
+    let events = events(store, &stream).await;
     assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(events.iter().map(|event| event.cell.clone()).collect::<Vec<_>>(), append.cells);
 }
@@ -52,7 +52,7 @@ pub async fn any_bytes_are_kept(store: &dyn EventStore, run: &Run) {
     let read = read(store, &stream).await;
     assert_eq!(read.head, Head { seq: 2, hash: CellHash::of(&[]) });
     assert_eq!(read.state.as_deref(), Some(&[][..]), "an empty state is a state");
-    let events = store.events(&stream, 0, 10).await.expect("events");
+    let events = events(store, &stream).await;
     assert_eq!(events.into_iter().map(|event| event.cell).collect::<Vec<_>>(), cells);
 }
 
@@ -133,6 +133,24 @@ pub async fn events_come_in_pages(store: &dyn EventStore, run: &Run) {
         before = CellHash::of(&event.cell);
     }
     assert_eq!(store.events(&stream, 99, 10).await, Ok(Vec::new()));
+}
+
+/// Events that are too long for one page come in as many as it takes; only behind the last event is one empty.
+pub async fn long_events_come_in_pages(store: &dyn EventStore, run: &Run) {
+    const CELL_LEN: usize = 900 * 1024;
+    let stream = run.plan("long-events");
+    let (epoch, state) = (epoch(store).await, Bytes::from_static(b"state"));
+    let written: Vec<Bytes> = (1..=20).map(|filling| Bytes::from(vec![filling; CELL_LEN])).collect();
+    let mut expected = Head::default();
+    for cell in &written {
+        let (stream, state, cells) = (stream.clone(), state.clone(), vec![cell.clone()]);
+        let append = Append { epoch, stream, expected, cells, state, requests: Vec::new() };
+        expected = append.head_after();
+        assert_eq!(store.append(append).await, Ok(Appended::Committed));
+    }
+    let events = events(store, &stream).await;
+    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+    assert!(events.iter().map(|event| &event.cell).eq(&written), "a cell of {CELL_LEN} bytes is another");
 }
 
 /// Many questions have the answers that each has alone, in their order.
