@@ -37,6 +37,8 @@ pub mod kind {
 pub mod flag {
     /// Nothing follows on the stream.
     pub const END_STREAM: u8 = 1;
+    /// Of SETTINGS: those of the other side are taken.
+    pub const ACK: u8 = 1;
     /// The headers are complete.
     pub const END_HEADERS: u8 = 4;
 }

@@ -190,10 +190,19 @@ impl Running {
 
     /// Its memory that is in RAM.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most of its memory that was ever in RAM.
+    pub fn resident_peak_bytes(&self) -> anyhow::Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> anyhow::Result<u64> {
         let path = format!("/proc/{}/status", self.process.pid.as_raw_nonzero());
         let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        Ok(kib.with_context(|| format!("no VmRSS in {path}"))?.trim().parse::<u64>()? << 10)
+        let kib = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+        Ok(kib.with_context(|| format!("no {name} in {path}"))?.trim().parse::<u64>()? << 10)
     }
 
     /// Whether it stands still: it was stopped, or has stopped itself.

@@ -35,6 +35,12 @@ const GROWTH_MAX: u64 = 96 << 20;
 /// A unary call and a stream that need no message of ours.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
+/// Calls with many checks in a message, and its longest.
+const BATCH: &str = "/tessera.v1.EntitlementService/BatchCheckEntitlement";
+const CHECKS: &str = "/tessera.v1.EntitlementService/StreamCheckEntitlement";
+const MESSAGE_MAX: usize = 2 << 20;
+/// Calls to health that a connection may have under way.
+const HEALTH_CALLS_MAX: u32 = 8;
 /// A message without fields, as gRPC frames it.
 const EMPTY: [u8; 5] = [0; 5];
 /// The status 431, plain and in the code of RFC 7541, 5.2.
@@ -161,6 +167,14 @@ fn asks(stream: u32, path: &str) -> Vec<u8> {
     [begins(stream, path, 0), frame(kind::DATA, flag::END_STREAM, stream, &EMPTY)].concat()
 }
 
+/// A whole call with that message, however long.
+fn sends(stream: u32, path: &str, message: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let framed = [&[0], &u32::try_from(message.len())?.to_be_bytes()[..], message].concat();
+    let parts = framed.chunks(1 << 14).flat_map(|part| frame(kind::DATA, 0, stream, part));
+    let ends = frame(kind::DATA, flag::END_STREAM, stream, &[]);
+    Ok(begins(stream, path, 0).into_iter().chain(parts).chain(ends).collect())
+}
+
 /// Streams of clients have odd numbers.
 fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|number| 2 * number + 1)
@@ -267,7 +281,7 @@ async fn messages_of_nothing_end_their_connection() -> anyhow::Result<()> {
     for (round, payload) in [(1, &[][..]), (2, &[0])] {
         let mut peer = attacked.begin().await?;
         for id in streams(10) {
-            peer.say(&begins(id, CHECK, 0)).await?;
+            peer.say(&begins(id, BATCH, 0)).await?;
         }
         peer.flood(&streams(10).flat_map(|id| frame(kind::DATA, 0, id, payload)).collect::<Vec<u8>>()).await?;
         // The tiny ones are either unread too long or belong to no call any more.
@@ -281,7 +295,8 @@ async fn no_more_streams_than_allowed_are_open() -> anyhow::Result<()> {
     let attacked = Attacked::start(&[]).await?;
     let mut peer = attacked.begin().await?;
     let allowed = u32::try_from(STREAMS)?;
-    let more: Vec<u8> = streams(allowed + 10).flat_map(|id| asks(id, WATCH)).collect();
+    let opens = |id| [begins(id, CHECKS, 0), frame(kind::DATA, 0, id, &EMPTY)].concat();
+    let more: Vec<u8> = streams(allowed + 10).flat_map(opens).collect();
     peer.say(&more).await?;
     let mut refused = BTreeSet::new();
     while refused.len() < 10 {
@@ -291,7 +306,7 @@ async fn no_more_streams_than_allowed_are_open() -> anyhow::Result<()> {
         anyhow::ensure!(!is_new || reset.payload == REFUSED_STREAM.to_be_bytes(), "{reset:?}");
     }
     // Who goes on and on is sent away.
-    let thousands: Vec<u8> = streams(5_000).map(|id| id + 2 * (allowed + 10)).flat_map(|id| begins(id, WATCH, 0)).collect();
+    let thousands: Vec<u8> = streams(5_000).map(|id| id + 2 * (allowed + 10)).flat_map(|id| begins(id, CHECKS, 0)).collect();
     peer.flood(&thousands).await?;
     attacked.ended("excess", 1).await?;
     attacked.unharmed().await
@@ -338,13 +353,67 @@ async fn answers_that_nobody_takes_are_reset() -> anyhow::Result<()> {
     let mut peer = Hostile::begin(ATTACKER, attacked.dev.addresses().data, &[(4, 0)]).await?;
     for round in 0..3 {
         let first = 2 * allowed * round;
-        peer.say(&streams(allowed).flat_map(|id| asks(first + id, CHECK)).collect::<Vec<u8>>()).await?;
+        peer.say(&streams(allowed).flat_map(|id| asks(first + id, BATCH)).collect::<Vec<u8>>()).await?;
         for _ in 0..allowed {
             let reset = peer.next_of(kind::RST_STREAM).await?;
             anyhow::ensure!(reset.payload == CANCEL.to_be_bytes(), "{reset:?}");
         }
     }
     attacked.dev.metric_reaches("tessera_slow_readers_total", f64::from(3 * allowed)).await?;
+    attacked.unharmed().await
+}
+
+/// Whoever asks for health is not asked who they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_to_health_are_few_and_hold_little() -> anyhow::Result<()> {
+    const REFUSED: &str = "tessera_calls_refused_total{cause=\"health\"}";
+    // Not while they are looked at.
+    let attacked = Attacked::start(&[("MESSAGE_TIMEOUT_S", "60")]).await?;
+    let mut watcher = attacked.begin().await?;
+    watcher.say(&streams(u32::try_from(STREAMS)?).flat_map(|id| asks(id, WATCH)).collect::<Vec<u8>>()).await?;
+    attacked.dev.metric_reaches(REFUSED, f64::from(u32::try_from(STREAMS)? - HEALTH_CALLS_MAX)).await?;
+    // Who is told that there are too many may ask again, elsewhere.
+    let mut other = attacked.begin().await?;
+    other.say(&asks(1, CHECK)).await?;
+    other.next_of(kind::DATA).await?;
+
+    // A header that is told once and then repeated, by its place in the table, 62 (RFC 7541, 6.2.1 and 6.1), and the message never.
+    let told = [&[0x40][..], &header("x", "y")[1..]].concat();
+    let block = [call(CHECK), told, vec![0x80 | 0x3e; 2_300]].concat();
+    let mut peers = Vec::new();
+    for _ in 0..80 {
+        let mut peer = attacked.begin().await?;
+        let calls = streams(HEALTH_CALLS_MAX + 2).flat_map(|id| frame(kind::HEADERS, flag::END_HEADERS, id, &block));
+        peer.say(&calls.collect::<Vec<u8>>()).await?;
+        peers.push(peer);
+    }
+    attacked.dev.metric_reaches(REFUSED, f64::from(u32::try_from(STREAMS)? - HEALTH_CALLS_MAX + 2 * 80)).await?;
+    attacked.unharmed().await?;
+    drop((watcher, peers));
+    Ok(())
+}
+
+/// Two bytes of a message are a check that says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_a_million_checks_takes_little_memory() -> anyhow::Result<()> {
+    let attacked = Attacked::start(&[]).await?;
+    let before = attacked.dev.resident_peak_bytes()?;
+    for (path, key, mode) in [(BATCH, 0x0a, "batch"), (CHECKS, 0x12, "stream")] {
+        let good = [key, 0].repeat(MESSAGE_MAX / 2);
+        // Whoever wants to know what is wrong with its last byte has read all of it.
+        let bad = [&good[..MESSAGE_MAX - 1], &[0xff]].concat();
+        for message in [good, bad] {
+            let mut peer = attacked.begin().await?;
+            // There is room for a message once both know their settings.
+            peer.next_of(kind::SETTINGS).await?;
+            peer.say(&frame(kind::SETTINGS, flag::ACK, 0, &[])).await?;
+            peer.say(&sends(1, path, &message)?).await?;
+            while peer.next_of(kind::HEADERS).await?.flags & flag::END_STREAM == 0 {}
+        }
+        attacked.dev.metric_reaches(&format!("tessera_check_errors_total{{mode=\"{mode}\",cause=\"TOO_LARGE\"}}"), 1.0).await?;
+    }
+    let grown = attacked.dev.resident_peak_bytes()?.saturating_sub(before);
+    anyhow::ensure!(grown <= GROWTH_MAX, "it had grown by {grown} bytes");
     attacked.unharmed().await
 }
 

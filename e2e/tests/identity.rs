@@ -9,11 +9,16 @@ mod bound;
 mod exposed;
 #[path = "identity/issued.rs"]
 mod issued;
+#[path = "identity/late.rs"]
+mod late;
 #[path = "identity/processes.rs"]
 mod processes;
 #[path = "identity/streams.rs"]
 mod streams;
 
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -202,4 +207,26 @@ fn what_tokens_may_not_be_is_said_when_they_are_made() {
         assert_eq!(refused.stdout, "", "{arguments:?}");
     }
     assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 0, "nothing is left");
+}
+
+/// What cannot be opened cannot be synced: a folder in which files may be made and replaced, and which may not be read.
+#[test]
+fn a_change_that_a_loss_of_power_may_undo_is_reported() {
+    let place = Place::new();
+    std::fs::set_permissions(place.folder.path(), Permissions::from_mode(0o711)).unwrap();
+    let [folder, program] = ["tokens", "tessera"].map(|name| place.path(name));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o300)).unwrap();
+    // Another user may not be let in where the program is.
+    std::fs::copy(binary::tessera().unwrap(), &program).unwrap();
+    let mut command = Command::new(program);
+    // Root may read everything, and is nobody else's business.
+    if chown(&folder, Some(12_345), Some(12_345)).is_ok() {
+        command.uid(12_345).gid(12_345);
+    }
+    command.args(["token", "create", "shop", "--scope", "decide", "--tokens-file"]).arg(folder.join("tokens.toml"));
+    let finished = binary::run(&mut command).unwrap();
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains("is changed") && finished.stderr.contains("loss of power"), "{}", finished.stderr);
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
 }

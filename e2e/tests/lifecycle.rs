@@ -114,6 +114,40 @@ async fn health_turns_not_serving_before_anything_closes_and_streams_end() -> an
     dev.finished_well()
 }
 
+/// Balancers take a while to notice that it drains: until then whoever has a connection is served as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn until_the_drain_delay_is_over_calls_and_streams_are_served_on_both_planes() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.env("TESSERA_LISTENER__DRAIN_DELAY_S", "10").ready().await?;
+    let planes = dev.planes().await?;
+    shop::open(&planes).await?;
+    let open = async || {
+        let (requests, receiver) = tokio::sync::mpsc::channel(1);
+        let outgoing = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let answers = planes.entitlements().stream_check_entitlement(outgoing).await?.into_inner();
+        anyhow::Ok((requests, answers))
+    };
+    let mut streams = vec![open().await?];
+
+    dev.signal(Signal::TERM)?;
+    assert!(dev.readiness(503).await?.contains("draining"));
+    let create = Command { tenant: "late".into(), request_id: "late".into(), change: Change::Create };
+    create.send(&planes, false).await?;
+    assert!(planes.check("late", shop::SERVICE, shop::FEATURE).await?.entitled, "it was published");
+    assert_eq!(planes.all_tenants().await?.len(), 1);
+    streams.push(open().await?);
+    for (requests, answers) in &mut streams {
+        requests.send(v1::StreamCheckEntitlementRequest { id: 7, ..Default::default() }).await?;
+        assert_eq!(answers.next().await.context("an answer")??.id, 7);
+    }
+    for (_requests, answers) in &mut streams {
+        let end = answers.next().await.context("how it ends")?.err().context("an answer nobody asked for")?;
+        assert_eq!(end.get_details_error_info().map(|info| info.reason).as_deref(), Some("DRAINING"), "{end:?}");
+    }
+    drop(streams);
+    dev.finished_well()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_service_is_healthy_by_name_and_described() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;

@@ -28,8 +28,10 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// Tells tasks to come to an end. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// Draining has begun: report not ready, take no new work, finish what is under way.
+    /// Draining has begun: report not ready, begin nothing of one's own, finish what is under way. Calls are still taken.
     pub soft: CancellationToken,
+    /// No more calls are taken, and streams end: `listener.drain_delay_s` after [`Self::soft`].
+    pub closing: CancellationToken,
     /// Stop at once, whatever is under way.
     pub hard: CancellationToken,
 }
@@ -45,9 +47,20 @@ impl Shutdown {
         self.soft.cancel();
     }
 
+    /// Whether no more calls are taken.
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Drains, and has no more calls taken.
+    pub fn close(&self) {
+        self.drain();
+        self.closing.cancel();
+    }
+
     /// Stops everything at once.
     pub fn abort(&self) {
-        self.soft.cancel();
+        self.close();
         self.hard.cancel();
     }
 }

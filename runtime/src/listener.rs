@@ -54,6 +54,8 @@ use cores::{Cores, Load};
 use incoming::{Accepted, Doors};
 
 pub use config::ListenerConfig;
+pub(crate) use incoming::Peers;
+pub(crate) use peer::Origin;
 pub use peer::{Peer, PeerCertificate};
 pub use unix::UnixSocket;
 
@@ -172,8 +174,8 @@ pub fn bind_unix(path: &Path, mode: u32) -> Result<UnixSocket, Error> {
     UnixSocket::bind(path, mode)
 }
 
-/// Serves `service` on the runtime of the caller until `shutdown`: on soft, connections are told to go and unary calls finish
-/// (services end their own streams); on hard, everything is dropped.
+/// Serves `service` on the runtime of the caller until `shutdown`: `drain_delay_s` after soft, connections are told to go and unary
+/// calls finish (services are told by `closing`, and end their own streams); on hard, everything is dropped.
 pub async fn serve<S: Calls>(
     sockets: impl Into<Sockets>,
     service: S,
@@ -272,12 +274,13 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Completes when no new connections and calls are to be taken any more.
+/// Completes when no new connections and calls are to be taken any more, and tells everybody.
 fn drained(config: &ListenerConfig, shutdown: &Shutdown) -> impl Future<Output = ()> + Send + use<> {
-    let (soft, delay) = (shutdown.soft.clone(), Duration::from_secs(config.drain_delay_s));
+    let (shutdown, delay) = (shutdown.clone(), Duration::from_secs(config.drain_delay_s));
     async move {
-        soft.cancelled().await;
+        shutdown.soft.cancelled().await;
         tokio::time::sleep(delay).await;
+        shutdown.close();
     }
 }
 

@@ -78,7 +78,7 @@ const ALL: [(&str, Kind, Unit, &[&str], &str); 14] = [
         Kind::Counter,
         Unit::Count,
         &["cause"],
-        "calls refused before they were looked at: they would have had to `wait` too long, or `memory` is nearly used up",
+        "calls refused before they were looked at: they would have had to `wait` too long, `memory` is nearly used up, or there were too many to `health`",
     ),
     (
         MEMORY_USED_RATIO,

@@ -25,8 +25,10 @@ use crate::listener::ListenerConfig;
 use crate::metric_definitions::CALLS_REFUSED;
 use memory::Memory;
 
-/// Calls to health are answered whatever happens: who asks decides whether the process lives.
+/// What begins the paths of health, which anybody may ask for.
 pub(crate) const HEALTH: &str = "/grpc.health.v1.Health/";
+/// Answered whatever happens: who asks decides whether the process lives. A watch of it is a stream like any other.
+pub(crate) const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// What a plane says of its calls to whoever refuses some.
 #[derive(Debug, Clone)]
@@ -60,6 +62,7 @@ pub(crate) struct Refusals {
     percent_max: u64,
     for_wait: Counter,
     for_memory: Counter,
+    for_health: Counter,
 }
 
 impl Refusals {
@@ -74,13 +77,14 @@ impl Refusals {
             percent_max: config.memory_percent_max,
             for_wait: counted("wait"),
             for_memory: counted("memory"),
+            for_health: counted("health"),
         }
     }
 
     /// Whether memory is too short for a call to `path`; counted if it is.
     pub(crate) fn lacks_memory(&self, path: &str) -> bool {
         let used = self.memory.percent();
-        if used < self.percent_max || path.starts_with(HEALTH) {
+        if used < self.percent_max || path == HEALTH_CHECK {
             return false;
         }
         // Small ones have a third of what is left for themselves.
@@ -103,12 +107,17 @@ impl Refusals {
 
     /// Whether a call to that path needs next to nothing.
     pub(crate) fn is_small(&self, path: &str) -> bool {
-        (self.is_small)(path) || path.starts_with(HEALTH)
+        (self.is_small)(path) || path == HEALTH_CHECK
     }
 
     /// Takes note of a call that would have waited too long.
     pub(crate) fn waits_too_long(&self) {
         self.for_wait.increment(1);
+    }
+
+    /// Takes note of a call to health beyond those that a connection may have under way.
+    pub(crate) fn asks_health_too_often(&self) {
+        self.for_health.increment(1);
     }
 
     /// With what the streams of a connection end that has to.
@@ -129,19 +138,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_calls_are_refused_last_and_health_never() {
+    fn small_calls_are_refused_last_and_checks_of_health_never() {
         let (policy, memory) = (Policy { is_small: |path| path == "/small", ..Policy::default() }, Memory::default());
         let refusals = Refusals::new(policy, memory.clone(), &ListenerConfig::default());
         let refused = |percent| {
             memory.set(percent);
-            ["/large", "/small", "/grpc.health.v1.Health/Check"].map(|path| refusals.lacks_memory(path))
+            let health = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/Checks"];
+            ["/large", "/small"].into_iter().chain(health).map(|path| refusals.lacks_memory(path)).collect::<Vec<_>>()
         };
-        assert_eq!(refused(0), [false; 3]);
-        assert_eq!(refused(84), [false; 3]);
-        assert_eq!(refused(85), [true, false, false]);
-        assert_eq!(refused(94), [true, false, false]);
-        assert_eq!(refused(95), [true, true, false]);
-        assert_eq!(refused(101), [true, true, false]);
+        assert_eq!(refused(0), [false; 5]);
+        assert_eq!(refused(84), [false; 5]);
+        assert_eq!(refused(85), [true, false, false, true, true]);
+        assert_eq!(refused(94), [true, false, false, true, true]);
+        assert_eq!(refused(95), [true, true, false, true, true]);
+        assert_eq!(refused(101), [true, true, false, true, true]);
         assert_eq!(refusals.response().headers()["grpc-status"], "8");
     }
 

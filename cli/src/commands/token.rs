@@ -3,7 +3,7 @@
 //! A token is printed once, when it is made; the file has its hash. Nothing here talks to a process.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -196,8 +196,8 @@ fn list(console: &Console, tokens: &[TokenEntry], now: Timestamp) -> anyhow::Res
     })
 }
 
-/// Writes the file anew, whole: beside the old one, and in its place when it is on the disk. What is beside it keeps a second
-/// writer out.
+/// Writes the file anew, whole: beside the old one, and in its place when it is on the disk; and so is its place at the end, so that
+/// no token that was taken away is back after a loss of power. What is beside it keeps a second writer out.
 fn change(path: &Path, change: impl FnOnce(&mut TokenFile) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let path = &behind_links(path)?;
     let beside = beside(path);
@@ -216,7 +216,18 @@ fn change(path: &Path, change: impl FnOnce(&mut TokenFile) -> anyhow::Result<()>
         // What went wrong is said already.
         drop(fs::remove_file(&beside));
     }
-    written
+    written?;
+    sync_folder_of(path).with_context(|| {
+        format!(
+            "the file of tokens `{}` is changed, but a loss of power may undo that: its folder cannot be synced",
+            path.display()
+        )
+    })
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 /// Where the file itself is: in the place of a link nobody would look who reads what the link led to.

@@ -1,12 +1,14 @@
 //! Connections of the pages: how many there may be, and for how long. Whoever reaches the pages is asked for nothing, so none of
 //! them may take what others need: a silent connection is a file descriptor that a listener of calls does not get.
 //!
-//! Beyond [`CONNECTIONS_MAX`] further ones wait in the kernel. A request's head has [`HEAD_MAX`], which is also how long a
+//! Beyond [`CONNECTIONS_MAX`] further ones wait in the kernel; beyond those that one peer may have ([`PER_PEER_MAX`]) its own are closed,
+//! so that it keeps nobody else from seeing that the process lives. A request's head has [`HEAD_MAX`], which is also how long a
 //! connection may stay open with nothing asked; a request as a whole, its answer included, has [`REQUEST_MAX`] unless its page
 //! takes more time ([`Deadline`]).
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,8 +26,12 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, error, warn};
 
+use crate::listener::{Origin, Peers};
+
 /// Most connections at a time: several of everybody who watches a process, and with all of their buffers no more than 30 MB.
 pub(super) const CONNECTIONS_MAX: usize = 64;
+/// Of these, those of one IPv4 address, or one IPv6 network of 64 bits.
+pub(super) const PER_PEER_MAX: usize = 8;
 /// For the head of a request, from the connection or from the answer before it on.
 pub(super) const HEAD_MAX: Duration = Duration::from_secs(5);
 /// From the head of a request to the end of its answer.
@@ -48,11 +54,19 @@ impl Deadline {
 pub(super) async fn serve(listener: TcpListener, router: Router, hard: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
-    let mut connections = JoinSet::new();
+    let (mut connections, peers) = (JoinSet::new(), Arc::new(Peers::default()));
     loop {
         tokio::select! {
             (stream, peer) = accept(&listener), if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(live(&http, stream, peer, router.clone(), hard.clone()));
+                let Some(place) = Peers::count_in(&peers, Origin::from(peer.ip()), PER_PEER_MAX) else {
+                    debug!(%peer, "a peer has as many connections to the pages as it may");
+                    continue;
+                };
+                let lived = live(&http, stream, peer, router.clone(), hard.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    lived.await;
+                });
             }
             Some(ended) = connections.join_next() => note(ended),
             () = hard.cancelled() => break,

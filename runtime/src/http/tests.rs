@@ -3,21 +3,32 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::connections::{CONNECTIONS_MAX, HEAD_MAX};
+use super::connections::{CONNECTIONS_MAX, HEAD_MAX, PER_PEER_MAX};
 use super::*;
 use crate::lifecycle::Tasks;
 
 async fn page(address: std::net::SocketAddr, path: &str) -> String {
-    said(address, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")).await
+    page_from(1, address, path).await
 }
 
 async fn said(address: std::net::SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    said_from(1, address, request).await
+}
+
+/// Of the peer 127.0.0.n; nothing, if it is not let in.
+async fn page_from(peer: u8, address: std::net::SocketAddr, path: &str) -> String {
+    said_from(peer, address, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")).await
+}
+
+async fn said_from(peer: u8, address: std::net::SocketAddr, request: &str) -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, peer], 0).into()).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -202,8 +213,8 @@ async fn no_more_connections_than_allowed_are_open_at_a_time() {
     });
     let (_tasks, address) = serving(Pages { digest: Some(digest), ..plain_pages() }).await;
     let mut asking = JoinSet::new();
-    for _ in 0..CONNECTIONS_MAX + 6 {
-        asking.spawn(page(address, "/digest"));
+    for number in 0..CONNECTIONS_MAX + 6 {
+        asking.spawn(page_from(u8::try_from(1 + number / PER_PEER_MAX).unwrap(), address, "/digest"));
     }
     while under_way.load(Ordering::Relaxed) < CONNECTIONS_MAX {
         tokio::task::yield_now().await;
@@ -213,6 +224,32 @@ async fn no_more_connections_than_allowed_are_open_at_a_time() {
         tokio::task::yield_now().await;
     }
     assert_eq!(under_way.load(Ordering::Relaxed), CONNECTIONS_MAX);
+    go.send(true).unwrap();
+    for answer in asking.join_all().await {
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_has_its_share_of_the_connections_and_others_see_that_the_process_lives() {
+    let (go, gone) = watch::channel(false);
+    let (sender, mut begun) = mpsc::unbounded_channel();
+    let digest = held(gone, move || sender.send(()).unwrap());
+    let (_tasks, address) = serving(Pages { digest: Some(digest), ..plain_pages() }).await;
+    let mut asking = JoinSet::new();
+    for _ in 0..PER_PEER_MAX {
+        asking.spawn(page_from(2, address, "/digest"));
+        begun.recv().await.unwrap();
+    }
+    for _ in 0..CONNECTIONS_MAX {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let mut more = socket.connect(address).await.unwrap();
+        // At once, and not since it asks for nothing.
+        let closed = tokio::time::timeout(HEAD_MAX / 2, more.read(&mut [0; 1])).await.expect("closed");
+        assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    }
+    assert!(page_from(3, address, "/livez").await.starts_with("HTTP/1.1 200"));
     go.send(true).unwrap();
     for answer in asking.join_all().await {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

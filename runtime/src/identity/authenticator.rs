@@ -23,7 +23,7 @@ use super::metric_definitions as metrics;
 use super::settings::{IdentityConfig, Unsafe, Wrong};
 use super::tokens::{PREFIX, Table, TokenFileError, TokenHash, hash_of};
 use super::{Principal, Refused};
-use crate::lifecycle::{Shutdown, Tasks};
+use crate::lifecycle::Tasks;
 use crate::listener::PeerCertificate;
 
 /// The file of tokens is looked at so often: who revokes a token waits no longer.
@@ -85,13 +85,13 @@ impl Authenticator {
         Ok(Self { tokens, issuers, workloads, proven: DashMap::default(), clock })
     }
 
-    /// Begins to follow the file of tokens and the keys of issuers.
+    /// Begins to follow the file of tokens and the keys of issuers, for as long as there are calls.
     pub fn start(self: &Arc<Self>, tasks: &Tasks) {
         for issuer in &self.issuers {
-            tasks.spawn("identity.issuer", Arc::clone(issuer).follow(tasks.shutdown()));
+            tasks.spawn_behind("identity.issuer", Arc::clone(issuer).follow());
         }
         if self.tokens.is_some() {
-            tasks.spawn("identity.tokens", Arc::clone(self).follow_tokens(tasks.shutdown()));
+            tasks.spawn_behind("identity.tokens", Arc::clone(self).follow_tokens());
         }
     }
 
@@ -160,13 +160,10 @@ impl Authenticator {
         }
     }
 
-    async fn follow_tokens(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+    async fn follow_tokens(self: Arc<Self>) -> anyhow::Result<()> {
         let mut told = None;
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(FILE_INTERVAL) => {}
-                () = shutdown.soft.cancelled() => return Ok(()),
-            }
+            tokio::time::sleep(FILE_INTERVAL).await;
             let Some((path, tokens)) = &self.tokens else { return Ok(()) };
             look(path, tokens, &mut told);
         }

@@ -21,7 +21,6 @@ use super::jwt::{Keys, Unverified};
 use super::metric_definitions as metrics;
 use super::settings::{IssuerConfig, Wrong, may_be_read};
 use super::{Principal, Refused};
-use crate::lifecycle::Shutdown;
 
 /// Longest answer, in bytes.
 const ANSWER_LEN_MAX: usize = 256 << 10;
@@ -29,6 +28,8 @@ const ANSWER_LEN_MAX: usize = 256 << 10;
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// A caller whose key is unknown waits so long for it to become known.
 const CALLER_WAIT: Duration = Duration::from_secs(2);
+/// Where there are no keys that are good they are read as often.
+const WITHOUT_KEYS_INTERVAL: Duration = Duration::from_secs(2);
 /// Unknown keys do not have the keys read more often.
 const UNKNOWN_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -96,13 +97,10 @@ impl Issuer {
         drop(tokio::time::timeout(CALLER_WAIT, tried.changed()).await);
     }
 
-    /// Reads the keys until the process ends.
-    pub(super) async fn follow(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+    /// Reads the keys for ever.
+    pub(super) async fn follow(self: Arc<Self>) -> anyhow::Result<()> {
         loop {
-            let read = tokio::select! {
-                read = self.fetch() => read,
-                () = shutdown.soft.cancelled() => return Ok(()),
-            };
+            let read = self.fetch().await;
             self.note(read);
             let next = Instant::now() + self.pause();
             let wanted = async {
@@ -112,15 +110,14 @@ impl Issuer {
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 () = wanted => {}
-                () = shutdown.soft.cancelled() => return Ok(()),
             }
         }
     }
 
-    /// Without keys nobody is let in: they are tried for more often.
+    /// Without keys that are good nobody is let in: they are tried for more often.
     fn pause(&self) -> Duration {
         let interval = self.config.keys_interval();
-        if self.keys.load().at.is_some() { interval } else { interval.min(Duration::from_secs(2)) }
+        if self.is_good(&self.keys.load(), self.clock.now()) { interval } else { interval.min(WITHOUT_KEYS_INTERVAL) }
     }
 
     fn note(&self, read: Result<Keys, String>) {

@@ -62,7 +62,8 @@ pub struct IssuerConfig {
     /// How often the keys are read, in s. 10 to 86,400; default 300.
     #[serde(default = "keys_interval_s")]
     pub keys_interval_s: u64,
-    /// How long keys are used while no new ones can be had, in s. 60 to 604,800; default 86,400, a day.
+    /// How long keys are used while no new ones can be had, in s. 60 to 604,800, and twice `keys_interval_s` at least: else they would
+    /// be too old because one reading failed. Default 86,400, a day.
     #[serde(default = "keys_age_max_s")]
     pub keys_age_max_s: u64,
 }
@@ -190,6 +191,12 @@ impl IssuerConfig {
                 return Err((field, format!("`{given}` is not allowed; allowed are {min} to {max}")));
             }
         }
+        let least = 2 * self.keys_interval_s;
+        if self.keys_age_max_s < least {
+            let given = self.keys_age_max_s;
+            let problem = format!("`{given}` is not allowed; allowed is {least} and more, twice `keys_interval_s`");
+            return Err(("keys_age_max_s", problem));
+        }
         Ok(())
     }
 
@@ -277,6 +284,8 @@ mod tests {
             (format!("{ISSUER}jwks_uri = \"file:///keys\""), &["jwks_uri"]),
             (format!("{ISSUER}keys_interval_s = 9"), &["keys_interval_s", "`9`", "10 to 86400"]),
             (format!("{ISSUER}keys_age_max_s = 59"), &["keys_age_max_s", "`59`", "60 to 604800"]),
+            (format!("{ISSUER}keys_age_max_s = 599"), &["keys_age_max_s", "`599`", "600 and more", "twice `keys_interval_s`"]),
+            (format!("{ISSUER}keys_interval_s = 86400"), &["keys_age_max_s", "`86400`", "172800 and more"]),
             (format!("{ISSUER}{ISSUER}"), &["issuers[1].name", "another issuer"]),
             (format!("{ISSUER}secret = 1"), &["unknown field `secret`"]),
             (WORKLOAD.replacen("spiffe://example.org/checkout", "checkout", 1), &["workloads[0].spiffe_id", "`checkout`"]),

@@ -64,8 +64,8 @@ pub enum TokenFileError {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenFile {
-    /// Every secret.
-    #[serde(default, rename = "token")]
+    /// Every secret. That there is none has to be said: a file that was cut off would shut everybody out.
+    #[serde(rename = "token")]
     pub tokens: Vec<TokenEntry>,
 }
 

@@ -53,7 +53,7 @@ impl Answer {
     fn slice(&mut self) -> Frame<Bytes> {
         let len = self.rest.len().min(SLICE_LEN_MAX);
         TAKEN.set(Taken::Frame);
-        if let Some(UnderWay(traffic)) = &self.under_way {
+        if let Some(UnderWay { traffic, .. }) = &self.under_way {
             traffic.answers_with_a_frame();
         }
         Frame::data(self.rest.split_to(len))
@@ -68,7 +68,7 @@ impl Answer {
 
     /// With what it ends when its connection has to.
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<Arc<Status>> {
-        let Some(UnderWay(traffic)) = &self.under_way else { return Poll::Pending };
+        let Some(UnderWay { traffic, .. }) = &self.under_way else { return Poll::Pending };
         self.ending.poll(traffic, cx)
     }
 }

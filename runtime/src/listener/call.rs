@@ -1,6 +1,7 @@
-//! One call between HTTP and the services: who asks, the caller's deadline, and what a panic becomes. Costs nothing on the heap
-//! but the extensions of the request.
+//! One call between HTTP and the services: who asks, the caller's deadline, how long its message may take, and what a panic
+//! becomes. Costs nothing on the heap but the extensions of the request.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use metrics::counter;
@@ -30,12 +31,17 @@ use super::peer::Peer;
 use super::traffic::{Ending, Traffic, UnderWay};
 use crate::lifecycle::panic_text;
 use crate::metric_definitions::CALL_PANICS;
-use crate::overload::{HEALTH, Refusals};
+use crate::overload::{HEALTH, HEALTH_CHECK, Refusals};
 
 /// The message of a call that was answered before all of it was there may take so long to come; that of a stream never ends.
 const MESSAGE_WAIT_MAX: Duration = Duration::from_millis(250);
 /// A message that is longer is not a small one.
 pub(super) const MESSAGE_LEN_MAX: usize = 64 << 10;
+
+thread_local! {
+    /// The call that is polled on this thread waits for more of its message.
+    static WAITS_FOR_MESSAGE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The message of a call. What nobody reads any more of it, as when the call was refused, is let in for a while and forgotten: to
 /// HTTP/2 whatever comes for a call that is over is a breach of the protocol, and whoever has many calls refused would lose the
@@ -139,6 +145,7 @@ impl http_body::Body for Question {
             }
             return Poll::Ready(next.map(|frame| frame.map_err(BoxError::from)));
         }
+        WAITS_FOR_MESSAGE.set(true);
         let status = ready!(this.ending.poll(&this.traffic, cx));
         Poll::Ready(Some(Err(Status::clone(&status).into())))
     }
@@ -161,6 +168,8 @@ pub(super) struct Taker<S> {
     pub(super) addresses: Option<TcpConnectInfo>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) refusals: Arc<Refusals>,
+    /// The message of a call that is answered when all of it is there has so long to come.
+    pub(super) message_max: Duration,
 }
 
 impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
@@ -171,17 +180,18 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
     fn call(&self, request: Request<Incoming>) -> Call<S> {
         let now = Instant::now();
         let request = request.map(|message| Message(Some(message)));
-        let is_refused = self.refuses(request.uri().path(), now);
+        let under_way = self.admit(request.uri().path(), now);
         // Within the step of the connection: what takes long would hold up the others.
-        if is_refused || self.refusals.is_small(request.uri().path()) {
+        if under_way.is_none() || self.refusals.is_small(request.uri().path()) {
             serve_at_once();
             self.traffic.hold_back();
         }
-        if is_refused {
-            return Call::refused(self.refusals.response(), &self.traffic);
-        }
+        let Some(under_way) = under_way else { return Call::refused(self.refusals.response(), &self.traffic) };
         let mut request = request.map(|message| Body::new(Question::new(message, &self.traffic, &self.refusals)));
         let deadline = time_max(request.headers()).and_then(|time_max| now.checked_add(time_max));
+        if request.uri().path().starts_with(HEALTH) {
+            forget_what_nobody_reads(&mut request);
+        }
         let extensions = request.extensions_mut();
         extensions.insert(self.peer.clone());
         if let Some(addresses) = &self.addresses {
@@ -192,23 +202,40 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
             refused: None,
             has_begun: false,
             deadline,
+            message_until: now + self.message_max,
             timer: None,
-            under_way: Some(UnderWay::on(&self.traffic)),
+            under_way: Some(under_way),
         }
     }
 }
 
 impl<S> Taker<S> {
-    /// Whether a call to that path is refused now; counted if it is.
-    fn refuses(&self, path: &str, now: Instant) -> bool {
+    /// Lets a call to that path begin, unless it is refused now; counted if it is.
+    fn admit(&self, path: &str, now: Instant) -> Option<UnderWay> {
         if self.refusals.lacks_memory(path) {
-            return true;
+            return None;
         }
-        let waits_too_long = !path.starts_with(HEALTH) && self.traffic.refuses(now);
-        if waits_too_long {
+        if path != HEALTH_CHECK && self.traffic.refuses(now) {
             self.refusals.waits_too_long();
+            return None;
         }
-        waits_too_long
+        if !path.starts_with(HEALTH) {
+            return Some(UnderWay::on(&self.traffic));
+        }
+        let under_way = UnderWay::asking_health_on(&self.traffic);
+        if under_way.is_none() {
+            self.refusals.asks_health_too_often();
+        }
+        under_way
+    }
+}
+
+/// Nobody has to say who they are to have a call to health held until its message is there, with headers a hundred times as long as
+/// what was sent of them: repeated ones are a byte each on the wire.
+fn forget_what_nobody_reads(request: &mut Request<Body>) {
+    *request.headers_mut() = HeaderMap::new();
+    if request.uri().path() == HEALTH_CHECK {
+        *request.uri_mut() = Uri::from_static(HEALTH_CHECK);
     }
 }
 
@@ -222,7 +249,8 @@ pin_project! {
         // The thread has got to it.
         has_begun: bool,
         deadline: Option<Instant>,
-        // Begins to run when the call waits for something.
+        message_until: Instant,
+        // Begins to run when the call waits for something that has to come in time.
         #[pin]
         timer: Option<Sleep>,
         under_way: Option<UnderWay>,
@@ -232,7 +260,8 @@ pin_project! {
 impl<S: Calls> Call<S> {
     fn refused(response: Response<Body>, traffic: &Arc<Traffic>) -> Self {
         let under_way = Some(UnderWay::on(traffic));
-        Self { inner: None, refused: Some(response), has_begun: false, deadline: None, timer: None, under_way }
+        let message_until = Instant::now();
+        Self { inner: None, refused: Some(response), has_begun: false, deadline: None, message_until, timer: None, under_way }
     }
 }
 
@@ -249,6 +278,7 @@ impl<S: Calls> Future for Call<S> {
         if begins && this.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Poll::Ready(Ok(too_late().map(|body| Answer::new(body, this.under_way.take()))));
         }
+        WAITS_FOR_MESSAGE.set(false);
         let polled = catch_unwind(AssertUnwindSafe(|| match this.inner.as_mut().as_pin_mut() {
             Some(inner) => inner.poll(cx),
             None => Poll::Pending,
@@ -256,10 +286,13 @@ impl<S: Calls> Future for Call<S> {
         let response = match polled {
             Ok(Poll::Ready(Ok(response))) => response,
             Ok(Poll::Pending) => {
-                if !is_over(this.deadline.as_ref(), this.timer.as_mut(), cx) {
+                // Credentials were looked at when the headers came: what they let in is not held back until they are good no more.
+                let message_until = WAITS_FOR_MESSAGE.get().then_some(*this.message_until);
+                let until = message_until.into_iter().chain(*this.deadline).min();
+                if !is_over(until, this.timer.as_mut(), cx) {
                     return Poll::Pending;
                 }
-                too_late()
+                if until == *this.deadline { too_late() } else { message_too_late() }
             }
             Err(panic) => {
                 this.inner.set(None);
@@ -275,11 +308,17 @@ fn too_late() -> Response<Body> {
     Status::deadline_exceeded("the deadline of the call has passed").into_http()
 }
 
-/// Whether the deadline has passed, if there is one; whoever asks is woken when it does.
-fn is_over(deadline: Option<&Instant>, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> bool {
-    let Some(deadline) = deadline else { return false };
-    if timer.is_none() {
-        timer.set(Some(tokio::time::sleep_until(*deadline)));
+fn message_too_late() -> Response<Body> {
+    Status::deadline_exceeded("the message of the call did not come in time after its headers").into_http()
+}
+
+/// Whether that time has come, if there is one; whoever asks is woken when it does.
+fn is_over(until: Option<Instant>, mut timer: Pin<&mut Option<Sleep>>, cx: &mut Context<'_>) -> bool {
+    let Some(until) = until else { return false };
+    match timer.as_mut().as_pin_mut() {
+        None => timer.set(Some(tokio::time::sleep_until(until))),
+        Some(timer) if timer.deadline() != until => timer.reset(until),
+        Some(_) => {}
     }
     timer.as_pin_mut().is_some_and(|timer| timer.poll(cx).is_ready())
 }

@@ -48,6 +48,9 @@ pub struct ListenerConfig {
     /// The beginning of HTTP/2, to the head of the first SETTINGS, has to be there so long after the connection was accepted, or
     /// after its handshake. 1 to 60 s; default 5 s.
     pub first_bytes_timeout_s: u64,
+    /// The message of a call that is answered once all of it is there (all calls but streams of questions) has so long to come,
+    /// from the call's headers on: what it is asked with is looked at then. 1 to 60 s; default 10 s.
+    pub message_timeout_s: u64,
     /// A peer is asked after so long of silence whether it is still there. 5 to 3,600 s; default 30 s.
     pub keepalive_interval_s: u64,
     /// It has so long to answer. 1 to 600 s; default 10 s.
@@ -95,6 +98,7 @@ impl Default for ListenerConfig {
             error_resets_max: 128,
             handshake_timeout_s: 5,
             first_bytes_timeout_s: 5,
+            message_timeout_s: 10,
             keepalive_interval_s: 30,
             keepalive_timeout_s: 10,
             idle_max_s: 300,
@@ -128,6 +132,7 @@ impl ListenerConfig {
             ("error_resets_max", number(self.error_resets_max), 1, 100_000),
             ("handshake_timeout_s", self.handshake_timeout_s, 1, 60),
             ("first_bytes_timeout_s", self.first_bytes_timeout_s, 1, 60),
+            ("message_timeout_s", self.message_timeout_s, 1, 60),
             ("keepalive_interval_s", self.keepalive_interval_s, 5, 3_600),
             ("keepalive_timeout_s", self.keepalive_timeout_s, 1, 600),
             ("idle_max_s", self.idle_max_s, 10, 86_400),

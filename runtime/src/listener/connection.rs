@@ -93,7 +93,8 @@ pub(super) async fn serve<S: Calls>(
         Ok((socket, peer, addresses)) => {
             let traffic = Arc::new(Traffic::new(limiter, rules.refusals.connection_ends()));
             let refusals = Arc::clone(&rules.refusals);
-            let taker = Taker { service, peer, addresses, traffic: Arc::clone(&traffic), refusals };
+            let message_max = Duration::from_secs(rules.config.message_timeout_s);
+            let taker = Taker { service, peer, addresses, traffic: Arc::clone(&traffic), refusals, message_max };
             let transport = Transport::new(socket, Arc::clone(&traffic), rules.config.slow_reader());
             live(transport, taker, &rules, traffic, draw, draining).await
         }

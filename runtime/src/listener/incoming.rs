@@ -140,18 +140,18 @@ async fn accept<T, A: Future<Output = io::Result<T>>>(listener: impl Fn() -> A) 
 
 /// How many connections each peer has.
 #[derive(Debug, Default)]
-struct Peers(Mutex<HashMap<Origin, usize>>);
+pub(crate) struct Peers(Mutex<HashMap<Origin, usize>>);
 
 /// One of them.
 #[derive(Debug)]
-struct OfPeer {
+pub(crate) struct OfPeer {
     peers: Arc<Peers>,
     origin: Origin,
 }
 
 impl Peers {
     /// Counts a connection, unless the peer has as many as it may.
-    fn count_in(peers: &Arc<Self>, origin: Origin, max: usize) -> Option<OfPeer> {
+    pub(crate) fn count_in(peers: &Arc<Self>, origin: Origin, max: usize) -> Option<OfPeer> {
         let mut counts = peers.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(origin).or_default();
         if *count >= max {

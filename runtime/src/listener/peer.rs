@@ -28,7 +28,7 @@ pub struct PeerCertificate {
 
 /// What counts as one peer where connections are counted. One host has all addresses of an IPv6 network of 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Origin(IpAddr);
+pub(crate) struct Origin(IpAddr);
 
 impl From<IpAddr> for Origin {
     fn from(address: IpAddr) -> Self {

@@ -30,6 +30,9 @@ const TURN_LEN_MAX: usize = 16 << 10;
 /// What every message of gRPC begins with. Clients send it with the message behind it, or with what there is room for.
 const MESSAGE_HEAD_LEN: usize = 5;
 
+/// Calls to health that a connection may have under way: whoever asks is not asked who they are, and asks for one or two.
+pub(super) const HEALTH_CALLS_MAX: usize = 8;
+
 /// What one connection has seen.
 #[derive(Debug)]
 pub(super) struct Traffic {
@@ -42,6 +45,8 @@ pub(super) struct Traffic {
     called: AtomicU64,
     begun: AtomicU64,
     under_way: AtomicUsize,
+    /// Those to health among them.
+    health_under_way: AtomicUsize,
     /// Frames of answers.
     answered: AtomicU64,
     /// What is written waits until the step that its task is making is over, and something does.
@@ -67,6 +72,7 @@ impl Traffic {
             called: AtomicU64::default(),
             begun: AtomicU64::default(),
             under_way: AtomicUsize::default(),
+            health_under_way: AtomicUsize::default(),
             answered: AtomicU64::default(),
             holds_back: AtomicBool::default(),
             held_back: AtomicBool::default(),
@@ -155,19 +161,39 @@ impl Ending {
 
 /// A call that is under way on a connection, from its headers to the end of its answer.
 #[derive(Debug)]
-pub(super) struct UnderWay(pub(super) Arc<Traffic>);
+pub(super) struct UnderWay {
+    pub(super) traffic: Arc<Traffic>,
+    asks_health: bool,
+}
 
 impl UnderWay {
     pub(super) fn on(traffic: &Arc<Traffic>) -> Self {
+        Self::begin(traffic, false)
+    }
+
+    /// As [`Self::on`], of a call to health; `None` when there are as many as there may be. All calls of a connection begin in its
+    /// task.
+    pub(super) fn asking_health_on(traffic: &Arc<Traffic>) -> Option<Self> {
+        if traffic.health_under_way.load(Ordering::Relaxed) >= HEALTH_CALLS_MAX {
+            return None;
+        }
+        traffic.health_under_way.fetch_add(1, Ordering::Relaxed);
+        Some(Self::begin(traffic, true))
+    }
+
+    fn begin(traffic: &Arc<Traffic>, asks_health: bool) -> Self {
         traffic.begun.fetch_add(1, Ordering::Relaxed);
         traffic.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(traffic))
+        Self { traffic: Arc::clone(traffic), asks_health }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.traffic.under_way.fetch_sub(1, Ordering::Relaxed);
+        if self.asks_health {
+            self.traffic.health_under_way.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use metrics::gauge;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::lifecycle::{Shutdown, Tasks};
+use crate::lifecycle::Tasks;
 use crate::metric_definitions::MEMORY_USED_RATIO;
 
 /// It is looked at so often: at a gigabit a second, what can come in meanwhile is 12 MB.
@@ -29,11 +29,10 @@ const FIGURE_AGE_MAX: Duration = Duration::from_secs(5);
 /// More than any machine has: how version 1 says that there is no limit.
 const NO_LIMIT: u64 = 1 << 60;
 
-/// A control group with a limit.
+/// A control group with a limit. How high it is may be changed at any time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Group {
     folder: PathBuf,
-    limit: u64,
     names: &'static Names,
 }
 
@@ -69,10 +68,17 @@ impl Group {
         let own = root.join(path.trim_start_matches('/'));
         let groups = own.ancestors().take_while(|folder| folder.starts_with(root));
         let limited = groups.filter_map(|folder| {
-            let limit = number(&folder.join(names.limit)).filter(|limit| *limit < NO_LIMIT)?;
-            Some(Self { folder: folder.to_owned(), limit, names })
+            let group = Self { folder: folder.to_owned(), names };
+            let limit = group.limit().filter(|limit| *limit < NO_LIMIT)?;
+            Some((limit, group))
         });
-        limited.min_by_key(|group| group.limit)
+        limited.min_by_key(|(limit, _)| *limit).map(|(_, group)| group)
+    }
+
+    /// In bytes; version 2 says in a word that there is none any more.
+    fn limit(&self) -> Option<u64> {
+        let limit = std::fs::read_to_string(self.folder.join(self.names.limit)).ok()?;
+        if limit.trim() == "max" { Some(u64::MAX) } else { limit.trim().parse().ok() }
     }
 
     /// Bytes in use that the kernel cannot take back.
@@ -89,9 +95,9 @@ impl Group {
         Some(used.saturating_sub(given_back))
     }
 
-    /// What is in use, in percent of the limit.
+    /// What is in use, in percent of the limit as it is now.
     fn percent(&self) -> Option<u64> {
-        Some(self.used()?.saturating_mul(100) / self.limit.max(1))
+        Some(self.used()?.saturating_mul(100) / self.limit()?.max(1))
     }
 }
 
@@ -118,17 +124,18 @@ impl Memory {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Begins to look at the group of this process, if it has a limit, or as soon as it is seen to have one.
+    /// Begins to look at the group of this process, if it has a limit, or as soon as it is seen to have one; for as long as there
+    /// are calls.
     pub(crate) fn start(&self, tasks: &Tasks) {
-        tasks.spawn("overload.memory", self.clone().follow(PathBuf::from("/"), tasks.shutdown()));
+        tasks.spawn_behind("overload.memory", self.clone().follow(PathBuf::from("/")));
     }
 
-    async fn follow(self, system: PathBuf, shutdown: Shutdown) -> anyhow::Result<()> {
+    async fn follow(self, system: PathBuf) -> anyhow::Result<()> {
         let (mut found, mut looks) = (None, Looks::default());
         loop {
             if found.is_none() {
                 found = Group::of_process(&system);
-                if let Some(Group { limit, .. }) = &found {
+                if let Some(limit) = found.as_ref().and_then(Group::limit) {
                     info!(limit_bytes = limit, "memory has a limit: calls are refused when it is nearly used up");
                 }
             }
@@ -145,10 +152,7 @@ impl Memory {
                 gauge!(MEMORY_USED_RATIO).set(u32::try_from(looks.percent).map_or(0.0, |percent| f64::from(percent) / 100.0));
             }
             let pause = if found.is_some() { LOOK_EVERY } else { FIND_EVERY };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = shutdown.soft.cancelled() => return Ok(()),
-            }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -258,6 +262,22 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_is_changed_is_the_one_that_counts() {
+        let system = system(&[
+            ("proc/self/cgroup", "0::/\n"),
+            ("sys/fs/cgroup/memory.max", "1000\n"),
+            ("sys/fs/cgroup/memory.current", "900\n"),
+        ]);
+        let group = Group::of_process(system.path()).unwrap();
+        for (limit, percent) in [("1000\n", 90), ("2000\n", 45), ("900\n", 100), ("max\n", 0), ("1800\n", 50)] {
+            fs::write(system.path().join("sys/fs/cgroup/memory.max"), limit).unwrap();
+            assert_eq!(group.percent(), Some(percent), "{limit}");
+        }
+        fs::remove_file(system.path().join("sys/fs/cgroup/memory.max")).unwrap();
+        assert_eq!(group.percent(), None, "nobody can tell");
+    }
+
+    #[test]
     fn pages_of_files_that_cannot_be_told_apart_are_no_figure() {
         let system = system(&[
             ("proc/self/cgroup", "0::/\n"),
@@ -290,7 +310,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_group_that_cannot_be_found_at_first_is_found_later() {
         let (system, tasks, memory) = (system(&[("proc/self/cgroup", "0::/\n")]), Tasks::new(), Memory::default());
-        tasks.spawn("memory", memory.clone().follow(system.path().to_owned(), tasks.shutdown()));
+        tasks.spawn_behind("memory", memory.clone().follow(system.path().to_owned()));
+        // Calls are still taken then.
+        tasks.shutdown().drain();
         tokio::task::yield_now().await;
         assert_eq!(memory.percent(), 0);
         let group = system.path().join("sys/fs/cgroup");

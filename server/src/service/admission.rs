@@ -25,7 +25,7 @@ impl Parts {
     /// Lets a stream in: not when it would be ended at once.
     pub(super) fn admit_stream(&self, headers: &HeaderMap) -> Result<Option<Instant>, Failure> {
         still_waits(headers)?;
-        if self.shutdown.is_draining() {
+        if self.shutdown.is_closing() {
             return Err(Failure::draining());
         }
         self.admit(headers)

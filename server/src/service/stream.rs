@@ -23,7 +23,7 @@ pub(crate) struct Checks {
     input: Streaming<Encoded>,
     /// The frame that waits for a revision; the ones behind it wait, too.
     waiting: Option<BoxFuture<'static, Result<Encoded, Failure>>>,
-    draining: Pin<Box<WaitForCancellationFutureOwned>>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
 }
 
@@ -40,7 +40,7 @@ impl Entitlements {
             caller,
             input,
             waiting: None,
-            draining: Box::pin(self.0.shutdown.soft.clone().cancelled_owned()),
+            closing: Box::pin(self.0.shutdown.closing.clone().cancelled_owned()),
             ended: false,
         }
     }
@@ -70,7 +70,7 @@ impl Stream for Checks {
                     Err(failure) => self.end(failure.into()),
                 };
             }
-            if self.service.0.shutdown.is_draining() {
+            if self.service.0.shutdown.is_closing() {
                 return self.end(Failure::draining().into());
             }
             match self.input.poll_next_unpin(context) {
@@ -87,7 +87,7 @@ impl Stream for Checks {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
-                    if self.draining.poll_unpin(context).is_ready() {
+                    if self.closing.poll_unpin(context).is_ready() {
                         return self.end(Failure::draining().into());
                     }
                     return Poll::Pending;

@@ -128,7 +128,7 @@ fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
     assert!(known(&place.token) && !known(&other));
     look(path, tokens, &mut told);
     assert!(!known(&place.token) && known(&other), "the old secret is revoked");
-    for bad in ["[[token]]", "token = 1", "\u{0}"] {
+    for bad in ["[[token]]", "token = 1", "\u{0}", "", "# API tokens of Tessera\n"] {
         std::fs::write(&place.path, bad).unwrap();
         look(path, tokens, &mut told);
         assert!(known(&other) && told.is_some(), "{bad}");
@@ -139,6 +139,22 @@ fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
     written(&place.path, &place.token, "shop", place.clock.now());
     look(path, tokens, &mut told);
     assert!(known(&place.token) && !known(&other) && told.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_process_drains_the_file_is_followed() {
+    let Place { authenticator, clock, path, _folder, .. } = place();
+    let (authenticator, tasks, other) = (Arc::new(authenticator), Tasks::new(), FreshToken::new([10; 32]));
+    authenticator.start(&tasks);
+    tasks.shutdown().drain();
+    written(&path, &other, "shop", clock.now());
+    let shown = headers(&[&format!("Bearer {}", other.reveal())]);
+    let known = async {
+        while authenticator.identify(&shown, None).is_err() {
+            tokio::time::sleep(FILE_INTERVAL).await;
+        }
+    };
+    tokio::time::timeout(3 * FILE_INTERVAL, known).await.expect("it is known");
 }
 
 #[test]

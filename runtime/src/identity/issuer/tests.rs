@@ -72,7 +72,7 @@ async fn keys_are_found_change_and_outlive_their_issuer_for_a_while() {
     let issuer = Arc::new(Issuer::new(config(&at), Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
     assert_eq!(verified(&issuer, &token(&old, &at)), Err(Refused::KeyUnknown), "nobody has asked yet");
     let first = tried(&issuer);
-    tasks.spawn("test.follow", Arc::clone(&issuer).follow(tasks.shutdown()));
+    tasks.spawn_behind("test.follow", Arc::clone(&issuer).follow());
     first.await;
     assert_eq!(verified(&issuer, &token(&old, &at)), Ok(()));
 
@@ -138,8 +138,10 @@ fn keys_that_are_too_old_or_were_never_read_count_as_none() {
     assert_eq!(told(unreachable()), "0", "none were read yet");
     assert_eq!(told(Keys::read(&set_of(&[Signer::new("one", Algorithm::ES256).public()]))), "1");
     assert_eq!(told(unreachable()), "1", "those that are known are good for a while");
+    assert_eq!(issuer.pause(), issuer.config.keys_interval());
     clock.set(now().saturating_add(issuer.config.keys_age_max() + Duration::from_secs(1)));
     assert_eq!(told(unreachable()), "0");
+    assert_eq!(issuer.pause(), WITHOUT_KEYS_INTERVAL, "others are tried for");
 }
 
 #[test]

@@ -73,6 +73,12 @@ fn what_is_wrong_in_a_file_is_named_and_nothing_secret_is_repeated() {
         assert!(expected.iter().all(|word| error.contains(word)), "{to}: {error}");
         assert!(!error.contains("tessera_pasted"), "{to}: {error}");
     }
+    let none = TokenFile::default().text().unwrap();
+    assert_eq!(Table::read(file(&none).path()).unwrap().len(), 0, "the last one was revoked");
+    for cut in ["", "\n", none.split_inclusive('\n').next().unwrap()] {
+        let error = Table::read(file(cut).path()).unwrap_err().to_string();
+        assert!(error.contains("missing field `token`"), "{cut}: {error}");
+    }
     let twice = Table::read(file(&good.repeat(2)).path()).unwrap_err().to_string();
     assert!(twice.contains("another entry"), "{twice}");
     let missing = Table::read(Path::new("/nonexistent/tokens.toml")).unwrap_err().to_string();

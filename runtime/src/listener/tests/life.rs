@@ -8,7 +8,7 @@ use futures::stream;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -17,6 +17,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::super::call::MESSAGE_LEN_MAX;
+use super::super::traffic::HEALTH_CALLS_MAX;
 use super::super::*;
 use crate::lifecycle::Tasks;
 
@@ -49,11 +50,13 @@ impl Health for Probe {
     async fn check(&self, request: tonic::Request<HealthCheckRequest>) -> Result<tonic::Response<HealthCheckResponse>, Status> {
         let peer = request.extensions().get::<Peer>().cloned().expect("whoever asks is known");
         let remote = request.remote_addr();
+        let headers = request.metadata().len();
         match request.into_inner().service.as_str() {
             "panic" => panic!("as asked for"),
             "never" => pending().await,
             "tcp" => assert!(peer.address.is_some() && peer.address == remote, "{peer:?} {remote:?}"),
             "unix" => assert_eq!((peer, remote), (Peer::default(), None)),
+            "headers" => assert_eq!(headers, 0),
             _ => {}
         }
         Ok(tonic::Response::new(HealthCheckResponse { status: 1 }))
@@ -215,6 +218,90 @@ async fn a_call_that_waits_ends_at_its_callers_deadline() {
     let answer = within(answer).await.unwrap();
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "the deadline of the call has passed"));
+}
+
+#[tokio::test]
+async fn a_connection_has_few_calls_to_health_under_way_and_others_have_theirs() {
+    let served = served(ListenerConfig::default()).await;
+    let mut client = served.client().await;
+    let mut open = Vec::new();
+    for _ in 0..HEALTH_CALLS_MAX {
+        let mut silent = client.watch(asking("silent")).await.unwrap().into_inner();
+        assert!(silent.message().await.unwrap().is_some());
+        open.push(silent);
+    }
+    for count in [1, 2] {
+        let refused = if count == 1 { client.check(asking("")).await.err() } else { client.watch(asking("")).await.err() };
+        let refused = refused.unwrap();
+        assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, "too much is asked at a time"));
+        assert_eq!(served.count("tessera_calls_refused_total{cause=\"health\"}"), count);
+    }
+    served.client().await.check(asking("tcp")).await.unwrap();
+    open.pop();
+    within(async { while client.check(asking("")).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn of_a_call_to_health_nothing_is_held_but_its_message() {
+    let served = served(ListenerConfig::default()).await;
+    let mut http = served.http(&h2::client::Builder::new()).await.ready().await.unwrap();
+    let mut request = Request::post("http://localhost/grpc.health.v1.Health/Check?of=what").header("te", "trailers");
+    for _ in 0..1_000 {
+        request = request.header("x-filler", "y");
+    }
+    let request = request.header("content-type", "application/grpc").body(()).unwrap();
+    let (answer, mut sender) = http.send_request(request, false).unwrap();
+    sender.send_data(Bytes::from_static(b"\0\0\0\0\x09\x0a\x07headers"), true).unwrap();
+    let mut answer = within(answer).await.unwrap().into_body();
+    assert_eq!(within(answer.data()).await.unwrap().unwrap(), b"\0\0\0\0\x02\x08\x01"[..], "SERVING");
+}
+
+#[tokio::test]
+async fn a_message_comes_in_time_and_a_stream_of_questions_has_all_the_time() {
+    let tasks = Tasks::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (go, gone) = watch::channel(false);
+    // A stream answers what it is asked when it is; anything else once all of its message is there, and not before it is let go.
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let mut gone = gone.clone();
+        async move {
+            if request.uri().path() == "/stream" {
+                return Ok(Response::new(request.into_body()));
+            }
+            let mut message = request.into_body();
+            while let Some(Ok(_)) = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut message), cx)).await {}
+            gone.wait_for(|gone| *gone).await.unwrap();
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        }
+    });
+    let (config, shutdown) = (ListenerConfig { message_timeout_s: 1, ..ListenerConfig::default() }, tasks.shutdown());
+    tasks.spawn("listener", async move { serve(listener, service, &config, shutdown).await });
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (http, connection) = h2::client::handshake(stream).await.unwrap();
+    drop(tasks.run("test.client", connection));
+    let mut http = http.ready().await.unwrap();
+    let mut begins = |path: &str| {
+        let request = Request::post(format!("http://localhost{path}")).body(()).unwrap();
+        http.send_request(request, false).unwrap()
+    };
+    let (answer, mut asks) = begins("/stream");
+    let mut echo = within(answer).await.unwrap().into_body();
+    let (whole, mut more_of_whole) = begins("/whole");
+    more_of_whole.send_data(Bytes::from_static(b"all"), true).unwrap();
+    let (half, mut more_of_half) = begins("/half");
+    more_of_half.send_data(Bytes::from_static(b"half"), false).unwrap();
+    for late in [begins("/nothing").0, half] {
+        let answer = within(late).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        let expected = "the message of the call did not come in time after its headers";
+        assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, expected));
+    }
+    // It has waited for longer, and not for its message.
+    go.send(true).unwrap();
+    assert!(Status::from_header_map(within(whole).await.unwrap().headers()).is_none());
+    asks.send_data(Bytes::from_static(b"later"), false).unwrap();
+    assert_eq!(within(echo.data()).await.unwrap().unwrap(), "later");
 }
 
 #[tokio::test]

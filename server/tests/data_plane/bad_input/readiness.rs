@@ -39,7 +39,7 @@ async fn no_call_is_answered_before_the_data_is_there() {
 #[tokio::test(start_paused = true)]
 async fn no_stream_begins_while_the_process_ends_and_single_calls_are_answered() {
     let bench = bench().await;
-    bench.tasks.shutdown().drain();
+    bench.tasks.shutdown().close();
     assert_eq!(bench.handle.ready().unwrap_err(), ["the server is draining"]);
     for rpc in Rpc::ALL {
         let good = Request::new(Bytes::from(rpc.encode(check("acme", "reports", "view"))));
@@ -56,7 +56,7 @@ async fn no_stream_begins_while_the_process_ends_and_single_calls_are_answered()
 #[tokio::test(start_paused = true)]
 async fn what_never_was_ready_and_ends_says_so() {
     let bench = Bench::not_loaded(Config::default());
-    bench.tasks.shutdown().drain();
+    bench.tasks.shutdown().close();
     for rpc in Rpc::ALL {
         let good = Request::new(Bytes::from(rpc.encode(check("acme", "reports", "view"))));
         let expected = if rpc.streams() { "DRAINING" } else { "NOT_READY" };
@@ -75,9 +75,32 @@ async fn streams_under_way_end_with_draining() {
         let requests = Request::new(requests.chain(tokio_stream::pending()));
         let mut answers = grpc.streaming(requests, rpc.path(), BytesCodec).await.unwrap().into_inner();
         assert!(answers.message().await.unwrap().is_some());
-        let (ended, ()) = tokio::join!(answers.message(), async { bench.tasks.shutdown().drain() });
+        let (ended, ()) = tokio::join!(answers.message(), async { bench.tasks.shutdown().close() });
         assert_eq!(refused(ended), draining, "{rpc:?}");
         assert!(answers.message().await.unwrap().is_none(), "nothing comes after the end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_calls_are_still_taken_streams_begin_and_go_on() {
+    let bench = bench().await;
+    let mut grpc = tonic::client::Grpc::new(bench.routes.clone());
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        grpc.ready().await.unwrap();
+        let (asks, asked) = tokio::sync::mpsc::unbounded_channel();
+        let requests = Request::new(tokio_stream::wrappers::UnboundedReceiverStream::new(asked));
+        let answers = grpc.streaming(requests, Rpc::Stream.path(), BytesCodec).await.unwrap().into_inner();
+        streams.push((asks, answers));
+        bench.tasks.shutdown().drain();
+        for (asks, answers) in &mut streams {
+            asks.send(Bytes::from(Rpc::Stream.encode(check("acme", "reports", "view")))).unwrap();
+            assert!(answers.message().await.unwrap().is_some());
+        }
+    }
+    bench.tasks.shutdown().close();
+    for (_, answers) in &mut streams {
+        assert_eq!(refused(answers.message().await).reason, "DRAINING");
     }
 }
 
@@ -89,7 +112,7 @@ async fn a_frame_that_waits_is_answered_before_its_stream_ends() {
     let waits = Rpc::Stream.encode(check_at_least("acme", future_of_acme()));
     let requests = tokio_stream::once(Bytes::from(waits)).chain(tokio_stream::pending());
     let mut answers = grpc.streaming(Request::new(requests), Rpc::Stream.path(), BytesCodec).await.unwrap().into_inner();
-    let (first, ()) = tokio::join!(answers.message(), async { bench.tasks.shutdown().drain() });
+    let (first, ()) = tokio::join!(answers.message(), async { bench.tasks.shutdown().close() });
     assert_eq!(Rpc::Stream.read(first.map(Option::unwrap)).refusal().reason, "REVISION_NOT_REACHED");
     assert_eq!(refused(answers.message().await).reason, "DRAINING");
 }

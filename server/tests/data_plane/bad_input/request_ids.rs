@@ -83,7 +83,7 @@ async fn a_stream_that_drains_names_its_call_again() {
         let request = request.map(|message| tokio_stream::once(message).chain(tokio_stream::pending()));
         let mut answers = grpc.streaming(request, rpc.path(), BytesCodec).await.unwrap().into_inner();
         assert!(answers.message().await.unwrap().is_some());
-        bench.tasks.shutdown().drain();
+        bench.tasks.shutdown().close();
         assert_eq!(id_of(answers.message().await.unwrap_err().metadata()), "mine");
     }
 }

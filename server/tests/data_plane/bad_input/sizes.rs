@@ -4,11 +4,12 @@ use bytes::Bytes;
 use prost::Message as _;
 use tessera_proto::v1;
 use tessera_proto::v1::check_result::Result as Item;
+use tessera_server::Config;
 use tokio_stream::StreamExt as _;
 use tonic::Request;
 
-use super::rpc::{Refusal, Rpc, bench};
-use crate::bench::{check, check_at_least};
+use super::rpc::{Refusal, Rpc, bench, bench_with};
+use crate::bench::{check, check_at_least, without_scan};
 
 /// The most bytes of a request.
 const REQUEST_MAX: usize = 2 << 20;
@@ -84,6 +85,24 @@ async fn frames_and_the_stream_goes_on() {
                 assert_eq!(Refusal::of_item(&answer.frame_error.unwrap()), too_large(description));
             }
         }
+    }
+}
+
+/// Two bytes are a check that says nothing: as many as a request has bytes for.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_its_size_is_paid_for() {
+    const EMPTY: usize = REQUEST_MAX / 2;
+    for (rpc, key, allowed) in [(Rpc::Batch, 0x0a, "10000"), (Rpc::Stream, 0x12, "1000 in a frame")] {
+        let bench = bench_with(Config { caller_checks_per_second: 1, caller_checks_burst: 5, ..without_scan() }).await;
+        let refusal = async || match rpc.send(&bench, [key, 0].repeat(EMPTY).into()).await {
+            Err(status) => Refusal::of(&status),
+            Ok(answer) => {
+                let answer = v1::StreamCheckEntitlementResponse::decode(answer.unwrap()).unwrap();
+                Refusal::of_item(&answer.frame_error.unwrap())
+            }
+        };
+        assert_eq!(refusal().await, too_large(&format!("`{EMPTY}` checks; allowed are at most {allowed}")), "{rpc:?}");
+        assert_eq!(refusal().await.reason, "RATE_LIMITED", "{rpc:?}");
     }
 }
 
