@@ -62,11 +62,20 @@ pub(crate) struct Held {
 }
 
 impl Moment {
-    /// Now.
+    /// Now. Copy rows after it, so that no older ones are answered with what is told of newer ones.
     pub(crate) fn of(shared: &Shared) -> Self {
         let now = shared.evaluation.now();
         let staleness_ms = shared.staleness_ms(now);
         Self { now, staleness_ms, as_of: AsOf::new(staleness_ms, now) }
+    }
+
+    /// The same for answers from a matrix that was served a little before. If another one is by now, what was told may be of that
+    /// one, and of this nothing is told.
+    pub(crate) fn told_of(self, matrix: &Arc<Matrix>, shared: &Shared) -> Self {
+        if Arc::ptr_eq(matrix, &shared.matrix()) {
+            return self;
+        }
+        Self { staleness_ms: None, as_of: AsOf::new(None, self.now), ..self }
     }
 }
 

@@ -276,16 +276,14 @@ impl Follower {
     /// As [`Self::apply`], with what was made of each change elsewhere.
     fn apply_prepared<'a>(&mut self, generation: Generation, changes: impl Iterator<Item = (&'a Change, Early)>, source: Source) {
         let mut newer: Option<Epoch> = None;
-        let mut missing = Vec::new();
         let Some(session) = self.session(generation) else { return };
         for (change, early) in changes {
-            match session.writer.apply(change, early, source) {
-                Applied::NewerEpoch => newer = newer.max(Some(change.epoch)),
-                Applied::Parked(stream) => missing.push(stream),
-                Applied::Installed | Applied::Behind | Applied::Bad => {}
+            if session.writer.apply(change, early, source) == Applied::NewerEpoch {
+                newer = newer.max(Some(change.epoch));
             }
         }
         session.writer.finish();
+        let missing = session.writer.take_newly_missing();
         // Something may have been waited for until now.
         self.tell_age(generation);
         for stream in missing {

@@ -34,6 +34,8 @@ pub(crate) struct Notes {
     pub(crate) tenants: HashSet<TenantKey>,
     /// Every tenant, since the catalog, a plan, an add-on or the whole matrix changed.
     pub(crate) everything: bool,
+    /// And not all of that shows in revisions.
+    pub(crate) replaced: bool,
 }
 
 impl Hub {
@@ -79,14 +81,23 @@ impl Hub {
         }
     }
 
-    /// The catalog, a plan or an add-on was written, or another matrix is served.
+    /// The catalog, a plan or an add-on was written.
     pub(crate) fn everything_changed(&self) {
+        self.leave_everywhere(|notes| notes.everything = true);
+    }
+
+    /// Another matrix is served, or a state was written in the place of another with the same seq.
+    pub(crate) fn everything_replaced(&self) {
+        self.leave_everywhere(|notes| (notes.everything, notes.replaced) = (true, true));
+    }
+
+    fn leave_everywhere(&self, note: impl Fn(&mut Notes)) {
         fence(Ordering::SeqCst);
         if self.subscriptions.load(Ordering::SeqCst) == 0 {
             return;
         }
         for mailbox in lock(&self.mailboxes).iter().filter_map(Weak::upgrade) {
-            lock(&mailbox.notes).everything = true;
+            note(&mut lock(&mailbox.notes));
             mailbox.notify.notify_one();
         }
     }
@@ -126,7 +137,12 @@ mod tests {
         assert!(mailbox.noted().now_or_never().is_some());
         assert_eq!(mailbox.take().tenants.len(), 1);
         hub.everything_changed();
-        assert!(mailbox.take().everything);
+        let notes = mailbox.take();
+        assert!(notes.everything && !notes.replaced);
+        hub.everything_replaced();
+        hub.everything_changed();
+        let notes = mailbox.take();
+        assert!(notes.everything && notes.replaced);
         hub.unsubscribe(&acme, &mailbox);
         hub.unsubscribe(&acme, &mailbox);
         hub.tenant_changed(b"acme");

@@ -17,7 +17,7 @@ pub(crate) mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -47,6 +47,8 @@ pub(crate) struct Matrix {
     held_back_count: AtomicUsize,
     waiters: Waiters,
     hub: Arc<Hub>,
+    /// Whether requests are answered from it.
+    served: AtomicBool,
     digest: Mutex<StateDigest>,
 }
 
@@ -118,6 +120,7 @@ impl Matrix {
             held_back_count: AtomicUsize::new(0),
             waiters: Waiters::default(),
             hub,
+            served: AtomicBool::new(false),
             digest: Mutex::default(),
         }
     }
@@ -190,6 +193,17 @@ impl Matrix {
 
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
+    }
+
+    /// Requests are answered from it from now on.
+    pub(crate) fn begin_serving(&self) {
+        self.served.store(true, Ordering::Relaxed);
+    }
+
+    /// Where watches are told what is written. As long as nobody answers from this matrix they have nothing to look at; that it
+    /// is served they are told then. Only the writer asks, which is also who begins to serve it.
+    fn watches(&self) -> Option<&Hub> {
+        self.served.load(Ordering::Relaxed).then_some(&*self.hub)
     }
 
     /// Counts and digest of everything applied.

@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) decision_log: DecisionLog,
     pub(crate) hub: Arc<Hub>,
-    /// Replaced whole, and only by a matrix of a newer epoch.
+    /// Replaced whole: by a matrix of a newer epoch, or a snapshot's by one of another store in the same.
     matrix: ArcSwap<Matrix>,
     ready: watch::Sender<bool>,
     /// Whether a snapshot is served whose store has not been caught up with.
@@ -73,11 +73,12 @@ impl Shared {
 
     /// Serves this matrix from now on.
     pub(crate) fn serve(&self, matrix: &Arc<Matrix>) {
+        matrix.begin_serving();
         let before = self.matrix.swap(Arc::clone(matrix));
         if !Arc::ptr_eq(&before, matrix) {
             self.metrics.epoch.set(approximate(matrix.epoch()));
             before.waiters().wake_all();
-            self.hub.everything_changed();
+            self.hub.everything_replaced();
         }
         self.metrics.ready.set(1.0);
         self.ready.send_replace(true);

@@ -35,8 +35,8 @@ pub(super) struct Hydration {
     ranges: VecDeque<ScanRange>,
     /// Pages that are being read.
     reading: usize,
-    /// Rows that were read.
-    scanned: u64,
+    /// Pages that were read.
+    pages: u64,
     begun: Instant,
     stage: Stage,
 }
@@ -98,16 +98,21 @@ impl Follower {
         match &mut self.beginning {
             Some((_, Cause::Epoch)) => self.beginning = self.beginning.map(|(generation, _)| (generation, cause)),
             Some(_) => {}
-            None => self.begin_after(Duration::ZERO, cause),
+            None => self.begin_behind(None, cause),
         }
     }
 
-    fn begin_after(&mut self, pause: Duration, cause: Cause) {
+    /// As [`Self::begin`] when no other is beginning. A store that is behind `newer` is told of it, and looked at after a while.
+    fn begin_behind(&mut self, newer: Option<StoreIdentity>, cause: Cause) {
         let generation = self.next_generation();
         self.beginning = Some((generation, cause));
         let (store, feed, metrics) = (Arc::clone(&self.store), Arc::clone(&self.feed), self.shared.metrics.clone());
         self.errand(async move {
-            let mut pause = pause;
+            let mut pause = Duration::ZERO;
+            if let Some(newer) = newer {
+                store.heard_of(&newer).await;
+                pause = LOOK_AGAIN_PAUSE;
+            }
             loop {
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
@@ -134,14 +139,19 @@ impl Follower {
             return;
         };
         self.beginning = None;
-        if self.live.as_ref().is_some_and(Session::awaits_store) {
-            return self.begun_over_snapshot(beginning);
-        }
         let epoch = beginning.identity.epoch;
         let live = self.live.as_ref().map(Session::epoch);
-        if live.is_some_and(|live| epoch < live) {
-            warn!(live, epoch, "the store is in an older epoch than what is served: an old copy? Looking again");
-            return self.begin_after(LOOK_AGAIN_PAUSE, cause);
+        if let Some(newer) = self.live.as_ref().map(Session::identity).filter(|live| epoch < live.epoch) {
+            warn!(live, epoch, "the store is in an older epoch than the matrix: an old copy? Looking again");
+            return self.begin_behind(Some(newer), cause);
+        }
+        let is_it = |beside: &Session| !beside.is_void() && beside.identity() == beginning.identity;
+        if cause == Cause::Epoch && self.beside.as_ref().is_some_and(is_it) {
+            // Already on its way. A rumour of yet another epoch, heard again and again, must not keep it from its end.
+            return;
+        }
+        if self.live.as_ref().is_some_and(Session::awaits_store) {
+            return self.begun_over_snapshot(beginning);
         }
         if live == Some(epoch) && cause == Cause::Epoch {
             // A hydration that another epoch came into has to be made anew, even if that epoch is gone again.
@@ -291,7 +301,7 @@ impl Follower {
         let rows = u64::try_from(read.changes.len()).unwrap_or(u64::MAX);
         self.shared.metrics.scan_rows.increment(rows);
         if let Some(hydration) = self.session(generation).and_then(|session| session.hydration.as_mut()) {
-            hydration.scanned = hydration.scanned.saturating_add(rows);
+            hydration.pages = hydration.pages.saturating_add(1);
         }
         self.apply_prepared(generation, read.changes.iter().zip(early), Source::Hydration);
         if self.void_by(generation, &read.changes) {
@@ -411,7 +421,7 @@ impl Hydration {
             kinds: StreamKind::ALL.into(),
             ranges: VecDeque::new(),
             reading: 0,
-            scanned: 0,
+            pages: 0,
             begun: Instant::now(),
             stage: Stage::Scanning,
         }
@@ -444,10 +454,17 @@ impl Session {
         self.hydration.as_ref().is_some_and(|hydration| hydration.stage == Stage::Parked)
     }
 
-    /// A number that changes as long as anything comes of feed and store.
+    /// A number that changes as long as anything comes that the hydration waits for. What goes on beside it does not count: one
+    /// partition may stand still while heartbeats of the others come for ever.
     pub(super) fn progress(&self) -> u64 {
-        let scanned = self.hydration.as_ref().map_or(0, |hydration| hydration.scanned);
-        self.positions.iter().fold(scanned, |sum, position| sum.wrapping_add(*position))
+        let Some(hydration) = &self.hydration else { return 0 };
+        let sum = |sum: u64, position| sum.wrapping_add(position);
+        match &hydration.stage {
+            Stage::Reaching(ends) => self.positions.iter().zip(ends).map(|(position, end)| *position.min(end)).fold(0, sum),
+            // The same number as soon as these are to be read on from.
+            Stage::Awaiting => self.positions.iter().copied().fold(0, sum),
+            Stage::Scanning | Stage::Ending | Stage::Parked | Stage::Void => hydration.pages,
+        }
     }
 
     /// The same matrix, hydrated again.

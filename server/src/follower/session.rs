@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use tessera_core::stream::{Epoch, StreamId, StreamKind};
 use tessera_core::time::Timestamp;
 use tessera_ports::change_feed::{Position, Topic};
-use tessera_ports::event_store::ScanRange;
+use tessera_ports::event_store::{ScanRange, StoreIdentity};
 use tokio::time::Instant;
 
 use super::hydration::Hydration;
@@ -72,6 +72,11 @@ impl Session {
 
     pub(super) fn epoch(&self) -> Epoch {
         self.writer.matrix().epoch()
+    }
+
+    /// The store that its matrix is made from.
+    pub(super) fn identity(&self) -> StoreIdentity {
+        StoreIdentity { epoch: self.epoch(), store: self.writer.matrix().store().to_owned() }
     }
 
     /// Up to when the matrix is whole, once it is hydrated: the newest heartbeat of the worst partition, unless something newer

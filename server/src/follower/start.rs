@@ -89,8 +89,7 @@ impl Follower {
     pub(super) fn begun_over_snapshot(&mut self, beginning: Beginning) {
         let generation = beginning.generation;
         let Some(mut session) = self.live.take() else { return };
-        let matrix = session.writer.matrix();
-        let found = StoreIdentity { epoch: matrix.epoch(), store: matrix.store().to_owned() };
+        let found = session.identity();
         if found != beginning.identity && hooks::holds(Guard::SnapshotOfThisStore) {
             let StoreIdentity { store, epoch } = found;
             let (reached, reached_epoch) = (beginning.identity.store.clone(), beginning.identity.epoch);

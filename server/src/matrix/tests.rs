@@ -80,6 +80,24 @@ fn newer_changes_are_applied_and_everything_else_is_left_alone() {
 }
 
 #[test]
+fn watches_hear_only_of_a_matrix_that_answers() {
+    let (mut universe, usual) = Universe::usual();
+    let hub = Arc::<Hub>::default();
+    let mut writer = Writer::new(Arc::new(Matrix::new(1, "test", 0, Arc::clone(&hub))), Metrics::new());
+    let mailbox = hub.open();
+    hub.subscribe(&TenantKey::new("acme"), &mailbox);
+    apply_all(&mut writer, &usual);
+    apply(&mut writer, &universe.create("acme", latest("gold")));
+    let notes = mailbox.take();
+    assert!(!notes.everything && notes.tenants.is_empty());
+    writer.matrix().begin_serving();
+    apply(&mut writer, &universe.tenant_event("acme", Event::Deleted));
+    apply(&mut writer, &universe.publish("gold", &[("reports", &["export"])], &[]));
+    let notes = mailbox.take();
+    assert!(notes.everything && !notes.replaced && notes.tenants.len() == 1);
+}
+
+#[test]
 fn a_stream_without_a_tenant_is_unknown_but_counted() {
     let (mut universe, usual) = Universe::usual();
     let mut writer = writer();

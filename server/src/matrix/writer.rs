@@ -61,7 +61,11 @@ pub(crate) struct Writer {
     states: HashMap<StreamId, Bytes>,
     /// Streams whose changes are in `tables` and not installed yet.
     fresh: Vec<(StreamKind, u64)>,
+    /// Whether one of them took the place of another state with the same seq.
+    replaced: bool,
     parking: Parking,
+    /// What parked changes have begun to wait for since it was asked for last; some of it more than once.
+    newly_missing: Vec<StreamId>,
     /// Changes that cannot be used: seq and checksum, so that each is told once.
     bad: HashMap<StreamId, (Seq, u64)>,
     /// Up to when everything that answers was last known to be the newest.
@@ -89,7 +93,9 @@ impl Writer {
             in_tables: HashMap::new(),
             states: HashMap::new(),
             fresh: Vec::new(),
+            replaced: false,
             parking: Parking::default(),
+            newly_missing: Vec::new(),
             bad: HashMap::new(),
             newest_until: None,
             digest: StateDigest::default(),
@@ -113,6 +119,11 @@ impl Writer {
     /// What parked streams wait for.
     pub(crate) fn missing(&self) -> impl Iterator<Item = &StreamId> {
         self.parking.missing()
+    }
+
+    /// What has been missing since this was called last, also to changes that had waited for something else before.
+    pub(crate) fn take_newly_missing(&mut self) -> Vec<StreamId> {
+        std::mem::take(&mut self.newly_missing)
     }
 
     pub(crate) fn digest(&self) -> StateDigest {
@@ -231,6 +242,7 @@ impl Writer {
     fn park(&mut self, change: &Change, checksum: u64, missing: (StreamId, Seq), newest_until: Option<Timestamp>) -> Applied {
         self.hold_back(&change.stream, HeldBack::Parked(change.seq));
         self.metrics.parked(change.stream.kind());
+        self.newly_missing.push(missing.0.clone());
         let applied = Applied::Parked(missing.0.clone());
         self.parking.park(Parked { change: change.clone(), checksum, missing, newest_until });
         applied
@@ -277,7 +289,9 @@ impl Writer {
             self.matrix.held_back_count.fetch_sub(1, Ordering::Release);
         }
         self.matrix.waiters.applied(StreamKind::Tenant, || change.stream.hash());
-        self.matrix.hub.tenant_changed(key.bytes());
+        if let Some(watches) = self.matrix.watches() {
+            watches.tenant_changed(key.bytes());
+        }
         Ok(())
     }
 
@@ -359,6 +373,7 @@ impl Writer {
         self.digest.add(kind, key, change.seq, checksum);
         if let Some((seq, before)) = self.in_tables.insert(change.stream.clone(), (change.seq, checksum)) {
             self.digest.remove(kind, key, seq, before);
+            self.replaced |= seq == change.seq;
         }
         self.fresh.push((kind, change.stream.hash()));
         self.keep_state(change);
@@ -393,7 +408,12 @@ impl Writer {
         for (kind, hash) in self.fresh.drain(..) {
             self.matrix.waiters.applied(kind, || hash);
         }
-        self.matrix.hub.everything_changed();
+        let replaced = std::mem::take(&mut self.replaced);
+        match self.matrix.watches() {
+            Some(watches) if replaced => watches.everything_replaced(),
+            Some(watches) => watches.everything_changed(),
+            None => {}
+        }
     }
 }
 

@@ -71,14 +71,12 @@ impl Entitlements {
     /// Answers a frame at once, or says that it has to wait. What is no frame ends the stream.
     pub(super) fn frame_at_once(&self, message: &Encoded, caller: &Caller) -> Result<AtOnce, Failure> {
         let parts = &*self.0;
-        let request = decode::Frame::read(message)?;
+        let request = decode::Frame::read(message, FRAME_MAX)?;
         let counters = &parts.shared.metrics.stream;
         let began = counters.request();
-        if let Err(failure) = frame_size(&request) {
-            counters.error(failure.reason());
-            return Ok(AtOnce::Answered(frame_error(request.id, &failure)));
-        }
-        if let Err(failure) = parts.limits.charge_caller(caller, request.checks.len()) {
+        // A frame that is refused for its size has been read all the same.
+        let paid = parts.limits.charge_caller(caller, request.checks.count);
+        if let Err(failure) = paid.and_then(|()| frame_size(&request)) {
             counters.error(failure.reason());
             return Ok(AtOnce::Answered(frame_error(request.id, &failure)));
         }
@@ -94,7 +92,7 @@ impl Entitlements {
     /// Answers a frame that has to wait, and came at `began`.
     pub(super) async fn frame_later(self, message: Encoded, began: Instant, caller: Caller) -> Result<Encoded, Failure> {
         let parts = &*self.0;
-        let request = decode::Frame::read(&message)?;
+        let request = decode::Frame::read(&message, FRAME_MAX)?;
         let frame = Frame::of_stream(parts, &request);
         let met = parts.meet(&frame, &caller).await;
         let answer = parts.answer_frame(request.id, &frame, &caller, Some(&met));
@@ -105,9 +103,10 @@ impl Entitlements {
 
 impl Parts {
     async fn batched(&self, message: &Encoded, caller: Caller) -> Result<Encoded, Failure> {
-        let message = decode::Batch::read(message)?;
+        let message = decode::Batch::read(message, BATCH_MAX)?;
+        // A batch that is refused for its size has been read all the same.
+        self.limits.charge_caller(&caller, message.checks.count)?;
         batch_size(&message)?;
-        self.limits.charge_caller(&caller, message.checks.len())?;
         let wants = Wants { revision: message.with_revisions, detail: message.with_details, explanation: false };
         let counters = &self.shared.metrics.batch;
         let consistency = message.consistency.as_deref();
@@ -116,7 +115,7 @@ impl Parts {
             let given = &at_least.revision;
             Revision::parse(given).map_err(|error| Failure::invalid_revision("consistency.at_least.revision", given, error))?;
         }
-        let frame = Frame { checks: &message.checks, consistency, wants, counters };
+        let frame = Frame { checks: &message.checks.kept, consistency, wants, counters };
         let met = if frame.waits() { Some(self.meet(&frame, &caller).await) } else { None };
         let moment = Moment::of(&self.shared);
         let mut out = Vec::with_capacity(frame.expected_bytes());
@@ -177,9 +176,11 @@ impl Parts {
                 let decided = match met.and_then(|met| met.get(position)) {
                     Some(Err(failure)) => Err(failure.clone()),
                     met => {
-                        if let Some(Ok(matrix)) = met {
+                        let of_met = met.and_then(|met| met.as_ref().ok()).map(|matrix| {
                             held.turn_to(matrix);
-                        }
+                            moment.told_of(matrix, &self.shared)
+                        });
+                        let moment = of_met.as_ref().unwrap_or(moment);
                         let decided = convert::query_by_names(&message.asked).and_then(|query| {
                             let wants = Wants { explanation: message.explain, ..frame.wants };
                             let (tenant, unchecked) = (message.asked.tenant_id, Some(&message.asked));
@@ -209,7 +210,7 @@ impl Parts {
 impl<'a> Frame<'a> {
     fn of_stream(parts: &'a Parts, request: &'a decode::Frame<'a>) -> Self {
         let wants = Wants { revision: request.with_revisions, detail: request.with_details, explanation: false };
-        Self { checks: &request.checks, consistency: None, wants, counters: &parts.shared.metrics.stream }
+        Self { checks: &request.checks.kept, consistency: None, wants, counters: &parts.shared.metrics.stream }
     }
 
     /// Whether any item demands more than what is there.
@@ -245,12 +246,12 @@ fn frame_size(message: &decode::Frame<'_>) -> Result<(), Failure> {
     size(&message.checks, FRAME_MAX, " in a frame")
 }
 
-fn size(checks: &[decode::Check<'_>], max: usize, with: &str) -> Result<(), Failure> {
-    let count = checks.len();
+fn size(checks: &decode::Checks<'_>, max: usize, with: &str) -> Result<(), Failure> {
+    let count = checks.count;
     if count > max {
         return Err(Failure::too_large("checks", format!("`{count}` checks; allowed are at most {max}{with}")));
     }
-    if count > EXPLAINED_MAX && checks.iter().any(|check| check.explain) {
+    if count > EXPLAINED_MAX && checks.kept.iter().any(|check| check.explain) {
         let allowed = format!("`{count}` checks; allowed are at most {EXPLAINED_MAX} when one asks to be explained");
         return Err(Failure::too_large("checks", allowed));
     }

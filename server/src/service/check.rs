@@ -38,37 +38,37 @@ impl Entitlements {
         traces::note_tenant(tenant);
         let demand = Demand::of(message.consistency.as_deref(), tenant)?;
         if demand.is_none() {
-            return self.answer(&parts.shared.matrix(), &check);
+            // The moment before the matrix: nothing is told of a newer one than answers.
+            let moment = Moment::of(&parts.shared);
+            return self.answer(&parts.shared.matrix(), &moment, &check);
         }
         // Without the guard: tables from before the wait.
         let early = (!hooks::holds(Guard::RowBeforeCatalog)).then(|| Held::new(std::sync::Arc::clone(&parts.shared.matrix())));
         let matrix = parts.consistency.meet(tenant, &demand, &caller, parts.consistency.wait_until(&caller)).await?;
+        let moment = Moment::of(&parts.shared).told_of(&matrix, &parts.shared);
         match early {
-            None => self.answer(&matrix, &check),
-            Some(mut held) => self.answer_with(&check, |check, moment, scratch, out| {
-                held.decide(held.find(check.tenant), check, moment, scratch, |answer| encode::answer(out, answer))
+            None => self.answer(&matrix, &moment, &check),
+            Some(mut held) => self.answer_with(|scratch, out| {
+                held.decide(held.find(check.tenant), &check, &moment, scratch, |answer| encode::answer(out, answer))
                     .map(|(reason, ())| reason)
             }),
         }
     }
 
-    fn answer(&self, matrix: &Matrix, check: &Check<'_>) -> Result<Encoded, Failure> {
-        self.answer_with(check, |check, moment, scratch, out| {
+    fn answer(&self, matrix: &Matrix, moment: &Moment, check: &Check<'_>) -> Result<Encoded, Failure> {
+        self.answer_with(|scratch, out| {
             decide(matrix, check, moment, scratch, |answer| encode::answer(out, answer)).map(|(reason, ())| reason)
         })
     }
 
     fn answer_with(
         &self,
-        check: &Check<'_>,
-        decide: impl FnOnce(&Check<'_>, &Moment, &mut Vec<u8>, &mut Vec<u8>) -> Result<tessera_core::decision::Reason, Failure>,
+        decide: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> Result<tessera_core::decision::Reason, Failure>,
     ) -> Result<Encoded, Failure> {
-        let shared = &self.0.shared;
-        let moment = Moment::of(shared);
         let mut out = Vec::with_capacity(ANSWER_BYTES);
         let mut revision = Vec::with_capacity(64);
-        let reason = decide(check, &moment, &mut revision, &mut out)?;
-        shared.metrics.unary.one(reason);
+        let reason = decide(&mut revision, &mut out)?;
+        self.0.shared.metrics.unary.one(reason);
         Ok(out.into())
     }
 }

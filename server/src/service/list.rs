@@ -32,13 +32,22 @@ impl Entitlements {
         check_tenant("tenant_id", tenant)?;
         tessera_runtime::telemetry::traces::note_tenant(tenant);
         let demand = Demand::of(message.consistency.as_ref(), tenant)?;
-        let matrix = parts.consistency.meet(tenant, &demand, &caller, parts.consistency.wait_until(&caller)).await?;
-        let features = matrix.tables().tables.feature_count();
+        // Whoever has nothing left waits for nothing, and has nothing read.
+        let features = parts.shared.matrix().tables().tables.feature_count();
         parts.limits.charge_caller(&caller, features)?;
+        // A tenant that is not there has no bucket. It may come while it is waited for.
+        let is_there = !matches!(row_of(&parts.shared.matrix(), tenant), Ok(None));
+        if is_there {
+            parts.limits.charge_tenant(&caller, tenant, features)?;
+        }
+        let matrix = parts.consistency.meet(tenant, &demand, &caller, parts.consistency.wait_until(&caller)).await?;
+        let moment = Moment::of(&parts.shared).told_of(&matrix, &parts.shared);
         let row = known_row(&matrix, tenant, &caller)?;
-        parts.limits.charge_tenant(&caller, tenant, features)?;
+        if !is_there {
+            parts.limits.charge_tenant(&caller, tenant, features)?;
+        }
         parts.shared.metrics.lists.increment(1);
-        let document = make(&matrix, &row, tenant, &Moment::of(&parts.shared))?;
+        let document = make(&matrix, &row, tenant, &moment)?;
         let known = &message.if_document_tag_differs_from;
         if !known.is_empty() && *known == document.message.document_tag {
             return Ok(v1::ListEntitlementsResponse { document: None, not_modified: true });

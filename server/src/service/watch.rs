@@ -35,6 +35,8 @@ use subscriptions::{Subscription, Subscriptions};
 
 /// Requests taken in before the next document is sent: subscribing goes on while many documents change.
 const REQUESTS_AT_ONCE: usize = 64;
+/// Looks at tenants, one after the other, before others have the thread: checks are served by it, too.
+const LOOKS_AT_ONCE: usize = 256;
 /// How often the clock is looked at while documents have an edge: it may be set.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -52,6 +54,8 @@ struct Watch {
     sent_through_ms: Option<i64>,
     /// From when on the next document may be made.
     next_document: Instant,
+    /// Looks since others had the thread.
+    looks: usize,
     ended: bool,
     _place: Place,
 }
@@ -78,6 +82,7 @@ impl Entitlements {
             next_heartbeat: now + Duration::from_millis(parts.config.watch_heartbeat_ms),
             sent_through_ms: None,
             next_document: now,
+            looks: 0,
             ended: false,
             _place: place,
             parts,
@@ -96,7 +101,7 @@ impl Watch {
             return None;
         }
         loop {
-            if self.parts.shutdown.is_draining() {
+            if self.parts.shutdown.is_closing() {
                 return self.end(Failure::draining().into());
             }
             for _ in 0..REQUESTS_AT_ONCE {
@@ -114,11 +119,16 @@ impl Watch {
             if let Some(item) = self.look_at_next() {
                 return Some(Ok(item));
             }
+            if self.looks >= LOOKS_AT_ONCE {
+                self.looks = 0;
+                tokio::task::yield_now().await;
+                continue;
+            }
             let wake = self.wake_at();
-            let draining = self.parts.shutdown.soft.clone();
+            let closing = self.parts.shutdown.closing.clone();
             tokio::select! {
                 biased;
-                () = draining.cancelled() => {}
+                () = closing.cancelled() => {}
                 read = self.input.next(), if !self.input_ended => match self.take_in(read) {
                     Ok(None) => {}
                     Ok(Some(item)) => return Some(Ok(item)),
@@ -254,10 +264,11 @@ impl Watch {
 
     // === documents ===
 
-    /// Looks at pending tenants until one has something to say, or until the pace is reached.
+    /// Looks at pending tenants until one has something to say, or until the pace or [`LOOKS_AT_ONCE`] is reached.
     fn look_at_next(&mut self) -> Option<Encoded> {
-        while Instant::now() >= self.next_document {
+        while self.looks < LOOKS_AT_ONCE && Instant::now() >= self.next_document {
             let tenant = self.subscriptions.next_pending()?;
+            self.looks = self.looks.saturating_add(1);
             match self.look(&tenant) {
                 Ok(None) => {}
                 Ok(Some(document)) => {
@@ -275,11 +286,12 @@ impl Watch {
 
     /// The tenant's document, if it differs from the one sent last.
     fn look(&mut self, tenant: &TenantKey) -> Result<Option<v1::TenantEntitlements>, Failure> {
-        let Some(subscription) = self.subscriptions.get_mut(tenant) else { return Ok(None) };
+        let Some(subscription) = self.subscriptions.begun(tenant) else { return Ok(None) };
         let shared = &self.parts.shared;
+        // Before the matrix as well: what is told may be of the one that is served, and never of a newer one.
+        let moment = Moment::of(shared);
         let matrix = shared.matrix();
         let row = known_row(&matrix, tenant.text(), &self.caller)?;
-        let moment = Moment::of(shared);
         let mut revision = Vec::with_capacity(64);
         write_revision(&mut revision, matrix.epoch(), &matrix.tables().tables, Some(&row), tenant.text(), moment.now);
         if subscription.stands(&revision, moment.now) {
@@ -299,7 +311,7 @@ impl Watch {
 impl Subscription {
     /// Whether nothing can have changed since the last look.
     fn stands(&self, revision: &[u8], now: Timestamp) -> bool {
-        self.looked_at() && self.revision == revision && self.edge.is_none_or(|edge| now < edge)
+        self.revision == revision && self.edge.is_none_or(|edge| now < edge)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Decodes the hot messages without a copy and, but for one list per message, without an allocation: what is asked is borrowed
-//! from the bytes that came. Takes and refuses exactly what prost does, and says of what it refuses what prost says.
+//! from the bytes that came. Takes and refuses exactly what prost does, and says of what it refuses what prost says. Only of a list
+//! that is longer than allowed nothing more is read than its length: two bytes are a check, and a check takes a hundred.
 
 use bytes::Bytes;
 use prost::Message;
@@ -19,10 +20,19 @@ pub(crate) struct Check<'a> {
     pub(crate) explain: bool,
 }
 
+/// The checks of a message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Checks<'a> {
+    /// At most as many as are allowed.
+    pub(crate) kept: Vec<Check<'a>>,
+    /// How many came.
+    pub(crate) count: usize,
+}
+
 /// `BatchCheckEntitlementRequest`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Batch<'a> {
-    pub(crate) checks: Vec<Check<'a>>,
+    pub(crate) checks: Checks<'a>,
     pub(crate) consistency: Option<Box<v1::Consistency>>,
     pub(crate) with_revisions: bool,
     pub(crate) with_details: bool,
@@ -32,22 +42,39 @@ pub(crate) struct Batch<'a> {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Frame<'a> {
     pub(crate) id: u64,
-    pub(crate) checks: Vec<Check<'a>>,
+    pub(crate) checks: Checks<'a>,
     pub(crate) with_revisions: bool,
     pub(crate) with_details: bool,
 }
 
-/// Adds a check to a list, of a message of which so many bytes are left. If all are of one size the list grows once.
-fn push<'a>(checks: &mut Vec<Check<'a>>, bytes: &'a [u8], left: usize) -> Option<()> {
-    /// Tag and length.
-    const FRAME_BYTES: usize = 2;
-    /// No room is made for more on the word of the first alone.
-    const EXPECTED_MAX: usize = 1_000;
-    if checks.is_empty() {
-        checks.reserve((1 + left / (bytes.len() + FRAME_BYTES)).min(EXPECTED_MAX));
+impl<'a> Checks<'a> {
+    /// Adds a check, of a message of which so many bytes are left and which may have so many checks. If all are of one size the
+    /// list grows once.
+    fn push(&mut self, bytes: &'a [u8], left: usize, max: usize) -> Option<()> {
+        /// Tag and length.
+        const FRAME_BYTES: usize = 2;
+        /// No room is made for more on the word of the first alone.
+        const EXPECTED_MAX: usize = 1_000;
+        self.count += 1;
+        if self.count > max {
+            return Some(());
+        }
+        if self.kept.is_empty() {
+            self.kept.reserve((1 + left / (bytes.len() + FRAME_BYTES)).min(EXPECTED_MAX));
+        }
+        self.kept.push(Check::parse(bytes)?);
+        Some(())
     }
-    checks.push(Check::parse(bytes)?);
-    Some(())
+
+    /// Why a message with these was not taken.
+    #[cold]
+    fn refused<M: Message + Default>(&self, bytes: &Bytes, max: usize) -> Failure {
+        if self.count > max {
+            let problem = format!("the bytes are not the message of this method, and more than {max} checks are in them");
+            return Failure::invalid_field("request", problem);
+        }
+        refused::<M>(bytes)
+    }
 }
 
 impl<'a> Check<'a> {
@@ -75,46 +102,44 @@ impl<'a> Check<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// What the message says.
-    pub(crate) fn read(bytes: &'a Bytes) -> Result<Self, Failure> {
-        Self::parse(bytes).ok_or_else(|| refused::<v1::BatchCheckEntitlementRequest>(bytes))
-    }
-
-    fn parse(bytes: &'a [u8]) -> Option<Self> {
+    /// What the message says, in which so many checks are allowed.
+    pub(crate) fn read(bytes: &'a Bytes, max: usize) -> Result<Self, Failure> {
         let mut batch = Self::default();
-        fields(bytes, |tag, wire, rest| {
+        let parsed = fields(bytes, |tag, wire, rest| {
             match tag {
-                1 => push(&mut batch.checks, message(wire, rest)?, rest.len())?,
+                1 => batch.checks.push(message(wire, rest)?, rest.len(), max)?,
                 2 => merge(&mut batch.consistency, message(wire, rest)?)?,
                 3 => batch.with_revisions = number(wire, rest)? != 0,
                 4 => batch.with_details = number(wire, rest)? != 0,
                 _ => return Some(false),
             }
             Some(true)
-        })?;
-        Some(batch)
+        });
+        match parsed {
+            Some(()) => Ok(batch),
+            None => Err(batch.checks.refused::<v1::BatchCheckEntitlementRequest>(bytes, max)),
+        }
     }
 }
 
 impl<'a> Frame<'a> {
-    /// What the message says.
-    pub(crate) fn read(bytes: &'a Bytes) -> Result<Self, Failure> {
-        Self::parse(bytes).ok_or_else(|| refused::<v1::StreamCheckEntitlementRequest>(bytes))
-    }
-
-    fn parse(bytes: &'a [u8]) -> Option<Self> {
+    /// What the message says, in which so many checks are allowed.
+    pub(crate) fn read(bytes: &'a Bytes, max: usize) -> Result<Self, Failure> {
         let mut frame = Self::default();
-        fields(bytes, |tag, wire, rest| {
+        let parsed = fields(bytes, |tag, wire, rest| {
             match tag {
                 1 => frame.id = number(wire, rest)?,
-                2 => push(&mut frame.checks, message(wire, rest)?, rest.len())?,
+                2 => frame.checks.push(message(wire, rest)?, rest.len(), max)?,
                 3 => frame.with_revisions = number(wire, rest)? != 0,
                 4 => frame.with_details = number(wire, rest)? != 0,
                 _ => return Some(false),
             }
             Some(true)
-        })?;
-        Some(frame)
+        });
+        match parsed {
+            Some(()) => Ok(frame),
+            None => Err(frame.checks.refused::<v1::StreamCheckEntitlementRequest>(bytes, max)),
+        }
     }
 }
 

@@ -72,12 +72,22 @@ impl Bench {
         clock: Arc<ManualClock>,
         complete: impl FnOnce(Server) -> Server,
     ) -> Self {
+        let ports = (Arc::new(store.clone()) as Arc<dyn EventStore>, Arc::new(feed.clone()) as Arc<dyn ChangeFeed>);
+        Self::through(ports, config, universe, store, feed, clock, complete)
+    }
+
+    /// Through those ports to that store and that feed.
+    pub(crate) fn through(
+        ports: (Arc<dyn EventStore>, Arc<dyn ChangeFeed>),
+        config: Config,
+        universe: Universe,
+        store: MemoryStore,
+        feed: MemoryFeed,
+        clock: Arc<ManualClock>,
+        complete: impl FnOnce(Server) -> Server,
+    ) -> Self {
         let tasks = Tasks::new();
-        let dependencies = Dependencies {
-            store: Arc::new(store.clone()) as Arc<dyn EventStore>,
-            feed: Arc::new(feed.clone()) as Arc<dyn ChangeFeed>,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-        };
+        let dependencies = Dependencies { store: ports.0, feed: ports.1, clock: Arc::clone(&clock) as Arc<dyn Clock> };
         let server = complete(build(config, dependencies, &tasks).unwrap());
         let routes = server.routes();
         let client = EntitlementServiceClient::new(routes.clone());

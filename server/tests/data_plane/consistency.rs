@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use tessera_core::stream::StreamId;
+use tessera_core::stream::{StreamId, StreamKind};
 use tessera_core::tenant::Event;
-use tessera_ports::memory::Operation;
+use tessera_ports::change_feed::{ChangePublisher as _, Heartbeat};
+use tessera_ports::memory::{Operation, StoreChances};
 use tessera_proto::v1;
 use tessera_proto::v1::check_result::Result as Item;
+use tessera_server::Config;
 use tokio::time::Instant;
 use tonic::Code;
 
 use crate::bench::{Bench, check, check_at_least, fully_consistent, item_refused, refused, revision, revision_of, without_scan};
-use crate::universe::{latest, pinned, tenant_stream};
+use crate::universe::{latest, pinned, start, tenant_stream};
 
 fn unreached() -> (Code, String) {
     (Code::Unavailable, "REVISION_NOT_REACHED".to_owned())
@@ -19,7 +21,11 @@ fn unreached() -> (Code, String) {
 
 /// Without the scan, with tenant `acme` on gold.
 async fn bench() -> Bench {
-    let mut bench = Bench::with(without_scan()).await;
+    bench_with(without_scan()).await
+}
+
+async fn bench_with(config: Config) -> Bench {
+    let mut bench = Bench::with(config).await;
     let created = bench.universe.create("acme", latest("gold"));
     bench.commit(&created).await;
     bench.settled().await;
@@ -102,6 +108,40 @@ async fn frames_that_wait_keep_their_order() {
     assert_eq!((first.id, item_refused(status).1.as_str()), (1, "REVISION_NOT_REACHED"));
     assert_eq!(answers.message().await.unwrap().unwrap().id, 2);
     assert!(answers.message().await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_age_is_told_of_an_item_whose_matrix_is_not_served_any_more() {
+    let mut bench = bench_with(Config { at_least_wait_ms: 10_000, ..without_scan() }).await;
+    let before = bench.universe.change(&tenant_stream("acme"));
+    let backup = bench.store.back_up(&StreamKind::ALL);
+    bench.store.restore(&backup, "second");
+    bench.universe.epoch = 2;
+    let deleted = bench.universe.tenant_event("acme", Event::Deleted);
+    bench.lose(&deleted);
+    // It takes so long to hydrate the restored store that heartbeats come meanwhile.
+    bench.store.faults().seed(1, StoreChances { delay_max: Duration::from_millis(50), ..StoreChances::default() });
+    let heartbeat = Heartbeat { epoch: 2, store: "second".to_owned(), at: start(), partitions: 2 };
+    let beating = async {
+        loop {
+            bench.feed.beat(&[0, 1], &heartbeat).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // What the first item demands is there at once, and what the second demands in the next life of the store.
+    let checks = vec![check_at_least("acme", revision(&before)), check_at_least("acme", revision(&deleted))];
+    let batch = v1::BatchCheckEntitlementRequest { checks, ..v1::BatchCheckEntitlementRequest::default() };
+    let mut client = bench.client.clone();
+    let answer = tokio::select! {
+        answer = client.batch_check_entitlement(batch) => answer.unwrap().into_inner(),
+        () = beating => unreachable!("heartbeats have no end"),
+    };
+    let told = answer.results.into_iter().map(|result| match result.result {
+        Some(Item::Response(answer)) => (answer.reason(), answer.staleness_ms),
+        other => panic!("expected an answer, found {other:?}"),
+    });
+    let expected = [(v1::Reason::GrantedByPlan, None), (v1::Reason::TenantDeleted, Some(0))];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }
 
 fn check_fully(tenant: &str) -> v1::CheckEntitlementRequest {

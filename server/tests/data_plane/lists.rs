@@ -1,9 +1,12 @@
 //! `ListEntitlements`: the whole document and its tag.
 
 use tessera_core::tenant::Event;
+use tessera_ports::memory::Operation;
 use tessera_proto::v1;
+use tessera_server::Config;
+use tonic::Code;
 
-use crate::bench::{Bench, at_least, check, fully_consistent, revision, without_scan};
+use crate::bench::{Bench, at_least, check, fully_consistent, refused, revision, without_scan};
 use crate::universe::latest;
 
 fn list(tenant: &str) -> v1::ListEntitlementsRequest {
@@ -54,4 +57,37 @@ async fn a_known_document_is_not_sent_again() {
     bench.lose(&deleted);
     let newest = v1::ListEntitlementsRequest { consistency: Some(fully_consistent()), ..list("acme") };
     assert_eq!(document(&bench, newest).await.status(), v1::TenantStatus::Deleted);
+}
+
+/// With tenant `acme` on gold. A document of two features is two checks: where there is a bucket it has enough for one.
+async fn limited(config: Config) -> Bench {
+    let mut bench = Bench::with(Config { caller_checks_burst: 3, tenant_checks_burst: 3, ..config }).await;
+    let created = bench.universe.create("acme", latest("gold"));
+    bench.commit(&created).await;
+    bench.settled().await;
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_nothing_left_has_nothing_read() {
+    let of_caller = Config { caller_checks_per_second: 1, ..without_scan() };
+    let of_tenant = Config { tenant_checks_per_second: 1, ..without_scan() };
+    for config in [of_caller, of_tenant] {
+        let bench = limited(config).await;
+        let newest = v1::ListEntitlementsRequest { consistency: Some(fully_consistent()), ..list("acme") };
+        document(&bench, newest.clone()).await;
+        // Whoever read now would say so.
+        bench.store.faults().fail_next(Operation::Read, 1);
+        let answer = bench.client.clone().list_entitlements(newest).await;
+        assert_eq!(refused(answer), (Code::ResourceExhausted, "RATE_LIMITED".to_owned()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_is_not_there_has_no_bucket() {
+    let bench = limited(Config { tenant_checks_per_second: 1, ..without_scan() }).await;
+    for _ in 0..5 {
+        let answer = bench.client.clone().list_entitlements(list("nobody")).await;
+        assert_eq!(refused(answer), (Code::NotFound, "TENANT_NOT_FOUND".to_owned()));
+    }
 }

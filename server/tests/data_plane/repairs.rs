@@ -8,7 +8,7 @@ use tessera_ports::change_feed::{ChangePublisher as _, FeedMessage};
 use tessera_proto::v1;
 use tessera_server::Config;
 
-use crate::bench::{Bench, wait_for, without_scan};
+use crate::bench::{Bench, check, wait_for, without_scan};
 use crate::universe::{latest, pinned, tenant_stream};
 
 #[tokio::test(start_paused = true)]
@@ -53,6 +53,20 @@ async fn the_fetch_alone_brings_what_parked_rows_wait_for() {
     bench.commit(&created).await;
     bench.settled().await;
     assert_eq!(bench.reason("acme", "view").await, v1::Reason::GrantedByPlan);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fetch_brings_whatever_a_row_goes_on_waiting_for() {
+    let mut bench = Bench::with(without_scan()).await;
+    let registered = bench.universe.service("billing", &["pay"]);
+    let published = bench.universe.publish("gold", &[("billing", &["pay"])], &[]);
+    let created = bench.universe.create("acme", pinned("gold", 2));
+    bench.lose(&registered);
+    bench.lose(&published);
+    // It waits for the catalog, and when that is there for the plan.
+    bench.commit(&created).await;
+    bench.settled().await;
+    assert_eq!(bench.ask(check("acme", "billing", "pay")).await.unwrap().reason(), v1::Reason::GrantedByPlan);
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +123,7 @@ async fn heartbeats_do_not_count_while_a_gap_is_being_closed() {
     let mut bench = Bench::with(without_scan()).await;
     bench.beat().await;
     bench.clock.advance(Duration::from_secs(10));
-    let staleness = async |bench: &Bench| bench.ask(crate::bench::check("acme", "reports", "view")).await.unwrap().staleness_ms;
+    let staleness = async |bench: &Bench| bench.ask(check("acme", "reports", "view")).await.unwrap().staleness_ms;
     while staleness(&bench).await.is_none() {
         tokio::task::yield_now().await;
     }

@@ -1,24 +1,27 @@
 //! Snapshots: what a server starts from, when it may serve it, and what makes it read the store instead.
 
 mod guards;
+mod ports;
+mod stores;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_core::stream::StreamKind;
 use tessera_core::tenant::Event;
-use tessera_ports::Clock as _;
 use tessera_ports::clock::ManualClock;
 use tessera_ports::memory::{MemoryFeed, MemoryStore, Operation};
+use tessera_ports::{ChangeFeed, Clock as _, EventStore};
 use tessera_proto::v1;
-use tessera_server::Config;
 use tessera_server::snapshot::folder::SnapshotFolder as _;
 use tessera_server::snapshot::memory::MemoryFolder;
+use tessera_server::{Config, Server};
 use tokio::time::Instant;
 use tonic::Code;
 
 use crate::bench::{Bench, check, fully_consistent, refused, wait_for, without_scan};
-use crate::universe::{Universe, latest, start, store};
+use crate::universe::{Universe, latest, start, store, tenant_stream};
+use ports::StandingStill;
 
 /// So many failures are an outage.
 const FOR_LONG: u32 = 1_000_000;
@@ -69,6 +72,17 @@ impl Keeper {
         let Self { bench, folder } = self;
         bench.tasks.crash();
         Self::begin(config, bench.universe, bench.store, bench.feed, bench.clock, folder)
+    }
+
+    /// Crashes, and starts again through those ports.
+    fn crash_onto(self, store: Arc<dyn EventStore>, feed: Arc<dyn ChangeFeed>) -> Self {
+        let Self { bench, folder } = self;
+        bench.tasks.crash();
+        let (place, config) = (Arc::new(folder.clone()), without_scan());
+        let with_snapshots = |server: Server| server.with_snapshots(place);
+        let ports = (store, feed);
+        let bench = Bench::through(ports, config, bench.universe, bench.store, bench.feed, bench.clock, with_snapshots);
+        Self { bench, folder }
     }
 
     /// Waits for one more snapshot.
@@ -209,6 +223,46 @@ async fn as_long_as_it_catches_up_it_is_waited_for_and_then_no_longer() {
     keeper.outage_is_over();
     keeper.bench.settled().await;
     assert!(!keeper.bench.handle.serves_snapshot());
+}
+
+/// Heartbeats of other partitions are no progress.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_stands_still_is_not_waited_for() {
+    let mut keeper = Keeper::usual(0).await;
+    keeper.written().await;
+    keeper.delete().await;
+    let (store, feed) = (keeper.bench.store.clone(), keeper.bench.feed.clone());
+    let acmes = feed.partition_of(&tenant_stream("acme"));
+    let standing_still = StandingStill::new(feed, acmes);
+    let keeper = keeper.crash_onto(Arc::new(store), Arc::new(standing_still.clone()));
+    served_while_heartbeats_go_on(&keeper).await;
+    assert_eq!(keeper.reason().await, v1::Reason::GrantedByPlan);
+    standing_still.goes_on();
+    keeper.bench.settled().await;
+    assert!(!keeper.bench.handle.serves_snapshot());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_is_a_scan_that_stands_still() {
+    let keeper = Keeper::usual(0).await;
+    keeper.written().await;
+    keeper.bench.feed.faults().new_topic("another");
+    keeper.bench.store.faults().fail_next(Operation::Scan, FOR_LONG);
+    let keeper = keeper.crash();
+    served_while_heartbeats_go_on(&keeper).await;
+    keeper.outage_is_over();
+    wait_for("the scan to be over", || !keeper.bench.handle.serves_snapshot()).await;
+}
+
+/// Waits until it serves its snapshot.
+async fn served_while_heartbeats_go_on(keeper: &Keeper) {
+    let begun = Instant::now();
+    while keeper.bench.handle.ready().is_err() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the snapshot is not served");
+        keeper.bench.beat().await;
+        pass(Duration::from_millis(500)).await;
+    }
+    assert!(keeper.bench.handle.serves_snapshot());
 }
 
 #[tokio::test(start_paused = true)]

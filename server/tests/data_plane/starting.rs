@@ -126,6 +126,32 @@ async fn a_heartbeat_of_an_epoch_that_the_store_is_not_in_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rumour_of_an_epoch_does_not_hold_up_a_restore_however_often_it_is_heard() {
+    let mut bench = Bench::with(Config { scan_page_rows: 1, ..without_scan() }).await;
+    for n in 0..60 {
+        let created = bench.universe.create(&format!("t{n}"), latest("gold"));
+        bench.commit(&created).await;
+    }
+    bench.settled().await;
+    let backup = bench.store.back_up(&StreamKind::ALL);
+    bench.store.restore(&backup, "second");
+    bench.universe.epoch = 2;
+    let deleted = bench.universe.tenant_event("t7", Event::Deleted);
+    bench.commit(&deleted).await;
+    let restored = bench.stored_digest().await;
+    bench.store.faults().seed(1, StoreChances { delay_max: Duration::from_millis(500), ..StoreChances::default() });
+    let begun = Instant::now();
+    let lie = tessera_ports::change_feed::Heartbeat { epoch: 9, store: "lie".to_owned(), at: start(), partitions: 2 };
+    while bench.handle.digest() != restored {
+        assert!(begun.elapsed() < Duration::from_mins(2), "the restored store is not served");
+        tessera_ports::ChangePublisher::beat(&bench.feed, &[0, 1, 2, 3], &lie).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(begun.elapsed() > Duration::from_secs(5), "hydration was too quick to say anything");
+    assert_eq!(bench.reason("t7", "view").await, v1::Reason::TenantDeleted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restore_during_hydration_never_leaves_a_part_of_either_life() {
     for seed in 0..60 {
         let mut bench = Bench::not_loaded(without_scan());

@@ -31,16 +31,10 @@ pub(super) struct Subscription {
     waits: bool,
     /// The tag of the document sent last; empty before the first.
     pub(super) tag: String,
-    /// The revision of the last look.
+    /// The revision of the last look; empty when it would tell nothing of what there is now.
     pub(super) revision: Bytes,
     /// When time alone changes the document.
     pub(super) edge: Option<Timestamp>,
-}
-
-impl Subscription {
-    pub(super) fn looked_at(&self) -> bool {
-        !self.tag.is_empty()
-    }
 }
 
 impl Subscriptions {
@@ -66,8 +60,9 @@ impl Subscriptions {
         self.by_tenant.contains_key(tenant)
     }
 
-    pub(super) fn get_mut(&mut self, tenant: &TenantKey) -> Option<&mut Subscription> {
-        self.by_tenant.get_mut(tenant)
+    /// The tenant's subscription, unless it waits: it may be another than the one that was to be looked at.
+    pub(super) fn begun(&mut self, tenant: &TenantKey) -> Option<&mut Subscription> {
+        self.by_tenant.get_mut(tenant).filter(|subscription| !subscription.waits)
     }
 
     /// Subscribes, or subscribes anew: its document will be sent in any case. Gives the subscription's number.
@@ -139,13 +134,21 @@ impl Subscriptions {
     /// Tenants of which there are notes are looked at again.
     pub(super) fn take_notes(&mut self) {
         let notes = self.mailbox.take();
+        for tenant in &notes.tenants {
+            // The row is another one, also when its seq is that of the one before.
+            if let Some(subscription) = self.by_tenant.get_mut(tenant) {
+                subscription.revision = Bytes::new();
+            }
+            self.look_again(tenant);
+        }
+        if notes.replaced {
+            for subscription in self.by_tenant.values_mut() {
+                subscription.revision = Bytes::new();
+            }
+        }
         if notes.everything {
             let all: Vec<TenantKey> = self.by_tenant.keys().cloned().collect();
             for tenant in &all {
-                self.look_again(tenant);
-            }
-        } else {
-            for tenant in &notes.tenants {
                 self.look_again(tenant);
             }
         }

@@ -1,5 +1,7 @@
 //! What one caller may have of watches: so many of them, and no more subscriptions than its checks pay for.
 
+mod by_hand;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

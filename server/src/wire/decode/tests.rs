@@ -9,6 +9,14 @@ fn check(message: &v1::CheckEntitlementRequest) -> Check<'_> {
     Check { asked: Asked::from(message), consistency: message.consistency.clone().map(Box::new), explain: message.explain }
 }
 
+/// More than the messages here have.
+const MAX: usize = 100;
+
+/// What prost makes of a list of checks, in our words.
+fn checks(messages: &[v1::CheckEntitlementRequest]) -> Checks<'_> {
+    Checks { kept: messages.iter().map(check).collect(), count: messages.len() }
+}
+
 #[track_caller]
 fn agree(bytes: &Bytes) {
     match v1::CheckEntitlementRequest::decode(bytes.clone()) {
@@ -18,26 +26,26 @@ fn agree(bytes: &Bytes) {
     match v1::BatchCheckEntitlementRequest::decode(bytes.clone()) {
         Ok(message) => {
             let expected = Batch {
-                checks: message.checks.iter().map(check).collect(),
+                checks: checks(&message.checks),
                 consistency: message.consistency.clone().map(Box::new),
                 with_revisions: message.with_revisions,
                 with_details: message.with_details,
             };
-            assert_eq!(Batch::read(bytes).unwrap(), expected);
+            assert_eq!(Batch::read(bytes, MAX).unwrap(), expected);
         }
-        Err(error) => assert_eq!(Batch::read(bytes).unwrap_err(), malformed(&error)),
+        Err(error) => assert_eq!(Batch::read(bytes, MAX).unwrap_err(), malformed(&error)),
     }
     match v1::StreamCheckEntitlementRequest::decode(bytes.clone()) {
         Ok(message) => {
             let expected = Frame {
                 id: message.id,
-                checks: message.checks.iter().map(check).collect(),
+                checks: checks(&message.checks),
                 with_revisions: message.with_revisions,
                 with_details: message.with_details,
             };
-            assert_eq!(Frame::read(bytes).unwrap(), expected);
+            assert_eq!(Frame::read(bytes, MAX).unwrap(), expected);
         }
-        Err(error) => assert_eq!(Frame::read(bytes).unwrap_err(), malformed(&error)),
+        Err(error) => assert_eq!(Frame::read(bytes, MAX).unwrap_err(), malformed(&error)),
     }
 }
 
@@ -92,4 +100,32 @@ proptest! {
     fn anything(bytes in prop::collection::vec(prop_oneof![0_u8..60, any::<u8>()], 0..60)) {
         agree(&Bytes::from(bytes));
     }
+}
+
+/// As many checks as a request has bytes for, each of which says nothing; as field `key` of a message.
+fn empty_checks(key: u8) -> Vec<u8> {
+    [key, 0].repeat(1 << 20)
+}
+
+#[test]
+fn checks_beyond_the_most_are_counted_and_not_kept() {
+    let bytes = Bytes::from(empty_checks(0x0a));
+    let batch = Batch::read(&bytes, 10_000).unwrap();
+    assert_eq!((batch.checks.count, batch.checks.kept.len()), (1 << 20, 10_000));
+    assert!(batch.checks.kept.capacity() <= 20_000, "room for {}", batch.checks.kept.capacity());
+    let bytes = Bytes::from([&[0x08, 7][..], &empty_checks(0x12)].concat());
+    let frame = Frame::read(&bytes, 1_000).unwrap();
+    assert_eq!((frame.id, frame.checks.count, frame.checks.kept.len()), (7, 1 << 20, 1_000));
+    assert!(frame.checks.kept.capacity() <= 2_000, "room for {}", frame.checks.kept.capacity());
+}
+
+/// Prost would keep them all to say what is wrong with the last byte.
+#[test]
+fn a_list_that_is_too_long_is_not_read_twice() {
+    let said = |failure: Failure| failure.message().to_owned();
+    let cut = |key: u8| Bytes::from([empty_checks(key), vec![0xff]].concat());
+    let of_batch = said(Batch::read(&cut(0x0a), 10_000).unwrap_err());
+    assert!(of_batch.ends_with("not the message of this method, and more than 10000 checks are in them"), "{of_batch}");
+    let of_frame = said(Frame::read(&cut(0x12), 1_000).unwrap_err());
+    assert!(of_frame.ends_with("not the message of this method, and more than 1000 checks are in them"), "{of_frame}");
 }
