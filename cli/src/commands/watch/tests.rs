@@ -62,7 +62,7 @@ impl Script {
             std::future::ready(answers.pop_front())
         });
         let after = futures::stream::iter(self.after).then(|(pause, event)| async move {
-            sleep(pause).await;
+            tokio::time::sleep(pause).await;
             event
         });
         let silence = futures::stream::pending().take(usize::from(!self.ends));
