@@ -72,6 +72,13 @@ impl Console {
         eprintln!("{text}");
     }
 
+    /// Says how many of that kind a listing left out, if it did.
+    pub fn note_unreadable(&self, kind: &str, count: i32) {
+        if count > 0 {
+            self.note(&format!("left out since it cannot be read: {count} × {kind}; the log of the loader names them"));
+        }
+    }
+
     /// Whether standard output is a terminal that wants colour.
     pub fn colours(&self) -> bool {
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()

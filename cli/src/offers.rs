@@ -77,6 +77,8 @@ pub struct Changed {
 pub struct Listed<T> {
     /// The items.
     pub items: Vec<T>,
+    /// So many were left out since they cannot be read.
+    pub unreadable: i32,
     /// The whole answer.
     pub json: serde_json::Value,
 }
@@ -125,20 +127,22 @@ macro_rules! offer_client {
 
             pub(super) async fn list(planes: &Planes, archived: bool) -> anyhow::Result<Listed<Offer>> {
                 let mut client = planes.$client();
-                let (mut all, mut page_token) = (Vec::new(), String::new());
+                let (mut all, mut page_token, mut unreadable_count) = (Vec::new(), String::new(), 0_i32);
                 loop {
                     let request = v1::$List { page_size: PAGE_SIZE, page_token, show_archived: archived };
                     let page = planes.read(Plane::Control, request, async |request| client.$list(request).await).await?;
                     all.extend(page.$resources);
+                    unreadable_count = unreadable_count.saturating_add(page.unreadable_count);
                     page_token = page.next_page_token;
                     if page_token.is_empty() {
                         break;
                     }
                 }
                 all.sort_by(|a, b| a.$id.cmp(&b.$id));
-                let whole = v1::$ListResponse { $resources: all.clone(), ..Default::default() };
+                let whole = v1::$ListResponse { $resources: all.clone(), unreadable_count, ..Default::default() };
                 let json = json::of(stringify!($ListResponse), &whole)?;
-                Ok(Listed { items: all.into_iter().map(offer).collect::<anyhow::Result<_>>()?, json })
+                let items = all.into_iter().map(offer).collect::<anyhow::Result<_>>()?;
+                Ok(Listed { items, unreadable: unreadable_count, json })
             }
 
             pub(super) async fn get_version(
@@ -168,7 +172,7 @@ macro_rules! offer_client {
                 all.sort_by_key(|version| version.version);
                 let items = all.iter().map(version).collect::<anyhow::Result<_>>()?;
                 let whole = v1::$ListVersionsResponse { $versions: all, ..Default::default() };
-                Ok(Listed { items, json: json::of(stringify!($ListVersionsResponse), &whole)? })
+                Ok(Listed { items, unreadable: 0, json: json::of(stringify!($ListVersionsResponse), &whole)? })
             }
 
             pub(super) async fn diff(planes: &Planes, id: &str, from: i32, to: i32) -> anyhow::Result<serde_json::Value> {

@@ -129,6 +129,13 @@ async fn a_flipped_bit_in_a_state_while_it_runs_stops_nobody_else() -> anyhow::R
     // Nothing is written on what nobody can read.
     let rename = Command { tenant: "acme".into(), request_id: "rename".into(), change: Change::Title("A".into()) };
     assert!(rename.send(&planes, false).await.is_err());
+    // What is left out of an export is not left out in silence.
+    let export = dev.tessera(&["export"])?;
+    assert!(export.stdout.contains("globex") && !export.stdout.contains("acme"), "{}", export.stdout);
+    assert!(export.stderr.contains("this export is not whole: 1 plans, add-ons or tenants cannot be read"), "{}", export.stderr);
+    assert_eq!(export.code, Some(1));
+    let listed = dev.tessera(&["tenant", "list"])?;
+    assert!(listed.stderr.contains("left out since it cannot be read: 1 × tenant"), "{}", listed.stderr);
     assert_eq!(dev.page("/readyz").await?.status, 200);
     assert_ne!(dev.page("/digest").await?.body, dev.page("/digest/store").await?.body, "nobody sees that they differ");
     dev.signal(rustix::process::Signal::TERM)?;

@@ -88,20 +88,21 @@ pub async fn run(planes: &Planes, console: &Console, command: AuditCommand) -> a
 }
 
 async fn list(planes: &Planes, console: &Console, filter: v1::ListAuditEventsRequest, limit: usize) -> anyhow::Result<()> {
-    let (mut events, mut page_token) = (Vec::new(), String::new());
+    let (mut events, mut page_token, mut unreadable_count) = (Vec::new(), String::new(), 0_i32);
     let more = loop {
         let page_size = i32::try_from(PAGE_SIZE.min(limit.saturating_sub(events.len()).max(1))).unwrap_or(1);
         let request = v1::ListAuditEventsRequest { page_size, page_token, ..filter.clone() };
         let mut client = planes.audit();
         let page = planes.read(Plane::Control, request, async |request| client.list_audit_events(request).await).await?;
         events.extend(page.events);
+        unreadable_count = unreadable_count.saturating_add(page.unreadable_count);
         page_token = page.next_page_token;
         if page_token.is_empty() || events.len() >= limit {
             break !page_token.is_empty() || events.len() > limit;
         }
     };
     events.truncate(limit);
-    let whole = v1::ListAuditEventsResponse { events: events.clone(), ..Default::default() };
+    let whole = v1::ListAuditEventsResponse { events: events.clone(), unreadable_count, ..Default::default() };
     console.answer(&json::of("ListAuditEventsResponse", &whole)?, || {
         let rows = events.iter().map(|event| {
             let stream = event.stream.as_ref().map(show_stream).unwrap_or_default();
@@ -110,6 +111,7 @@ async fn list(planes: &Planes, console: &Console, filter: v1::ListAuditEventsReq
         });
         table(["TIME", "STREAM", "SEQ", "EVENT", "ACTOR", "REQUEST"], rows)
     })?;
+    console.note_unreadable("events of a stream", unreadable_count);
     if more {
         console.note(&format!("there may be more than these {limit}; ask for more with --limit"));
     }

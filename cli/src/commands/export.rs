@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use tessera_proto::v1;
 
@@ -61,7 +61,7 @@ pub async fn history(console: &Console, arguments: ExportArguments) -> anyhow::R
 
 /// `tessera export`.
 pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments) -> anyhow::Result<()> {
-    let mut out = Out::open(arguments.out)?;
+    let (mut out, mut unreadable) = (Out::open(arguments.out)?, 0_i32);
     for service in catalog::services(planes, true).await? {
         let archived = service.features.iter().filter(|feature| feature.archived).map(|feature| feature.feature_id.as_str());
         let mut comment = if service.archived { "# archived\n".to_owned() } else { String::new() };
@@ -75,7 +75,9 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments)
         out.write(comment, &Document::Limit(wire::limit_document(&limit)?).to_yaml())?;
     }
     for kind in [OfferKind::Plan, OfferKind::AddOn] {
-        for found in offers::list(planes, kind, true).await?.items {
+        let listed = offers::list(planes, kind, true).await?;
+        unreadable = unreadable.saturating_add(listed.unreadable);
+        for found in listed.items {
             if found.latest == 0 {
                 console.note(&format!("{} `{}` was never published and is left out", kind.name(), found.id));
                 continue;
@@ -89,7 +91,7 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments)
         let bar = console.progress(None, "exporting tenants");
         // Listings have no order, and an export should have: all are held, about 300 bytes for a plain tenant.
         let mut tenants = BTreeMap::new();
-        tenant::each(planes, v1::ListTenantsRequest::default(), async |tenant| {
+        let each = tenant::each(planes, v1::ListTenantsRequest::default(), async |tenant| {
             let (id, document) = wire::tenant_document(tenant)?;
             let yaml = Document::Tenant(id.clone(), Box::new(document)).to_yaml();
             tenants.insert(id, yaml);
@@ -97,12 +99,19 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments)
             Ok(true)
         })
         .await?;
+        unreadable = unreadable.saturating_add(each.unreadable);
         bar.finish_and_clear();
         for yaml in tenants.into_values() {
             out.write("", &yaml)?;
         }
     }
-    out.finish()
+    out.finish()?;
+    if unreadable > 0 {
+        bail!(
+            "this export is not whole: {unreadable} plans, add-ons or tenants cannot be read; the log of the loader names them"
+        );
+    }
+    Ok(())
 }
 
 /// Documents on their way to a file.

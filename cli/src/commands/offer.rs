@@ -58,7 +58,9 @@ pub async fn run(planes: &Planes, console: &Console, kind: OfferKind, command: O
     match command {
         OfferCommand::List { archived } => {
             let listed = offers::list(planes, kind, archived).await?;
-            console.answer(&listed.json, || list_table(kind, &listed.items))
+            console.answer(&listed.json, || list_table(kind, &listed.items))?;
+            console.note_unreadable(kind.name(), listed.unreadable);
+            Ok(())
         }
         OfferCommand::Show { id } if id.version > 0 => {
             let (version, json) = offers::version(planes, kind, &id.id, id.version).await?;

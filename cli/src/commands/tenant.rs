@@ -51,39 +51,51 @@ pub async fn run(planes: &Planes, console: &Console, command: TenantCommand) -> 
 
 async fn list(planes: &Planes, console: &Console, filter: v1::ListTenantsRequest, limit: usize) -> anyhow::Result<()> {
     let mut found = Vec::new();
-    let more = each(planes, filter, async |tenant| {
+    let listed = each(planes, filter, async |tenant| {
         found.push(tenant);
         Ok(found.len() < limit)
     })
     .await?;
     found.sort_by(|a, b| a.tenant_id.cmp(&b.tenant_id));
-    let whole = v1::ListTenantsResponse { tenants: found.clone(), ..Default::default() };
+    let unreadable_count = listed.unreadable;
+    let whole = v1::ListTenantsResponse { tenants: found.clone(), unreadable_count, ..Default::default() };
     console.answer(&json::of("ListTenantsResponse", &whole)?, || show::list(&found))?;
-    if more {
+    console.note_unreadable("tenant", unreadable_count);
+    if listed.stopped {
         console.note(&format!("there may be more than these {limit}; ask for more with --limit"));
     }
     Ok(())
 }
 
-/// Hands over every tenant that passes the filter until `take` says no; whether it did.
+/// What came of handing over tenants.
+#[derive(Debug, Clone, Copy)]
+pub struct Each {
+    /// Whoever took them wanted no more.
+    pub stopped: bool,
+    /// So many were left out since they cannot be read.
+    pub unreadable: i32,
+}
+
+/// Hands over every tenant that passes the filter until `take` says no.
 pub async fn each(
     planes: &Planes,
     filter: v1::ListTenantsRequest,
     mut take: impl AsyncFnMut(v1::Tenant) -> anyhow::Result<bool>,
-) -> anyhow::Result<bool> {
-    let mut page_token = String::new();
+) -> anyhow::Result<Each> {
+    let (mut page_token, mut unreadable) = (String::new(), 0_i32);
     loop {
         let request = v1::ListTenantsRequest { page_size: PAGE_SIZE, page_token, ..filter.clone() };
         let mut client = planes.tenants();
         let page = planes.read(Plane::Control, request, async |request| client.list_tenants(request).await).await?;
+        unreadable = unreadable.saturating_add(page.unreadable_count);
         for tenant in page.tenants {
             if !take(tenant).await? {
-                return Ok(true);
+                return Ok(Each { stopped: true, unreadable });
             }
         }
         page_token = page.next_page_token;
         if page_token.is_empty() {
-            return Ok(false);
+            return Ok(Each { stopped: false, unreadable });
         }
     }
 }

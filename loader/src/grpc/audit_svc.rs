@@ -142,6 +142,8 @@ struct Walk<'a> {
     end: Option<Seq>,
     /// Whether one stream is asked for by its name.
     by_name: bool,
+    /// How many streams were left out since they cannot be read.
+    unreadable: i32,
     left: Left<'a>,
 }
 
@@ -171,7 +173,7 @@ impl<'a> Walk<'a> {
         if let Some((stream, _)) = &current {
             left.pass(stream);
         }
-        Ok(Self { store, current, end: None, by_name, left })
+        Ok(Self { store, current, end: None, by_name, unreadable: 0, left })
     }
 
     /// The stream to read and after which seq; `None` at the end.
@@ -260,6 +262,7 @@ impl AuditSvc {
                         let message = format!("the events of `{stream}` cannot be read; the operator's log says more");
                         return Err(Failure::internal(message));
                     }
+                    walk.unreadable = walk.unreadable.saturating_add(1);
                     true
                 }
                 Err(refusal) => return Err(refusal.into()),
@@ -316,7 +319,8 @@ impl AuditService for AuditSvc {
         let asked_for = (streams(asked.stream.as_ref())?, &principal);
         let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token)).await?;
         let events = self.page_of_events(&mut walk, (&filter, &principal), size).await?;
-        Ok(Response::new(v1::ListAuditEventsResponse { events, next_page_token: walk.token() }))
+        let (next_page_token, unreadable_count) = (walk.token(), walk.unreadable);
+        Ok(Response::new(v1::ListAuditEventsResponse { events, next_page_token, unreadable_count }))
     }
 
     async fn verify_audit(&self, request: Request<v1::VerifyAuditRequest>) -> Result<Response<v1::VerifyAuditResponse>, Status> {

@@ -173,8 +173,8 @@ macro_rules! offer_service {
                         .filter(|state| filter.show_archived || !state.0.as_ref().is_some_and(|plan| plan.archived));
                     Ok(shown.map(|state| Self::resource(&change.stream, &state, change.epoch, change.seq)))
                 });
-                let ($many, next_page_token) = page.await?;
-                Ok(Response::new(v1::$ListResponse { $many, next_page_token }))
+                let page::Scanned { items: $many, next_page_token, unreadable_count } = page.await?;
+                Ok(Response::new(v1::$ListResponse { $many, next_page_token, unreadable_count }))
             }
 
             async fn $update(&self, request: Request<v1::$UpdateRequest>) -> Result<Response<v1::$UpdateResponse>, Status> {

@@ -230,11 +230,11 @@ impl<'a> Left<'a> {
         }
     }
 
-    /// The next current states of `limit` streams at most, and how many were looked at; `None` when nothing is left.
-    async fn changes(&mut self, store: &dyn EventStore, limit: usize) -> Result<Option<(Vec<Change>, usize)>, Failure> {
+    /// The next current states of `limit` streams at most; `None` when nothing is left.
+    async fn changes(&mut self, store: &dyn EventStore, limit: usize) -> Result<Option<Looked>, Failure> {
         if let Some(changes) = self.scan(store, limit).await? {
             let looked = changes.len().max(1);
-            return Ok(Some((changes, looked)));
+            return Ok(Some(Looked { changes, looked, unreadable: 0 }));
         }
         let own = self.own.iter_mut().flatten().take(limit);
         let streams: Vec<StreamId> = own.cloned().map(StreamId::Tenant).collect();
@@ -244,11 +244,12 @@ impl<'a> Left<'a> {
         }
         let questions = streams.iter().map(|stream| Question { stream: stream.clone(), requests: Vec::new() });
         let reads = store.read_many(questions.collect()).await;
-        let mut changes = Vec::with_capacity(looked);
+        let (mut changes, mut unreadable) = (Vec::with_capacity(looked), 0_usize);
         for (stream, read) in streams.into_iter().zip(reads) {
             let read = match read {
                 Err(ReadError::Damaged(why)) => {
                     unreadable::tell(&why);
+                    unreadable = unreadable.saturating_add(1);
                     continue;
                 }
                 read => read.map_err(Refusal::from)?,
@@ -258,7 +259,7 @@ impl<'a> Left<'a> {
                 changes.push(Change { epoch: read.epoch, stream, seq: read.head.seq, state });
             }
         }
-        Ok(Some((changes, looked)))
+        Ok(Some(Looked { changes, looked, unreadable }))
     }
 
     /// The place within that stream, in front of what is left.
@@ -276,8 +277,25 @@ impl<'a> Left<'a> {
     }
 }
 
+/// What [`Left::changes`] found.
+struct Looked {
+    changes: Vec<Change>,
+    /// How many streams were looked at, and of how many of those there is no state since it cannot be read.
+    looked: usize,
+    unreadable: usize,
+}
+
+/// A page of a listing of streams.
+#[derive(Debug)]
+pub(crate) struct Scanned<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) next_page_token: String,
+    /// How many streams were left out since they cannot be read.
+    pub(crate) unreadable_count: i32,
+}
+
 /// A page of a listing of one kind of stream, of tenants only `own` if there are any: those of which `keep` makes an item. What
-/// cannot be read is left out and told to the log, so that it hides nothing behind it. Looks at `scan_max` streams at most, and
+/// cannot be read is left out, counted and told to the log, so that it hides nothing behind it. Looks at `scan_max` streams at most, and
 /// stops before it is too long for an answer, so that a page may end early, even empty, with more to come.
 pub(crate) async fn scan<T: Message>(
     store: &dyn EventStore,
@@ -285,26 +303,30 @@ pub(crate) async fn scan<T: Message>(
     (listing, token): (&str, &str),
     (size, scan_max): (usize, usize),
     mut keep: impl FnMut(&Change) -> Result<Option<T>, StorageError>,
-) -> Result<(Vec<T>, String), Failure> {
+) -> Result<Scanned<T>, Failure> {
     let (mut left, _) = Left::begin(store, (listing, token), (&[kind], own)).await?;
     let mut page = Page::new();
-    let mut scanned = 0_usize;
+    let (mut scanned, mut unreadable) = (0_usize, 0_usize);
     let mut chunk_max = chunk_max(kind);
     while page.items.len() < size && scanned < scan_max && !page.is_full() {
         let limit = size.saturating_sub(page.items.len()).min(chunk_max);
         let before = left.clone();
-        let Some((changes, looked)) = left.changes(store, limit).await? else { break };
-        scanned = scanned.saturating_add(looked);
-        let mut chunk = Vec::with_capacity(changes.len());
-        for change in changes {
+        let Some(found) = left.changes(store, limit).await? else { break };
+        scanned = scanned.saturating_add(found.looked);
+        let (mut chunk, mut unreadable_here) = (Vec::with_capacity(found.changes.len()), found.unreadable);
+        for change in found.changes {
             let item = keep(&change);
             chunk.push(item.unwrap_or_else(|error| {
                 unreadable::tell(&format_args!("stream `{}`: {error}", change.stream));
+                unreadable_here = unreadable_here.saturating_add(1);
                 None
             }));
         }
         match page.fitting(&chunk) {
-            fitting if fitting == chunk.len() => page.extend(chunk.into_iter().flatten()),
+            fitting if fitting == chunk.len() => {
+                page.extend(chunk.into_iter().flatten());
+                unreadable = unreadable.saturating_add(unreadable_here);
+            }
             // The answer would be too long: read fewer from the same place, or end the page there.
             0 => {
                 left = before;
@@ -316,7 +338,8 @@ pub(crate) async fn scan<T: Message>(
             }
         }
     }
-    Ok((page.items, left.place().map_or_else(String::new, |place| place.token())))
+    let next_page_token = left.place().map_or_else(String::new, |place| place.token());
+    Ok(Scanned { items: page.items, next_page_token, unreadable_count: i32::try_from(unreadable).unwrap_or(i32::MAX) })
 }
 
 /// A page of a list that only ever grows at its end: from position `passed` on, those of which `keep` makes an item.
@@ -407,8 +430,8 @@ mod tests {
         loop {
             let keep = |change: &Change| Ok(Some(change.stream.key().to_owned()));
             let page = scan(store, (StreamKind::Tenant, own), ("all", &token), (1, 10), keep).await.unwrap();
-            token.clone_from(&page.1);
-            pages.push(page);
+            token.clone_from(&page.next_page_token);
+            pages.push((page.items, page.next_page_token));
             if token.is_empty() {
                 return pages;
             }
@@ -439,6 +462,8 @@ mod tests {
         let store = store_of(&["a", "b", "c"]).await;
         let own = BTreeSet::from(["a", "b", "c"].map(tenant));
         store.faults().damage(StreamId::Tenant(tenant("b")));
+        let whole = scan(&store, (StreamKind::Tenant, Some(&own)), ("all", ""), (10, 10), |_| Ok(Some(String::new())));
+        assert_eq!(whole.await.unwrap().unreadable_count, 1);
         let pages = pages(&store, Some(&own)).await;
         assert_eq!(pages.into_iter().flat_map(|(ids, _)| ids).collect::<Vec<_>>(), ["a", "c"]);
     }

@@ -261,9 +261,9 @@ impl TenantService for TenantSvc {
             let shown = state.0.as_ref().filter(|tenant| self.is_shown(tenant, &filter));
             Ok(shown.and_then(|tenant| self.resource(&change.stream, tenant, None, (change.epoch, change.seq))))
         });
-        let (mut tenants, next_page_token) = page.await?;
+        let page::Scanned { items: mut tenants, next_page_token, unreadable_count } = page.await?;
         self.fill_effective_versions(&mut tenants).await?;
-        Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token }))
+        Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token, unreadable_count }))
     }
 
     async fn update_tenant(

@@ -65,16 +65,17 @@ fn overwrite(rig: &Rig, stream: &StreamId, state: impl Into<Bytes>) {
     assert!(rig.bench.store.inner.faults().overwrite_state(stream, state.into()));
 }
 
-/// Every tenant that is listed, page by page, and the version it follows.
-async fn tenants(rig: &mut Rig) -> BTreeSet<(String, i32)> {
-    let (mut found, mut token) = (BTreeSet::new(), String::new());
+/// Every tenant that is listed, page by page, and the version it follows; and how many were left out.
+async fn tenants(rig: &mut Rig) -> (BTreeSet<(String, i32)>, i32) {
+    let (mut found, mut unreadable, mut token) = (BTreeSet::new(), 0, String::new());
     loop {
         let asked = v1::ListTenantsRequest { page_size: 2, page_token: token, ..Default::default() };
         let page = rig.tenants.list_tenants(asked).await.unwrap().into_inner();
         found.extend(page.tenants.into_iter().map(|tenant| (tenant.tenant_id, tenant.subscription.unwrap().effective_version)));
+        unreadable += page.unreadable_count;
         token = page.next_page_token;
         if token.is_empty() {
-            return found;
+            return (found, unreadable);
         }
     }
 }
@@ -97,7 +98,7 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on_behind_it() {
     // The last value of a field counts: it needs a reader of version 99.
     overwrite(&rig, &newer, [&state[..], &[1 << 3, 99]].concat());
     for _ in 0..2 {
-        assert_eq!(tenants(&mut rig).await, version_of_each(&["left-1", "left-3", "left-5"], 1));
+        assert_eq!(tenants(&mut rig).await, (version_of_each(&["left-1", "left-3", "left-5"], 1), 2));
     }
     assert_eq!((logged.of(&damaged), logged.of(&newer)), (1, 1), "{:?}", logged.0);
 
@@ -106,12 +107,13 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on_behind_it() {
     overwrite(&rig, &seats, Bytes::new());
     let plans = rig.plans.list_plans(v1::ListPlansRequest::default()).await.unwrap().into_inner();
     assert_eq!(plans.plans.iter().map(|plan| plan.plan_id.as_str()).collect::<Vec<_>>(), ["silver"]);
+    assert_eq!(plans.unreadable_count, 1);
     let add_ons = rig.add_ons.list_add_ons(v1::ListAddOnsRequest::default()).await.unwrap().into_inner();
-    assert_eq!((add_ons.add_ons, add_ons.next_page_token), (vec![], String::new()));
+    assert_eq!((add_ons.add_ons, add_ons.next_page_token, add_ons.unreadable_count), (vec![], String::new(), 1));
     assert_eq!((logged.of(&gold), logged.of(&seats)), (1, 1), "{:?}", logged.0);
     // Which version of it they follow, nobody can say then.
     rig.bench.store.inner.faults().damage(gold);
-    assert_eq!(tenants(&mut rig).await, version_of_each(&["left-1", "left-3", "left-5"], 0));
+    assert_eq!(tenants(&mut rig).await, (version_of_each(&["left-1", "left-3", "left-5"], 0), 2));
 }
 
 #[tokio::test]
@@ -131,6 +133,7 @@ async fn a_listing_of_all_events_goes_on_behind_those_that_cannot_be_read() {
     };
     for list in [of_kind(v1::StreamKind::Tenant), of_kind(v1::StreamKind::Unspecified)] {
         let page = rig.audit.list_audit_events(list).await.unwrap().into_inner();
+        assert_eq!(page.unreadable_count, 2);
         let listed = page.events.into_iter().map(|event| event.stream.unwrap().id);
         assert_eq!(listed.filter(|id| id.starts_with("told-")).collect::<Vec<_>>(), ["told-2", "told-4"]);
         assert_eq!(page.next_page_token, "");

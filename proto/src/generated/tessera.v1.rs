@@ -261,6 +261,9 @@ pub struct ListAddOnsResponse {
     /// Asks for the next page; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// How many add-ons of this page were left out since they cannot be read; the operator's log names them.
+    #[prost(int32, tag = "3")]
+    pub unreadable_count: i32,
 }
 /// Replaces the draft.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3119,6 +3122,9 @@ pub struct ListAuditEventsResponse {
     /// Asks for the next page; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// Of how many streams events were left out of this page since they cannot be read; the operator's log names them.
+    #[prost(int32, tag = "3")]
+    pub unreadable_count: i32,
 }
 /// Asks for a verification.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5269,6 +5275,9 @@ pub struct ListPlansResponse {
     /// Asks for the next page; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// How many plans of this page were left out since they cannot be read; the operator's log names them.
+    #[prost(int32, tag = "3")]
+    pub unreadable_count: i32,
 }
 /// Replaces the draft.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -6549,6 +6558,9 @@ pub struct ListTenantsResponse {
     /// Asks for the next page; empty at the end.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    /// How many tenants of this page were left out since they cannot be read; the operator's log names them.
+    #[prost(int32, tag = "3")]
+    pub unreadable_count: i32,
 }
 /// Changes title or labels.
 #[derive(Clone, PartialEq, ::prost::Message)]
