@@ -231,10 +231,10 @@ impl<'a> Left<'a> {
     }
 
     /// The next current states of `limit` streams at most; `None` when nothing is left.
-    async fn changes(&mut self, store: &dyn EventStore, limit: usize) -> Result<Option<Looked>, Failure> {
+    async fn changes(&mut self, store: &dyn EventStore, limit: usize) -> Result<Option<Found>, Failure> {
         if let Some(changes) = self.scan(store, limit).await? {
             let looked = changes.len().max(1);
-            return Ok(Some(Looked { changes, looked, unreadable: 0 }));
+            return Ok(Some(Found { changes, looked, unreadable: 0 }));
         }
         let own = self.own.iter_mut().flatten().take(limit);
         let streams: Vec<StreamId> = own.cloned().map(StreamId::Tenant).collect();
@@ -259,7 +259,7 @@ impl<'a> Left<'a> {
                 changes.push(Change { epoch: read.epoch, stream, seq: read.head.seq, state });
             }
         }
-        Ok(Some(Looked { changes, looked, unreadable }))
+        Ok(Some(Found { changes, looked, unreadable }))
     }
 
     /// The place within that stream, in front of what is left.
@@ -278,7 +278,7 @@ impl<'a> Left<'a> {
 }
 
 /// What [`Left::changes`] found.
-struct Looked {
+struct Found {
     changes: Vec<Change>,
     /// How many streams were looked at, and of how many of those there is no state since it cannot be read.
     looked: usize,
