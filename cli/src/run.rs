@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
-use tessera_runtime::process::open_files;
+use tessera_runtime::process::{self, open_files};
 
 use crate::arguments::{Arguments, Command};
 use crate::commands::check::Verdict;
@@ -26,24 +27,25 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    if matches!(arguments.command, Command::Dev(_)) {
+    let code = if matches!(arguments.command, Command::Dev(_)) {
         // It serves many, as the other commands do not.
         open_files::raise();
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let code = match runtime {
-        Ok(runtime) => {
-            let code = runtime.block_on(dispatch(arguments));
-            // What is left are threads that wait for standard input, or for the end of standard output.
-            runtime.shutdown_background();
-            code
-        }
-        Err(error) => Err(anyhow::Error::from(error).context("start the runtime")),
+        process::block_on(dispatch(arguments))
+    } else {
+        run_and_leave(dispatch(arguments))
     };
     code.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// What `command` leaves behind are threads that wait for standard input, or for the end of standard output: nobody waits for them.
+fn run_and_leave(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let code = runtime.block_on(command);
+    runtime.shutdown_background();
+    code
 }
 
 async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {

@@ -85,7 +85,7 @@ pub fn run<B: DeserializeOwned>(
         let addresses = [("--control-listen", arguments.control_listen)];
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let exposure = Exposure::open(settings.listener, settings.identity, &addresses, access::policy(), &clock)?;
-        arguments.process.block_on(async {
+        process::block_on(async {
             let tasks = Tasks::new();
             let traces = Traces::start(&settings.telemetry, "tessera-loader", &tasks)?;
             let opened = open(settings.backends, Arc::new(SystemIds)).await.context("open the backends")?;

@@ -206,19 +206,20 @@ pub async fn serve_on_threads<S: Calls>(
     let Sockets { tcp, unix, tls, policy, memory, mut draws } = sockets.into();
     let rules = Arc::new(Rules::new(config, tls, Refusals::new(policy, memory, config)));
     let mut cores = Cores::start(threads, &service, config, &rules, &mut draws, &shutdown)?;
-    {
+    let first = {
         let doors = Doors::new(tcp, unix, config);
         let mut drained = pin!(drained(config, &shutdown));
         loop {
             tokio::select! {
                 accepted = doors.next() => cores.give(accepted),
-                () = &mut drained => break,
-                ended = cores.first_ended() => return ended,
+                () = &mut drained => break Ok(()),
+                // It died, or it had nothing to finish and heard before us that it is to drain: the others may have.
+                ended = cores.first_ended() => break ended,
             }
         }
         // Here the address is given back.
-    }
-    cores.all_ended().await
+    };
+    first.and(cores.all_ended().await)
 }
 
 /// Serves sockets on this runtime.

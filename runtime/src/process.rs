@@ -70,6 +70,16 @@ pub fn run<A: Parser>(
     })
 }
 
+/// Runs `serve` on a runtime of its own, and drops what it leaves behind before it returns: connections that nobody waits for have
+/// hold of the store, which closes with the last of them.
+pub fn block_on<T>(serve: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let served = runtime.block_on(serve);
+    // To drop it would be to wait for threads that block, however long.
+    runtime.shutdown_timeout(LEFT_OVER_MAX);
+    served
+}
+
 impl ProcessArguments {
     /// The settings of file and environment.
     pub fn settings<S: DeserializeOwned>(&self) -> anyhow::Result<S> {
@@ -84,15 +94,6 @@ impl ProcessArguments {
     pub fn observe(&self) -> anyhow::Result<Metrics> {
         init_logs(self.log_format, &self.log)?;
         Ok(Metrics::install()?)
-    }
-
-    /// Runs `serve` on a runtime of its own.
-    pub fn block_on<T>(&self, serve: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-        let served = runtime.block_on(serve);
-        // To drop it would be to wait for threads that block, however long.
-        runtime.shutdown_timeout(LEFT_OVER_MAX);
-        served
     }
 
     /// Takes the addresses of the plane (`data`, `control`) and of the pages, and prints them if asked to.

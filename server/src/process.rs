@@ -100,7 +100,7 @@ pub fn run<B: DeserializeOwned>(arguments: impl IntoIterator<Item = OsString>, b
         settings.server.validate().context("settings of the server")?;
         let snapshots = settings.server.snapshot_folder(data_dir(&settings.backends).as_deref());
         let can_wait = snapshots.as_ref().is_some_and(|folder| snapshot::load::is_there(folder, &settings.server, &SystemClock));
-        arguments.process.block_on(async {
+        process::block_on(async {
             let tasks = Tasks::new();
             let traces = Traces::start(&settings.telemetry, "tessera-server", &tasks)?;
             let opened = open(settings.backends, Arc::new(SystemIds), can_wait).await.context("open the backends")?;

@@ -72,6 +72,8 @@ impl Cores {
             let serve = move || {
                 let sockets = by_threads(accepted);
                 let served = runtime.block_on(super::serve_sockets(sockets, service, &config, rules, draws, shutdown));
+                // What it leaves behind has hold of the service, and goes before anybody is told that the thread has ended.
+                runtime.shutdown_background();
                 // Nobody waits any more when the process was told to stop at once.
                 drop(ended.send(served));
             };

@@ -12,6 +12,7 @@ use tonic::service::Routes;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tower::ServiceExt as _;
 
 use super::*;
 use crate::lifecycle::{Ending, Signals, Tasks};
@@ -155,6 +156,47 @@ async fn a_peer_that_stands_still_does_not_hold_up_the_end() {
         assert_eq!(ending, Ending::Drained);
         assert!(reached.try_recv().is_err());
     }
+}
+
+#[tokio::test]
+async fn a_thread_without_calls_ends_before_one_that_has_some_and_is_not_the_end() {
+    let tasks = Tasks::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let (sender, mut reached) = mpsc::channel(1);
+    let (go, go_receiver) = watch::channel(false);
+    let routes = Routes::new(HealthServer::new(Slow { reached: sender, go: go_receiver }));
+    // Every thread has a clone of the service, and with it of this.
+    let held = Arc::new(());
+    let holding = Arc::clone(&held);
+    let service = routes.map_request(move |request| {
+        let _ = &holding;
+        request
+    });
+    let (threads, shutdown) = (NonZeroUsize::new(2).unwrap(), tasks.shutdown());
+    tasks.spawn(
+        "listener",
+        async move { serve_on_threads(listener, service, &ListenerConfig::default(), threads, shutdown).await },
+    );
+    let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+    let call = Tasks::new().run("call", async move { client.check(HealthCheckRequest::default()).await });
+    reached.recv().await.unwrap();
+    let before = Arc::strong_count(&held);
+    tasks.shutdown().drain();
+    while Arc::strong_count(&held) == before {
+        // And so that the listener, which is on this thread, hears of both at once.
+        std::thread::yield_now();
+    }
+    let (_sender, signals) = mpsc::channel(1);
+    let mut stopping = std::pin::pin!(tasks.run_until_stopped(Signals::of_channel(signals)));
+    for _ in 0..100 {
+        assert!(futures::poll!(&mut stopping).is_pending(), "ended with a call under way");
+        tokio::task::yield_now().await;
+    }
+    go.send(true).unwrap();
+    assert_eq!(stopping.await, Ending::Drained);
+    assert_eq!(call.await.unwrap().unwrap().into_inner().status, 1);
+    assert_eq!(Arc::strong_count(&held), 1, "somebody still has the service");
 }
 
 /// Answers, and tells which thread it was asked on.

@@ -39,3 +39,33 @@ fn a_second_signal_ends_a_process_that_blocks() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(i32::from(CUT_SHORT)));
 }
+
+/// As a store: it tells when it is closed.
+struct Closes(mpsc::Sender<()>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        for _ in 0..1_000 {
+            // To close takes a while.
+            std::thread::yield_now();
+        }
+        self.0.send(()).unwrap();
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_is_closed_at_the_end() {
+    let (closed, is_closed) = mpsc::channel();
+    let store = Closes(closed);
+    block_on(async {
+        // As a connection does that its caller keeps open.
+        Tasks::new().spawn("connection", async move {
+            std::future::pending::<()>().await;
+            drop(store);
+            Ok(())
+        });
+        Ok(())
+    })
+    .unwrap();
+    is_closed.try_recv().expect("the store is closed");
+}
