@@ -5,6 +5,7 @@
 //! itself all of this rests. Where others are told of events, hints go on to the announcer, which erases them.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -104,11 +105,18 @@ impl Publisher {
         (outgoing, Self { queue: receiver, feed, hints, announcements })
     }
 
-    /// Publishes until nobody can leave changes any more.
-    pub async fn run(mut self) {
-        let mut items = Vec::new();
-        while self.queue.recv_many(&mut items, BATCH_MAX).await > 0 {
-            self.publish(std::mem::take(&mut items)).await;
+    /// Publishes until nobody leaves changes any more: what waits when that is `over`, it still publishes.
+    pub async fn run(mut self, over: impl Future<Output = ()>) {
+        let (mut items, mut over) = (Vec::new(), pin!(over));
+        loop {
+            tokio::select! {
+                biased;
+                count = self.queue.recv_many(&mut items, BATCH_MAX) => match count {
+                    0 => return,
+                    _ => self.publish(std::mem::take(&mut items)).await,
+                },
+                () = &mut over, if !self.queue.is_closed() => self.queue.close(),
+            }
         }
     }
 

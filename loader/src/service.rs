@@ -259,8 +259,8 @@ impl Loader {
     pub fn start(self, tasks: &Tasks) -> Handle {
         let Background { publisher, announcer, pulse, due, health } = self.background;
         if let Some(publisher) = publisher {
-            tasks.spawn_behind("loader.publisher", async move {
-                publisher.run().await;
+            tasks.spawn_outlet("loader.publisher", |work_done| async move {
+                publisher.run(work_done).await;
                 Ok(())
             });
         }

@@ -1,10 +1,11 @@
 //! The life of a process: tasks, signals, draining, the exit code.
 //!
-//! Three kinds of task. *Work* ([`Tasks::spawn`]) must end by itself once [`Shutdown::soft`] is cancelled; the process waits
+//! Four kinds of task. *Work* ([`Tasks::spawn`]) must end by itself once [`Shutdown::soft`] is cancelled; the process waits
 //! for it. *Company* ([`Tasks::spawn_behind`]: feeds, heartbeats, health pages) is needed for as long as work goes on and is
-//! stopped after it. *Errands* ([`Tasks::run`]) belong to one request that waits for the result, and go on when it leaves.
+//! stopped after it. *Outlets* ([`Tasks::spawn_outlet`]) take what work leaves them, and have a moment for the last of it when work
+//! has ended. *Errands* ([`Tasks::run`]) belong to one request that waits for the result, and go on when it leaves.
 //!
-//! The first SIGTERM or SIGINT drains. A second one, or [`DRAIN_MAX`], aborts. A task of the first two kinds that panics or
+//! The first SIGTERM or SIGINT drains. A second one, or [`DRAIN_MAX`], aborts. A task that is no errand and panics or
 //! returns an error has *died*: the process drains and exits with 1. This is the only file that spawns tasks.
 
 mod signals;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, error, info, warn};
 
@@ -24,6 +25,9 @@ pub use signals::Signals;
 
 /// How long draining may take before what still runs is abandoned; below the 60 s an orchestrator commonly grants.
 pub const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// How long outlets may go on when work has ended. What they do not get done must be safe with somebody else.
+const OUTLETS_MAX: Duration = Duration::from_secs(2);
 
 /// Tells tasks to come to an end. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -98,8 +102,11 @@ pub struct Lost {
 pub struct Tasks {
     shutdown: Shutdown,
     work: TaskTracker,
+    outlets: TaskTracker,
     company: TaskTracker,
-    /// Stops company, once work is done.
+    /// Work is done, and outlets hear of it.
+    work_done: CancellationToken,
+    /// Stops company and what is left of outlets.
     alone: CancellationToken,
     died: Arc<Mutex<Vec<&'static str>>>,
 }
@@ -135,14 +142,30 @@ impl Tasks {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
+        self.company.spawn(self.until_alone(name, future));
+    }
+
+    /// Spawns an outlet: as company, but what it makes with `outlet` is told when all work has ended, and should then end by itself;
+    /// it is dropped two seconds later.
+    pub fn spawn_outlet<F>(&self, name: &'static str, outlet: impl FnOnce(WaitForCancellationFutureOwned) -> F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        self.outlets.spawn(self.until_alone(name, outlet(self.work_done.clone().cancelled_owned())));
+    }
+
+    fn until_alone<F>(&self, name: &'static str, future: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
         let (tasks, alone) = (self.clone(), self.alone.clone());
-        self.company.spawn(async move {
+        async move {
             tokio::select! {
                 biased;
                 () = alone.cancelled() => debug!(task = name, "dropped"),
                 ended = std::panic::AssertUnwindSafe(future).catch_unwind() => tasks.ended(name, ended),
             }
-        });
+        }
     }
 
     /// Runs an errand in a task of its own: it starts at once and goes on when the returned future is dropped. A panic in it
@@ -187,7 +210,7 @@ impl Tasks {
         self.alone.cancel();
     }
 
-    /// Waits for the first signal (or for somebody to begin draining), then for work to finish, then stops company.
+    /// Waits for the first signal (or for somebody to begin draining), then for work to finish, then for outlets, then stops company.
     pub async fn run_until_stopped(self, mut signals: Signals) -> Ending {
         tokio::select! {
             name = signals.next() => info!(signal = name, "draining"),
@@ -209,8 +232,19 @@ impl Tasks {
         if aborted {
             self.shutdown.abort();
             self.work.wait().await;
+        } else {
+            self.work_done.cancel();
+            self.outlets.close();
+            // A second signal means now: it drops them.
+            tokio::select! {
+                () = self.outlets.wait() => {}
+                _ = signals.next() => {}
+                () = tokio::time::sleep(OUTLETS_MAX) => {}
+            }
         }
         self.alone.cancel();
+        self.outlets.close();
+        self.outlets.wait().await;
         self.company.close();
         self.company.wait().await;
         self.ending(aborted)

@@ -213,9 +213,30 @@ async fn a_change_that_there_are_no_bytes_for_is_left_to_its_hint() {
         outgoing.offer(change(&all[5]), vec![all[5].clone()], &[]);
         drop(outgoing);
     };
-    tokio::join!(publisher.run(), later);
+    tokio::join!(publisher.run(std::future::pending()), later);
     assert_eq!((published(&bench, &stream("t4")), published(&bench, &stream("t5"))), (0, 1));
     assert_eq!(hints(&bench).await, all[4..5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_work_is_done_is_published_and_nothing_after_it() {
+    let bench = Bench::new();
+    let (feed, kept) = (Arc::new(bench.feed.clone()), Arc::new(bench.store.inner.clone()));
+    let (outgoing, publisher) = Publisher::new(feed, kept, None, 2_000);
+    // More than are published at a time.
+    let all: Vec<Hint> = (0..1_001).map(|n| hint_of(n, new_year())).collect();
+    let change = |hint: &Hint| Change { epoch: 1, stream: hint.stream.clone(), seq: 1, state: Bytes::new() };
+    for hint in &all {
+        bench.store.inner.put(hint).await.unwrap();
+    }
+    let (late, in_time) = all.split_last().unwrap();
+    for hint in in_time {
+        outgoing.offer(change(hint), vec![hint.clone()], &[]);
+    }
+    publisher.run(std::future::ready(())).await;
+    assert_eq!((published(&bench, &stream("t0")), published(&bench, &stream("t999"))), (1, 1));
+    outgoing.offer(change(late), vec![late.clone()], &[]);
+    assert_eq!(hints(&bench).await, std::slice::from_ref(late), "the sweeper of another loader finds it");
 }
 
 /// The sweep of a loader of that name.

@@ -32,6 +32,55 @@ async fn the_first_signal_lets_work_finish_and_keeps_company_until_then() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outlet_has_a_moment_for_what_work_has_left_it() {
+    let tasks = Tasks::new();
+    let (sender, signals) = signals();
+    let (left, mut taken) = mpsc::channel(1);
+    let (company_alive, alive) = watch::channel(());
+    let seen = Arc::new(Mutex::new(None));
+    let (shutdown, noted) = (tasks.shutdown(), Arc::clone(&seen));
+    tasks.spawn("work", async move {
+        shutdown.soft.cancelled().await;
+        left.send("the last of it").await?;
+        Ok(())
+    });
+    tasks.spawn_outlet("outlet", |work_done| async move {
+        work_done.await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        *noted.lock().unwrap() = Some((taken.recv().await, company_alive.receiver_count()));
+        Ok(())
+    });
+    tasks.spawn_behind("company", async move {
+        let _alive = alive;
+        std::future::pending().await
+    });
+    sender.send("SIGTERM").await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(tasks.run_until_stopped(signals).await, Ending::Drained);
+    assert_eq!(*seen.lock().unwrap(), Some((Some("the last of it"), 1)), "with company");
+    assert_eq!(began.elapsed(), Duration::from_secs(1), "nobody waits longer than it takes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outlet_that_is_stuck_is_dropped_and_at_once_when_there_is_haste() {
+    for (haste, seconds) in [(false, 2), (true, 1)] {
+        let tasks = Tasks::new();
+        let (sender, signals) = signals();
+        tasks.spawn_outlet("stuck", |_| std::future::pending());
+        sender.send("SIGTERM").await.unwrap();
+        let again = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if haste {
+                sender.send("SIGTERM").await.unwrap();
+            }
+        };
+        let began = tokio::time::Instant::now();
+        let ((ending, took), ()) = tokio::join!(async { (tasks.run_until_stopped(signals).await, began.elapsed()) }, again);
+        assert_eq!((ending, took), (Ending::Drained, Duration::from_secs(seconds)), "what it leaves is safe");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_signal_aborts() {
     let tasks = Tasks::new();
     let (sender, signals) = signals();
