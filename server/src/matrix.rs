@@ -137,11 +137,11 @@ impl Matrix {
     pub(crate) fn tenant(&self, id: &str) -> Found {
         let id = id.as_bytes();
         let copy = |entry: &Entry| match &entry.state {
-            EntryState::Row(row) => Found::Row(row.clone()),
-            EntryState::Never(_) => Found::Unknown,
+            EntryState::Row(row) => Some(row.clone()),
+            EntryState::Never(_) => None,
         };
-        if let Some(found) = self.tenants.with(id, copy) {
-            return found;
+        if let Some(Some(row)) = self.tenants.with(id, copy) {
+            return Found::Row(row);
         }
         if self.held_back_count.load(Ordering::Acquire) > 0
             && let Some(why) = self.held_back.get(id).map(|why| *why)
@@ -152,7 +152,7 @@ impl Matrix {
             };
         }
         // Installed between the two looks: a row is put in before its note is taken away.
-        self.tenants.with(id, copy).unwrap_or(Found::Unknown)
+        self.tenants.with(id, copy).flatten().map_or(Found::Unknown, Found::Row)
     }
 
     /// The newest tables.

@@ -110,6 +110,27 @@ fn a_stream_without_a_tenant_is_unknown_but_counted() {
 }
 
 #[test]
+fn a_tenant_is_not_unknown_while_it_waits_though_its_stream_was_there_without_it() {
+    let (mut universe, usual) = Universe::usual();
+    let mut writer = writer();
+    apply_all(&mut writer, &usual);
+    for id in ["waits", "newer"] {
+        apply(&mut writer, &universe.settle_nothing(id));
+        assert!(matches!(writer.matrix().tenant(id), Found::Unknown));
+    }
+    let created = universe.create("newer", latest("gold"));
+    let newer = Change { state: for_a_newer_reader(&created.state), ..created };
+    assert_eq!(apply(&mut writer, &newer), Applied::Bad);
+    assert!(matches!(writer.matrix().tenant("newer"), Found::Unreadable));
+
+    let second = universe.publish("gold", &[("reports", &["view"])], &[]);
+    assert_eq!(apply(&mut writer, &universe.create("waits", latest("gold"))), Applied::Parked(plan_stream("gold")));
+    assert!(matches!(writer.matrix().tenant("waits"), Found::CatalogBehind));
+    apply(&mut writer, &second);
+    assert_eq!(reason(&writer, "waits", "view"), Reason::GrantedByPlan);
+}
+
+#[test]
 fn a_row_waits_for_the_plan_it_was_decided_against_and_the_last_good_one_answers() {
     let (mut universe, usual) = Universe::usual();
     let mut writer = writer();
@@ -198,16 +219,18 @@ fn what_cannot_be_used_leaves_the_last_good_state_and_others_flow() {
     assert_eq!(reason(&writer, "acme", "view"), Reason::TenantDeleted);
 }
 
+/// Field 1 of a stored state is the reader version; the last one written counts.
+fn for_a_newer_reader(state: &[u8]) -> Bytes {
+    [state, &[0x08, 99]].concat().into()
+}
+
 #[test]
 fn a_state_for_a_newer_reader_is_left_alone() {
     let (mut universe, usual) = Universe::usual();
     let mut writer = writer();
     apply_all(&mut writer, &usual);
     let created = universe.create("acme", latest("gold"));
-    // Field 1 of a stored state is the reader version; the last one written counts.
-    let mut state = created.state.to_vec();
-    state.extend_from_slice(&[0x08, 99]);
-    let newer = Change { state: state.into(), ..created };
+    let newer = Change { state: for_a_newer_reader(&created.state), ..created };
     assert_eq!(apply(&mut writer, &newer), Applied::Bad);
     assert!(matches!(writer.matrix().tenant("acme"), Found::Unreadable));
 }
@@ -249,6 +272,21 @@ fn a_difference_at_the_same_seq_is_repaired_from_the_store_and_never_from_the_fe
     assert_eq!(apply_from(&mut writer, &truth, Source::Scan), Applied::Installed);
     assert_eq!(reason(&writer, "acme", "view"), Reason::GrantedByPlan);
     assert_eq!(apply_from(&mut writer, &truth, Source::Scan), Applied::Behind);
+}
+
+#[test]
+fn who_waits_behind_a_wrong_state_is_set_free_by_its_repair() {
+    let (mut universe, usual) = Universe::usual();
+    let mut writer = writer();
+    apply_all(&mut writer, &usual);
+    let first = usual.iter().find(|change| change.stream == plan_stream("gold")).unwrap();
+    let truth = universe.publish("gold", &[("reports", &["export"])], &[]);
+    apply(&mut writer, &Change { state: first.state.clone(), ..truth.clone() });
+    let tenant = universe.create("acme", pinned("gold", 2));
+    assert_eq!(apply(&mut writer, &tenant), Applied::Parked(plan_stream("gold")));
+    assert_eq!(apply_from(&mut writer, &truth, Source::Scan), Applied::Installed);
+    assert_eq!(writer.parked(), 0);
+    assert_eq!(reason(&writer, "acme", "export"), Reason::GrantedByPlan);
 }
 
 #[test]

@@ -171,7 +171,8 @@ impl Writer {
             // It was refused before, and said so; every lap of the scan brings it again.
             return false;
         }
-        let (seq, known) = applied.into_iter().chain(parked).max().unwrap_or((0, 0));
+        // Of the same seq the parked one, which came later.
+        let (seq, known) = applied.into_iter().chain(parked).max_by_key(|(seq, _)| *seq).unwrap_or((0, 0));
         if change.seq == seq && source != Source::Feed && checksum != known {
             error!(stream = %change.stream, seq, "the state differs from the store's at the same seq; replacing it");
             self.metrics.checksum_alarms.increment(1);
@@ -190,11 +191,13 @@ impl Writer {
 
     /// Installs, parks or refuses a change that passed the gate, and then whatever waited for it.
     fn take(&mut self, change: &Change, early: Early, source: Source) -> Applied {
+        let repairs = self.in_tables.get(&change.stream).is_some_and(|(seq, _)| *seq == change.seq);
         let applied = self.take_one(change, early, source);
         if applied != Applied::Installed {
             return applied;
         }
-        let mut arrived = vec![(change.stream.clone(), change.seq)];
+        // Whoever waits for the state after a wrong one may have waited for this one.
+        let mut arrived = vec![(change.stream.clone(), change.seq.saturating_add(u64::from(repairs)))];
         while let Some((stream, seq)) = arrived.pop() {
             if stream.kind() == StreamKind::Tenant {
                 continue;

@@ -71,7 +71,7 @@ impl Writer {
         }
         for (stream, seq) in bad {
             if let StreamId::Tenant(id) = stream
-                && self.applied(stream).is_none()
+                && self.applied(stream).is_none_or(|(applied, _)| applied < *seq)
                 && self.matrix.held_back.insert(TenantKey::new(id.as_str()), HeldBack::Bad(*seq)).is_none()
             {
                 self.matrix.held_back_count.fetch_add(1, Ordering::Release);
