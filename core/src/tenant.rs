@@ -245,6 +245,8 @@ pub enum Action {
     State {
         /// The whole tenant.
         document: Box<TenantDocument>,
+        /// Reasons it is suspended for besides: in effect since they are, or from now.
+        suspended: BTreeSet<Reason>,
         /// Whether it may exist.
         mode: StateMode,
     },

@@ -93,7 +93,7 @@ impl Oracle {
     fn evaluate(&self, tenant: Tenant) -> anyhow::Result<Verdicts> {
         let now = Timestamp::MIN;
         let document = tenant.document();
-        let (_, document) = tenant::document("tenant", "", Some(&document), now).map_err(tonic::Status::from)?;
+        let (_, document, _) = tenant::document("tenant", "", Some(&document)).map_err(tonic::Status::from)?;
         let tenant = stated(document);
         let (world, none) = (BTreeMap::new(), Verdict { entitled: false, reason: 0, plan: 0, familiarity_basis_points: 0 });
         let world = World { catalog: &self.catalog, plans: &self.plans, add_ons: &world };

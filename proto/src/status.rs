@@ -173,6 +173,21 @@ impl Failure {
         self
     }
 
+    /// The same of a request whose field `to` is what is called `from` here.
+    #[must_use]
+    pub fn renamed(mut self, from: &str, to: &str) -> Self {
+        for violation in &mut self.violations {
+            let inside = violation.field.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+            if let Some(path) = inside.map(|rest| format!("{to}{rest}")) {
+                violation.field = path;
+            }
+        }
+        if self.code == Code::InvalidArgument && !self.violations.is_empty() {
+            self.message = tessera_core::rejection::in_words(&self.violations);
+        }
+        self
+    }
+
     /// The stable reason.
     pub fn reason(&self) -> &str {
         &self.reason

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 use tessera_core::ids::TenantId;
 use tessera_core::rejection::{Rejection, Violation};
-use tessera_core::time::Timestamp;
 use tessera_proto::convert::{Fields, catalog, decision, offer, tenant};
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
@@ -41,7 +40,7 @@ fn plan(service: &str, grant: v1::ServiceGrant) -> v1::PlanDocument {
 }
 
 fn tenant_document(document: &v1::TenantDocument) -> Result<(), Failure> {
-    tenant::document("document", "", Some(document), Timestamp::MIN).map(|_| ())
+    tenant::document("document", "", Some(document)).map(|_| ())
 }
 
 fn good_tenant() -> v1::TenantDocument {
@@ -112,9 +111,9 @@ fn lengths_of_trials() {
 
 #[test]
 fn documents_of_tenants() {
-    let other = tenant::document("document", "other", Some(&good_tenant()), Timestamp::MIN);
+    let other = tenant::document("document", "other", Some(&good_tenant()));
     assert_eq!(fields_at_fault(other), ["document.tenant_id"]);
-    assert_eq!(fields_at_fault(tenant::document("document", "", None, Timestamp::MIN)), ["document"]);
+    assert_eq!(fields_at_fault(tenant::document("document", "", None)), ["document"]);
 
     let outside = ProtoTimestamp { seconds: 253_402_300_800, nanos: 0 };
     let add_on = |quantity| v1::AttachedAddOn { add_on_id: "seats".to_owned(), quantity, pinned_version: 0 };
@@ -223,8 +222,8 @@ fn errors_arrive_whatever_was_sent() {
         offer::plan_document(Some(&plan(&million, v1::ServiceGrant::default()))).expect_err("a long key"),
         offer::plan_document(Some(&plan(&wild, v1::ServiceGrant::default()))).expect_err("a wild key"),
         tenant_document(&v1::TenantDocument { tenant_id: million.clone(), ..good_tenant() }).expect_err("a long id"),
-        tenant::document("document", "acme", Some(&v1::TenantDocument { tenant_id: million, ..good_tenant() }), Timestamp::MIN)
-            .map(|_: (TenantId, _)| ())
+        tenant::document("document", "acme", Some(&v1::TenantDocument { tenant_id: million, ..good_tenant() }))
+            .map(|_: (TenantId, _, _)| ())
             .expect_err("another long id"),
         tenant_document(&v1::TenantDocument { labels, ..good_tenant() }).expect_err("long labels"),
         decision::query(&(&question).into()).expect_err("a wild question"),

@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use tessera_core::catalog::{LimitDocument, ServiceDocument};
 use tessera_core::ids::{AddOnId, TenantId};
 use tessera_core::tenant::{AttachedAddOn, Effect, Overrides, TenantDocument};
-use tessera_core::time::Timestamp;
 use tessera_core::value::Period;
 use tessera_proto::convert::{self, offer, time};
 use tessera_proto::status::Failure;
@@ -178,7 +177,9 @@ pub fn tenant_document(tenant: v1::Tenant) -> anyhow::Result<(TenantId, TenantDo
 
 /// A whole tenant off the wire.
 pub fn read_tenant(message: &v1::TenantDocument) -> anyhow::Result<(TenantId, TenantDocument)> {
-    convert::tenant::document("document", "", Some(message), Timestamp::MIN).map_err(|failure| received(&failure))
+    let read = convert::tenant::document("document", "", Some(message));
+    // What is received has an instant for every suspension.
+    read.map(|(id, document, _)| (id, document)).map_err(|failure| received(&failure))
 }
 
 fn received(failure: &Failure) -> anyhow::Error {

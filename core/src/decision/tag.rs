@@ -11,10 +11,11 @@ use crate::value::{Familiarity, LimitValue};
 /// Bytes of the hash that a tag shows: enough that two documents of one tenant never meet by chance.
 const SHOWN_BYTES: usize = 16;
 /// First byte of what is hashed; another encoding begins with another.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 impl EffectiveDocument {
-    /// 32 lower-case hexadecimal digits that change whenever anything but `valid_until` does, also by time.
+    /// 32 lower-case hexadecimal digits that change whenever anything does, also by time. `valid_until` is part of it: whoever keeps a
+    /// document has to hear that it ends sooner.
     pub fn tag(&self) -> String {
         let mut canonical = Canonical(Sha256::new());
         canonical.document(self);
@@ -44,13 +45,13 @@ impl Canonical {
             next_change,
             services,
             limits,
-            valid_until: _,
+            valid_until,
         } = document;
         self.byte(FORMAT);
         self.text(plan.as_str());
         self.number(u64::from(version.get()));
         self.byte(status_number(*status));
-        for time in [grace_until, starts, trial_until, cancel_at] {
+        for time in [grace_until, starts, trial_until, cancel_at, valid_until] {
             self.option(time.as_ref(), |canonical, time| canonical.time(*time));
         }
         self.option(next_change.as_ref(), |canonical, (at, plan)| {

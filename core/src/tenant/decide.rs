@@ -54,7 +54,7 @@ fn decide_unborn(id: &TenantId, action: &Action, context: &Context<'_>) -> Resul
             let asked = create::Asked { title, labels, choice, starts: *starts, trial: *trial, pending: *pending };
             create::create(&asked, context)
         }
-        Action::State { document, .. } => create::state(None, document, context),
+        Action::State { document, suspended, .. } => create::state(None, (document, suspended), context),
         Action::RecordDue => Ok(Vec::new()),
         _ => Err(Rejection::not_found("TENANT_NOT_FOUND", format!("tenant `{id}` does not exist"))),
     }
@@ -96,7 +96,9 @@ fn decide_action(tenant: &Tenant, id: &TenantId, action: &Action, context: &Cont
         Action::Create { .. } | Action::State { mode: StateMode::CreateOnly, .. } => {
             Err(Rejection::exists("TENANT_EXISTS", format!("tenant `{id}` exists already")))
         }
-        Action::State { document, mode: StateMode::Upsert } => create::state(Some(tenant), document, context),
+        Action::State { document, suspended, mode: StateMode::Upsert } => {
+            create::state(Some(tenant), (document, suspended), context)
+        }
 
         Action::ChangePlan { choice, at } => subscription::change_plan(tenant, choice, *at, context),
         Action::CancelScheduledChange(change) => subscription::cancel_scheduled_change(tenant, *change),

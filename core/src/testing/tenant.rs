@@ -67,7 +67,7 @@ pub fn tenant_document(names: Names) -> BoxedStrategy<TenantDocument> {
         btree_map(value::add_on_id(names), attached(), 0..3),
         overrides(names),
         btree_map(value::service_id(names), value::familiarity(), 0..3),
-        btree_map(value::reason(), value::timestamp(), 0..2),
+        btree_map(value::reason(), value::timestamp(), 0..4),
     )
         .prop_map(|(names, choice, times, scheduled, add_ons, overrides, familiarity, suspensions)| {
             let (title, labels, pending) = names;
@@ -169,7 +169,8 @@ pub fn tenant_action(names: Names) -> BoxedStrategy<Action> {
             |((title, labels), choice, starts, trial, pending)| Action::Create { title, labels, choice, starts, trial, pending },
         );
     let mode = prop_oneof![3 => Just(StateMode::Upsert), 1 => Just(StateMode::CreateOnly)];
-    let state = (tenant_document(names), mode).prop_map(|(document, mode)| Action::State { document: Box::new(document), mode });
+    let state = (tenant_document(names), btree_set(value::reason(), 0..=2), mode)
+        .prop_map(|(document, suspended, mode)| Action::State { document: Box::new(document), suspended, mode });
     let whole = prop_oneof![create, state, Just(Action::RecordDue), Just(Action::Delete)];
     prop_oneof![2 => whole, 3 => subscription_action(names), 3 => extras_action(names), 2 => standing_action()].boxed()
 }
@@ -204,7 +205,7 @@ fn standing_action() -> BoxedStrategy<Action> {
         (of(value::title()), of(labels())).prop_map(|(title, labels)| Action::Update { title, labels }),
         Just(Action::Activate),
         (value::reason(), time()).prop_map(|(reason, effective_at)| Action::Suspend { reason, effective_at }),
-        btree_set(value::reason(), 0..2).prop_map(Action::Resume),
+        btree_set(value::reason(), 0..4).prop_map(Action::Resume),
     ]
     .boxed()
 }
@@ -275,7 +276,7 @@ fn standing_event() -> BoxedStrategy<Event> {
         Just(Event::Activated),
         (value::reason(), value::timestamp()).prop_map(|(reason, effective_at)| Event::Suspended { reason, effective_at }),
         value::reason().prop_map(Event::SuspensionTookEffect),
-        btree_set(value::reason(), 0..2).prop_map(Event::Resumed),
+        btree_set(value::reason(), 0..4).prop_map(Event::Resumed),
     ]
     .boxed()
 }

@@ -1,6 +1,6 @@
 //! Creating, stating and deleting tenants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tessera_core::aggregate::{Aggregate as _, References, Settled, World};
 use tessera_core::decision::TenantStatus;
@@ -33,7 +33,7 @@ fn creation(
 }
 
 fn state(document: &TenantDocument) -> Action {
-    Action::State { document: Box::new(document.clone()), mode: StateMode::Upsert }
+    Action::State { document: Box::new(document.clone()), suspended: BTreeSet::new(), mode: StateMode::Upsert }
 }
 
 fn stated_event(document: &TenantDocument) -> Event {
@@ -67,10 +67,21 @@ fn references_only_rise_while_something_is_named() {
 }
 
 #[test]
+fn a_reason_that_is_stated_without_an_instant_is_in_effect_since_it_is_or_from_now() {
+    let suspended = |at| stated_event(&TenantDocument { suspensions: [(text("payment"), at)].into(), ..stated("gold") });
+    let state =
+        || Action::State { document: Box::new(stated("gold")), suspended: [text("payment")].into(), mode: StateMode::Upsert };
+    let first = tenant([]).at(day(1)).when(acme(state())).then([suspended(day(1))]);
+    first.at(day(5)).when(acme(state())).then_nothing();
+    let to_come = tenant([suspended(day(9))]).at(day(2));
+    to_come.when(acme(state())).then([suspended(day(2))]);
+}
+
+#[test]
 fn ids_are_used_once() {
     let there = tenant([created("gold")]);
     assert_eq!(there.when(acme(create("gold"))).then_rejected("TENANT_EXISTS").kind, RejectionKind::AlreadyExists);
-    let only = Action::State { document: Box::new(stated("gold")), mode: StateMode::CreateOnly };
+    let only = Action::State { document: Box::new(stated("gold")), suspended: BTreeSet::new(), mode: StateMode::CreateOnly };
     there.when(acme(only.clone())).then_rejected("TENANT_EXISTS");
 
     let deleted = there.when(acme(Action::Delete)).then([Event::Deleted]);

@@ -45,7 +45,7 @@ fn sorted(mut times: Vec<Timestamp>) -> Vec<Timestamp> {
 }
 
 fn state(document: &TenantDocument) -> Action {
-    Action::State { document: Box::new(document.clone()), mode: StateMode::Upsert }
+    Action::State { document: Box::new(document.clone()), suspended: BTreeSet::new(), mode: StateMode::Upsert }
 }
 
 /// A stream that a stated document began, refusals and all: what a random command meets most.

@@ -1,5 +1,7 @@
 //! Plan, trial and end of a subscription.
 
+use std::collections::BTreeSet;
+
 use tessera_core::aggregate::Aggregate as _;
 use tessera_core::rejection::RejectionKind;
 use tessera_core::tenant::{
@@ -110,7 +112,8 @@ fn scheduled_changes_are_bounded_and_their_ids_never_used_again() {
     let last = tenant([created("gold"), scheduled(CHANGE_ID_MAX, day(5), latest("silver"))]);
     last.when(change(latest("gold"), Some(day(3)))).then_rejected("TOO_MANY_SCHEDULED_CHANGES");
     let document = TenantDocument { scheduled: vec![StatedChange { at: day(3), choice: latest("gold") }], ..stated("gold") };
-    let state = Action::State { document: Box::new(document), mode: tessera_core::tenant::StateMode::Upsert };
+    let state =
+        Action::State { document: Box::new(document), suspended: BTreeSet::new(), mode: tessera_core::tenant::StateMode::Upsert };
     last.when(acme(state)).then_rejected("TOO_MANY_SCHEDULED_CHANGES");
 }
 

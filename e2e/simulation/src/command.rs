@@ -268,8 +268,8 @@ impl Command {
         }
     }
 
-    /// The same for the aggregate that decides it, as read at `now`.
-    pub fn asked(&self, id: &str, now: Timestamp) -> Result<Asked, Failure> {
+    /// The same for the aggregate that decides it.
+    pub fn asked(&self, id: &str) -> Result<Asked, Failure> {
         let offer = |plan: &str| PlanId::parse(plan).map(Offer::Plan).expect("a good id");
         let plan = |plan: &str, action| Asked::Plan(plan::Command { offer: offer(plan), action });
         let mut fields = convert::Fields::new();
@@ -305,8 +305,8 @@ impl Command {
                 })
             }
             Message::StateTenant(m) => {
-                let (_, document) = convert::tenant::document("document", &m.tenant_id, m.document.as_ref(), now)?;
-                Some(tenant::Action::State { document: Box::new(document), mode: tenant::StateMode::Upsert })
+                let (_, document, suspended) = convert::tenant::document("document", &m.tenant_id, m.document.as_ref())?;
+                Some(tenant::Action::State { document: Box::new(document), suspended, mode: tenant::StateMode::Upsert })
             }
             Message::SetOverride(m) => {
                 let set = m.r#override.and_then(|set| convert::tenant::read_override(&mut fields, "override", &set));

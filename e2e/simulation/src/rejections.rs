@@ -63,7 +63,7 @@ pub fn check(cluster: &Cluster, window: &Window, (command, id): (&Command, &str)
     let times = [cluster.now(), window.at];
     let mut refused_for = Vec::new();
     for now in times {
-        let true_once = match command.asked(id, now) {
+        let true_once = match command.asked(id) {
             Err(failure) => return Err(format!("h: {id} {command:?} cannot even be read: {failure:?}")),
             Ok(Asked::Catalog(asked)) => {
                 search::<Catalog>(cluster, window, (&stream, &asked, id), (now, reason), &mut refused_for)

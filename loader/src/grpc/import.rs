@@ -105,6 +105,8 @@ impl From<Tried> for RowDone {
             Outcome::Asked => Failure::internal("a row was not handled".to_owned()),
         };
         let tenant_id = tried.row.tenant.as_ref().map(|tenant| shown_id(&tenant.tenant_id)).unwrap_or_default();
+        // What decides speaks of the document of `StateTenant`.
+        let failure = failure.renamed("document", "tenant");
         let error = v1::ImportError { row, tenant_id, status: Some(failure.to_rpc_status()) };
         Self { row, unchanged: false, error: Some(error) }
     }
@@ -230,10 +232,10 @@ impl Rows {
     fn request(&self, row: &v1::ImportRow, retry: bool) -> Result<Request<Command>, Failure> {
         let import = &self.import;
         let body = row.tenant.as_ref().map(prost::Message::encode_to_vec).unwrap_or_default();
-        let (tenant, document) = convert::document("tenant", "", row.tenant.as_ref(), import.gate.clock.now())?;
+        let (tenant, document, suspended) = convert::document("tenant", "", row.tenant.as_ref())?;
         let parts: [&[u8]; 4] = [self.id.as_str().as_bytes(), &row.row.to_le_bytes(), tenant.as_str().as_bytes(), &body];
         let request_id = RequestId::parse(&digest::name(&parts)).map_err(|error| Failure::internal(error.to_string()))?;
-        let (stream, command) = command(tenant, Action::State { document: Box::new(document), mode: self.mode });
+        let (stream, command) = command(tenant, Action::State { document: Box::new(document), suspended, mode: self.mode });
         if !sees(&import.principal, &stream) {
             return Err(not_found(stream.key()));
         }

@@ -10,7 +10,7 @@ use tessera_core::rejection::Rejection;
 use tessera_core::shown::shown;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_core::tenant::{Action, Command, StateMode, Tenant, TenantState, schedule};
-use tessera_core::value::{Title, Version, VersionChoice};
+use tessera_core::value::{Title, VersionChoice};
 use tessera_proto::convert::tenant::{self as convert, ReadOverride};
 use tessera_proto::convert::{Fields, offer, time};
 use tessera_proto::status::Failure;
@@ -56,42 +56,23 @@ fn made_id(actor: &Actor, request_id: &RequestId) -> Result<TenantId, Failure> {
 
 impl TenantSvc {
     /// The tenant as it stands now, due changes made.
-    fn resource(
-        &self,
-        stream: &StreamId,
-        tenant: &Tenant,
-        effective: Option<Version>,
-        (epoch, seq): (Epoch, Seq),
-    ) -> Option<v1::Tenant> {
+    fn resource(&self, stream: &StreamId, tenant: &Tenant, (epoch, seq): (Epoch, Seq)) -> Option<v1::Tenant> {
         let StreamId::Tenant(id) = stream else { return None };
         let now = self.gate.clock.now();
         let stands = schedule::at(tenant, now);
         // A pinned version needs no looking up.
-        let effective = effective.or(match stands.subscription.choice.version {
+        let effective = match stands.subscription.choice.version {
             VersionChoice::Pinned(version) => Some(version),
             VersionChoice::Latest => None,
-        });
+        };
         Some(convert::to_tenant(id, &stands, stands.status(now), effective, etag::of_stream(epoch, seq)))
     }
 
     fn done(&self, stream: &StreamId, done: &Done<TenantState>) -> Option<v1::Tenant> {
-        self.resource(stream, done.state.0.as_ref()?, None, (done.epoch, done.seq))
+        self.resource(stream, done.state.0.as_ref()?, (done.epoch, done.seq))
     }
 
-    /// The version of its plan that a tenant follows now.
-    async fn effective_version(&self, tenant: &Tenant) -> Result<Option<Version>, Failure> {
-        let stands = schedule::at(tenant, self.gate.clock.now());
-        let choice = &stands.subscription.choice;
-        match choice.version {
-            VersionChoice::Pinned(version) => Ok(Some(version)),
-            VersionChoice::Latest => {
-                let plan = self.world.offer(&StreamId::Plan(choice.plan.clone())).await?;
-                Ok(plan.value.and_then(|plan| plan.latest()))
-            }
-        }
-    }
-
-    /// Fills in the versions that those of a page follow, each plan read once; none of a plan that cannot be read.
+    /// Fills in the versions that tenants follow, each plan read once; none of a plan that cannot be read.
     async fn fill_effective_versions(&self, tenants: &mut [v1::Tenant]) -> Result<(), Failure> {
         let mut latest: BTreeMap<String, i32> = BTreeMap::new();
         for subscription in tenants.iter_mut().filter_map(|tenant| tenant.subscription.as_mut()) {
@@ -216,10 +197,9 @@ impl TenantService for TenantSvc {
 
     async fn state_tenant(&self, request: Request<v1::StateTenantRequest>) -> Result<Response<v1::StateTenantResponse>, Status> {
         let asked = |m: v1::StateTenantRequest, _: &RequestId| {
-            let now = self.gate.clock.now();
-            let (tenant, document) = convert::document("document", &m.tenant_id, m.document.as_ref(), now)?;
+            let (tenant, document, suspended) = convert::document("document", &m.tenant_id, m.document.as_ref())?;
             let mode = if m.create_only { StateMode::CreateOnly } else { StateMode::Upsert };
-            Ok(command(tenant, Action::State { document: Box::new(document), mode }))
+            Ok(command(tenant, Action::State { document: Box::new(document), suspended, mode }))
         };
         mutate(&self.gate, &self.handler, request, asked, |stream, done| v1::StateTenantResponse {
             tenant: self.done(stream, done),
@@ -240,8 +220,8 @@ impl TenantService for TenantSvc {
         let now = self.handler.read(&stream).await.map_err(Failure::from)?;
         let shown = now.state.0.as_ref().filter(|tenant| asked.show_deleted || tenant.deleted_at.is_none());
         let tenant = shown.ok_or_else(|| not_found(&asked.tenant_id))?;
-        let effective = self.effective_version(tenant).await?;
-        let tenant = self.resource(&stream, tenant, effective, (now.epoch, now.head.seq));
+        let mut tenant = self.resource(&stream, tenant, (now.epoch, now.head.seq));
+        self.fill_effective_versions(tenant.as_mut_slice()).await?;
         Ok(Response::new(v1::GetTenantResponse { tenant, revision: revision_at(now.epoch, &stream, now.head.seq) }))
     }
 
@@ -259,7 +239,7 @@ impl TenantService for TenantSvc {
         let page = page::scan(&**store, kind, (&listing, &token), bounds, |change| {
             let (state, _) = storage::decode_state::<TenantState>(&change.state)?;
             let shown = state.0.as_ref().filter(|tenant| self.is_shown(tenant, &filter));
-            Ok(shown.and_then(|tenant| self.resource(&change.stream, tenant, None, (change.epoch, change.seq))))
+            Ok(shown.and_then(|tenant| self.resource(&change.stream, tenant, (change.epoch, change.seq))))
         });
         let page::Scanned { items: mut tenants, next_page_token, unreadable_count } = page.await?;
         self.fill_effective_versions(&mut tenants).await?;

@@ -9,7 +9,6 @@ use tessera_core::tenant::{
     AccessOverride, AttachedAddOn, Effect, LimitOverride, Overrides, PlanChoice, StatedChange, Tenant, TenantDocument,
     TrialLength,
 };
-use tessera_core::time::Timestamp;
 use tessera_core::value::{
     Familiarity, LABELS_MAX, LabelKey, LabelValue, OverrideTarget, Quantity, Reason, Target, Title, Version,
 };
@@ -144,15 +143,15 @@ fn familiarities(fields: &mut Fields, field: &str, map: &BTreeMap<String, i32>) 
 }
 
 /// A whole tenant from a request. The id comes from the document, or from `tenant_id` beside it; where both are given they
-/// must be equal. `field` is the path of the document; suspensions without an instant are in effect from `now`.
+/// must be equal. `field` is the path of the document. Reasons of suspensions without an instant are not in the document, but beside
+/// it.
 pub fn document(
     field: &str,
     tenant_id: &str,
     document: Option<&v1::TenantDocument>,
-    now: Timestamp,
-) -> Result<(TenantId, TenantDocument), Failure> {
+) -> Result<(TenantId, TenantDocument, BTreeSet<Reason>), Failure> {
     let mut fields = Fields::new();
-    let read = fields.required(field, document).and_then(|document| read_document(&mut fields, field, tenant_id, document, now));
+    let read = fields.required(field, document).and_then(|document| read_document(&mut fields, field, tenant_id, document));
     fields.finish(read)
 }
 
@@ -161,8 +160,7 @@ fn read_document(
     field: &str,
     tenant_id: &str,
     document: &v1::TenantDocument,
-    now: Timestamp,
-) -> Option<(TenantId, TenantDocument)> {
+) -> Option<(TenantId, TenantDocument, BTreeSet<Reason>)> {
     let id = read_id(fields, field, tenant_id, &document.tenant_id);
     let title = fields.check(format_args!("{field}.title"), Title::parse("a title", &document.title));
     let labels = labels(fields, &format!("{field}.labels"), &document.labels);
@@ -194,13 +192,12 @@ fn read_document(
     for (at, suspension) in document.suspensions.iter().enumerate() {
         let path = format!("{field}.suspensions[{at}]");
         let reason = fields.check(format_args!("{path}.reason"), Reason::parse("a reason", &suspension.reason));
-        let effective_at = match &suspension.effective_at {
-            None => Some(now),
-            at => time::timestamp(fields, format_args!("{path}.effective_at"), at.as_ref()),
-        };
-        suspensions.extend(reason.zip(effective_at));
+        let effective_at = time::timestamp(fields, format_args!("{path}.effective_at"), suspension.effective_at.as_ref());
+        suspensions.extend(reason.map(|reason| (reason, effective_at)));
     }
-    let suspensions = fields.unique(&format!("{field}.suspensions"), suspensions);
+    let mut suspended = fields.unique(&format!("{field}.suspensions"), suspensions);
+    let suspensions = suspended.iter().filter_map(|(reason, at)| Some((reason.clone(), (*at)?))).collect();
+    suspended.retain(|_, at| at.is_none());
     let read = TenantDocument {
         title: title?,
         labels,
@@ -215,7 +212,7 @@ fn read_document(
         familiarity,
         suspensions,
     };
-    Some((id?, read))
+    Some((id?, read, suspended.into_keys().collect()))
 }
 
 fn read_id(fields: &mut Fields, field: &str, beside: &str, inside: &str) -> Option<TenantId> {

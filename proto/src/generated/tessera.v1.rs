@@ -1893,7 +1893,7 @@ pub struct StreamCheckEntitlementRequest {
     /// The caller's name for this frame; repeated in its answer.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    /// Up to 1,000 questions; an empty frame has an empty answer.
+    /// Up to 1,000 questions, or 100 where one asks to be explained; an empty frame has an empty answer.
     #[prost(message, repeated, tag = "2")]
     pub checks: ::prost::alloc::vec::Vec<CheckEntitlementRequest>,
     /// Also answer with revisions.
@@ -1983,7 +1983,7 @@ pub struct TenantEntitlements {
     /// Every registered service, by id.
     #[prost(message, repeated, tag = "5")]
     pub services: ::prost::alloc::vec::Vec<ServiceEntitlement>,
-    /// Every registered limit, by id.
+    /// Every registered limit, by id, while the tenant is active; else none.
     #[prost(message, repeated, tag = "6")]
     pub limits: ::prost::alloc::vec::Vec<LimitEntitlement>,
     /// Not running before.
@@ -2878,7 +2878,7 @@ pub struct Subscription {
     #[prost(int32, tag = "2")]
     pub pinned_version: i32,
     /// The version in force. Where the latest is followed it is looked up by GetTenant, GetTenantAt and ListTenants; the answer of
-    /// a change then has 0, since the same request gets the same answer again whatever was published meanwhile.
+    /// a change then has 0, since an answer to the same request again does not depend on what was published meanwhile.
     #[prost(int32, tag = "3")]
     pub effective_version: i32,
     /// Not running before.
@@ -3687,7 +3687,7 @@ pub struct Service {
     /// Why it is thrown.
     #[prost(string, tag = "7")]
     pub disabled_reason: ::prost::alloc::string::String,
-    /// Changes with every change of the catalog.
+    /// Names this content of the service, features included; equal again when the content is.
     #[prost(string, tag = "8")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -3734,7 +3734,7 @@ pub struct Limit {
     /// New documents may not name it.
     #[prost(bool, tag = "6")]
     pub archived: bool,
-    /// Changes with every change of the catalog.
+    /// Names this content of the limit; equal again when the content is.
     #[prost(string, tag = "7")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -3769,7 +3769,7 @@ pub struct UpsertServiceRequest {
     /// The command's name: 1 to 64 printable ASCII characters; made if empty. Sending it again does not do it again.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
-    /// Refuse unless the catalog still has this etag; empty does not ask.
+    /// Refuse unless the service still has this etag; empty does not ask.
     #[prost(string, tag = "6")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -3835,7 +3835,7 @@ pub struct ArchiveServiceRequest {
     /// The command's name: 1 to 64 printable ASCII characters; made if empty. Sending it again does not do it again.
     #[prost(string, tag = "2")]
     pub request_id: ::prost::alloc::string::String,
-    /// Refuse unless the catalog still has this etag; empty does not ask.
+    /// Refuse unless the service still has this etag; empty does not ask.
     #[prost(string, tag = "3")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -3864,7 +3864,7 @@ pub struct ArchiveFeatureRequest {
     /// The command's name: 1 to 64 printable ASCII characters; made if empty. Sending it again does not do it again.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
-    /// Refuse unless the catalog still has this etag; empty does not ask.
+    /// Refuse unless the service still has this etag; empty does not ask.
     #[prost(string, tag = "4")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -3896,7 +3896,7 @@ pub struct DisableFeatureRequest {
     /// The command's name: 1 to 64 printable ASCII characters; made if empty. Sending it again does not do it again.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
-    /// Refuse unless the catalog still has this etag; empty does not ask.
+    /// Refuse unless the service still has this etag; empty does not ask.
     #[prost(string, tag = "5")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -3925,7 +3925,7 @@ pub struct EnableFeatureRequest {
     /// The command's name: 1 to 64 printable ASCII characters; made if empty. Sending it again does not do it again.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
-    /// Refuse unless the catalog still has this etag; empty does not ask.
+    /// Refuse unless the service still has this etag; empty does not ask.
     #[prost(string, tag = "4")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -3963,7 +3963,7 @@ pub struct UpsertLimitRequest {
     /// The command's name: 1 to 64 printable ASCII characters; made if empty. Sending it again does not do it again.
     #[prost(string, tag = "6")]
     pub request_id: ::prost::alloc::string::String,
-    /// Refuse unless the catalog still has this etag; empty does not ask.
+    /// Refuse unless the limit still has this etag; empty does not ask.
     #[prost(string, tag = "7")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -4029,7 +4029,7 @@ pub struct ArchiveLimitRequest {
     /// The command's name: 1 to 64 printable ASCII characters; made if empty. Sending it again does not do it again.
     #[prost(string, tag = "2")]
     pub request_id: ::prost::alloc::string::String,
-    /// Refuse unless the catalog still has this etag; empty does not ask.
+    /// Refuse unless the limit still has this etag; empty does not ask.
     #[prost(string, tag = "3")]
     pub etag: ::prost::alloc::string::String,
 }
@@ -6461,7 +6461,7 @@ pub struct CreateTenantResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6500,7 +6500,7 @@ pub struct StateTenantResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6596,7 +6596,7 @@ pub struct UpdateTenantResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6631,7 +6631,7 @@ pub struct ChangePlanResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6660,7 +6660,7 @@ pub struct CancelSubscriptionResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6686,7 +6686,7 @@ pub struct RenewSubscriptionResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6715,7 +6715,7 @@ pub struct CancelScheduledChangeResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6741,7 +6741,7 @@ pub struct ActivateTenantResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6770,7 +6770,7 @@ pub struct AttachAddOnResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6799,7 +6799,7 @@ pub struct DetachAddOnResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6828,7 +6828,7 @@ pub struct SetOverrideResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6857,7 +6857,7 @@ pub struct RemoveOverrideResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6889,7 +6889,7 @@ pub struct SuspendTenantResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6918,7 +6918,7 @@ pub struct ResumeTenantResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6947,7 +6947,7 @@ pub struct StartTrialResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -6976,7 +6976,7 @@ pub struct EndTrialResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -7002,7 +7002,7 @@ pub struct DeleteTenantResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }
@@ -7034,7 +7034,7 @@ pub struct SetFamiliarityResponse {
     /// Names this write; usable in `at_least` on any server.
     #[prost(bytes = "bytes", tag = "2")]
     pub revision: ::prost::bytes::Bytes,
-    /// The command had been done before; this is the first result.
+    /// The command had been done before; this is the first result, as time has changed it since.
     #[prost(bool, tag = "3")]
     pub idempotent_replay: bool,
 }

@@ -16,7 +16,7 @@ use crate::tenant::{
     ADD_ONS_MAX, Event, OVERRIDES_MAX, PlanChoice, SCHEDULED_MAX, SUSPENSIONS_MAX, Tenant, TenantDocument, TrialLength,
 };
 use crate::time::Timestamp;
-use crate::value::{LabelKey, LabelValue, Title};
+use crate::value::{LabelKey, LabelValue, Reason, Title};
 
 /// What `Create` asks for.
 pub(super) struct Asked<'a> {
@@ -48,18 +48,28 @@ pub(super) fn create(asked: &Asked<'_>, context: &Context<'_>) -> Result<Vec<Eve
 }
 
 /// `tenant`: the one that exists, as it stands at the event time.
-pub(super) fn state(tenant: Option<&Tenant>, document: &TenantDocument, context: &Context<'_>) -> Result<Vec<Event>, Rejection> {
+pub(super) fn state(
+    tenant: Option<&Tenant>,
+    (document, suspended): (&TenantDocument, &BTreeSet<Reason>),
+    context: &Context<'_>,
+) -> Result<Vec<Event>, Rejection> {
+    let mut document = document.clone();
+    for reason in suspended {
+        let known = tenant.and_then(|tenant| tenant.suspensions.get(reason)).copied();
+        let since = known.filter(|since| *since <= context.now).unwrap_or(context.now);
+        document.suspensions.insert(reason.clone(), since);
+    }
     let meant = document.as_of(context.now);
     if tenant.is_some_and(|tenant| tenant.document() == meant) {
         return Ok(Vec::new());
     }
     let mut violations = Violations::default();
-    check_sizes(document, &mut violations);
-    check_names(tenant, document, context, &mut violations);
+    check_sizes(&document, &mut violations);
+    check_names(tenant, &document, context, &mut violations);
     violations.into_result()?;
-    check_offers(tenant, document, &meant, context)?;
+    check_offers(tenant, &document, &meant, context)?;
     subscription::check_change_ids(tenant.map_or(0, |tenant| tenant.last_change_id), meant.scheduled.len())?;
-    Ok(vec![Event::Stated(Box::new(document.clone()))])
+    Ok(vec![Event::Stated(Box::new(document))])
 }
 
 fn check_sizes(document: &TenantDocument, violations: &mut Violations) {

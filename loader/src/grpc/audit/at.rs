@@ -1,14 +1,14 @@
 //! A tenant and what it was entitled to as of a time. In the past every stream it rests on is folded to that time; in the
 //! future today's states are asked with the clock set forward.
 //!
-//! Clocks of different loaders differ a little: a stream that the tenant was decided against is folded at least to the seq
-//! that the tenant's state names, even where the event that made it is dated later.
+//! Clocks of different loaders differ a little: a stream that the tenant, or a plan of it, was decided against is folded at least to
+//! the seq that their states name, even where the event that made it is dated later.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use tessera_core::catalog::Catalog;
 use tessera_core::evaluator::{self, Tables, TenantRow};
-use tessera_core::ids::{AddOnId, PlanId, TenantId};
+use tessera_core::ids::TenantId;
 use tessera_core::plan::PlanState;
 use tessera_core::stream::{Seq, StreamId};
 use tessera_core::tenant::{Tenant, TenantState, schedule};
@@ -69,20 +69,28 @@ impl Past<'_> {
     /// Catalog, plans and add-ons as of then, as far as the tenant names them.
     async fn tables(&self, as_of: AsOf, tenant: &Tenant) -> Result<Tables, Failure> {
         let references = &tenant.references;
+        let mut plans = BTreeMap::new();
+        for id in tenant.named_plans() {
+            let at_least = references.plans.get(id).copied().unwrap_or(0);
+            plans.insert(id, as_of.state(self.offers, &StreamId::Plan(id.clone()), at_least).await?);
+        }
+        let mut add_ons = BTreeMap::new();
+        for id in tenant.add_ons.keys() {
+            let at_least = references.add_ons.get(id).copied().unwrap_or(0);
+            add_ons.insert(id, as_of.state(self.offers, &StreamId::AddOn(id.clone()), at_least).await?);
+        }
+        // After them: what they name was in the catalog before it was in them.
+        let offers = plans.values().chain(add_ons.values()).filter_map(|(_, offer)| offer.0.as_ref());
+        let at_least = offers.map(|offer| offer.references.catalog).fold(references.catalog, Seq::max);
+        let (seq, catalog) = as_of.state(self.catalog, &StreamId::Catalog, at_least).await?;
+
         let mut tables = Tables::empty();
-        let (seq, catalog) = as_of.state(self.catalog, &StreamId::Catalog, references.catalog).await?;
         let unreadable = |error: evaluator::TablesError| Failure::internal(error.to_string());
         tables.set_catalog(seq, &catalog).map_err(unreadable)?;
-        let plans: BTreeSet<&PlanId> = tenant.named_plans().collect();
-        for id in plans {
-            let at_least = references.plans.get(id).copied().unwrap_or(0);
-            let (seq, plan) = as_of.state(self.offers, &StreamId::Plan(id.clone()), at_least).await?;
+        for (id, (seq, plan)) in plans {
             tables.set_plan(id, seq, plan.0.as_ref()).map_err(unreadable)?;
         }
-        let add_ons: BTreeSet<&AddOnId> = tenant.add_ons.keys().collect();
-        for id in add_ons {
-            let at_least = references.add_ons.get(id).copied().unwrap_or(0);
-            let (seq, add_on) = as_of.state(self.offers, &StreamId::AddOn(id.clone()), at_least).await?;
+        for (id, (seq, add_on)) in add_ons {
             tables.set_add_on(id, seq, add_on.0.as_ref()).map_err(unreadable)?;
         }
         Ok(tables)

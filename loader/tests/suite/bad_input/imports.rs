@@ -129,6 +129,12 @@ async fn a_bad_row_fails_alone_with_its_number_its_field_and_its_value() {
             "tenant.familiarity_basis_points[\"reporting\"]",
             vec!["`1`", "one of 5000, 7500, 8750 and 10000"],
         ),
+        (
+            of("b10", &|d| d.familiarity_basis_points = [("nothing".to_owned(), 5000)].into()),
+            invalid,
+            "tenant.familiarity_basis_points[\"nothing\"]",
+            vec!["`nothing`"],
+        ),
         (of("b8", &|d| d.plan_id = "nothing".to_owned()), "PLAN_NOT_FOUND", "", vec!["plan `nothing` does not exist"]),
         (of("b9", &|d| d.plan_version = 9), "PLAN_VERSION_NOT_FOUND", "", vec!["no version `9`", "published are 1 to 1"]),
     ];
