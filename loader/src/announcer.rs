@@ -22,6 +22,7 @@ use tessera_ports::{EventPublisher, EventStore, HintStore};
 use tokio::sync::Notify;
 
 use crate::metric_definitions as metrics;
+use crate::publisher::erase;
 use crate::stored_event::StoredEvent;
 pub use spans::Span;
 use spans::Waiting;
@@ -30,8 +31,6 @@ use spans::Waiting;
 const STREAMS_AT_ONCE: usize = 64;
 /// Events of one stream that are told at a time: a stream may have moved far since the oldest of its hints.
 const EVENTS_PER_PAGE: usize = 256;
-/// Hints erased at a time.
-const ERASURES_AT_ONCE: usize = 16;
 /// Before what failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -209,13 +208,15 @@ impl Announcer {
                 self.put_back(pages.into_iter().map(|page| (page.stream, page.span)));
                 return Err(error.into());
             }
+            let mut needless = Vec::new();
             for mut page in pages {
                 if page.span.advance(&page.cells) {
                     spans.insert(page.stream, page.span);
                 } else {
-                    self.erase(page.span.hints).await;
+                    needless.append(&mut page.span.hints);
                 }
             }
+            self.erase(needless).await;
         }
         unread.map_or(Ok(()), |error| Err(Unannounced::Store(error)))
     }
@@ -252,15 +253,9 @@ impl Announcer {
         Ok(cells)
     }
 
-    async fn erase(&self, hints: Vec<Hint>) {
-        let erasures = futures::stream::iter(hints.clone()).for_each_concurrent(ERASURES_AT_ONCE, |hint| async move {
-            if let Err(error) = self.hints.erase(&hint).await {
-                tracing::debug!(%error, "a hint was not erased, the sweeper will try again");
-            }
-            hooks::fail_point("loader.hint.erased");
-        });
-        erasures.await;
-        self.shared.waiting().release(&hints);
+    async fn erase(&self, needless: Vec<Hint>) {
+        erase(&*self.hints, &needless).await;
+        self.shared.waiting().release(&needless);
     }
 
     fn put_back(&self, spans: impl IntoIterator<Item = (StreamId, Span)>) {

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use tessera_core::stream::StreamId;
 use tessera_ports::change_feed::Change;
 use tessera_ports::hint_store::Hint;
@@ -22,6 +23,8 @@ use crate::metric_definitions as metrics;
 
 /// Most changes given to the feed at a time.
 const BATCH_MAX: usize = 512;
+/// Hints erased at a time.
+const ERASURES_AT_ONCE: usize = 64;
 /// Most bytes of changes, and of events beside them, that wait to be published: a state may have 900 KiB, and a queue that is
 /// long enough for small ones would hold gigabytes of them.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -90,6 +93,17 @@ fn left<'a>(announcements: Option<&Announcements>, items: impl IntoIterator<Item
     }
 }
 
+/// Erases hints that are needless now, several at a time: one that is slow holds up few, and an import leaves thousands a second.
+pub(crate) async fn erase(store: &dyn HintStore, needless: &[Hint]) {
+    let erasures = futures::stream::iter(needless).for_each_concurrent(ERASURES_AT_ONCE, |hint| async move {
+        if let Err(error) = store.erase(hint).await {
+            tracing::debug!(%error, "a hint was not erased, the sweeper will try again");
+        }
+        hooks::fail_point("loader.hint.erased");
+    });
+    erasures.await;
+}
+
 impl Publisher {
     /// A publisher and the way to it; at most `queue_max` changes wait, and [`QUEUE_BYTES_MAX`] bytes. Without announcements
     /// nobody is told of events.
@@ -139,14 +153,8 @@ impl Publisher {
         }
         metrics::changes_published(changes.len());
         hooks::fail_point("loader.published");
-        for item in items {
-            for hint in self.announced(item) {
-                if let Err(error) = self.hints.erase(&hint).await {
-                    tracing::debug!(%error, "a hint was not erased, the sweeper will try again");
-                }
-                hooks::fail_point("loader.hint.erased");
-            }
-        }
+        let needless: Vec<Hint> = items.into_iter().flat_map(|item| self.announced(item)).collect();
+        erase(&*self.hints, &needless).await;
     }
 
     /// Leaves the events behind a published change to be told; those of its hints that are needless now.

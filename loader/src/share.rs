@@ -12,6 +12,7 @@ use tessera_ports::LeaseStore;
 use tessera_ports::event_store::{CellHash, ReadError};
 use tessera_ports::hooks::{self, Guard};
 use tessera_runtime::lifecycle::Shutdown;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// For how long a lease that is given back still stands: there is none that is shorter.
@@ -26,6 +27,7 @@ pub struct Share {
     owners: Vec<String>,
     renew_at: Option<Instant>,
     shutdown: Shutdown,
+    renewing: Arc<Mutex<()>>,
 }
 
 /// Gives a lease back.
@@ -33,22 +35,24 @@ pub struct Share {
 pub struct Leaving {
     leases: Arc<dyn LeaseStore>,
     owner: String,
+    renewing: Arc<Mutex<()>>,
 }
 
 impl Share {
     /// The share of a loader that goes by the name `owner`, unique to this process, and whose lease ends `time` after it was
     /// heard of last. Once it drains the lease is not renewed, and what was its share stays so.
     pub fn new(leases: Arc<dyn LeaseStore>, owner: String, time: Duration, shutdown: Shutdown) -> Self {
-        Self { leases, owner, time, owners: Vec::new(), renew_at: None, shutdown }
+        Self { leases, owner, time, owners: Vec::new(), renew_at: None, shutdown, renewing: Arc::default() }
     }
 
     /// What gives its lease back.
     pub fn leaving(&self) -> Leaving {
-        Leaving { leases: Arc::clone(&self.leases), owner: self.owner.clone() }
+        Leaving { leases: Arc::clone(&self.leases), owner: self.owner.clone(), renewing: Arc::clone(&self.renewing) }
     }
 
     /// Those of `count` partitions that are this loader's now. Renews the lease whenever a third of its time is over.
     pub async fn partitions(&mut self, count: u32) -> Result<Vec<u32>, ReadError> {
+        let _one_at_a_time = self.renewing.lock().await;
         let now = Instant::now();
         if !self.shutdown.is_draining() && self.renew_at.is_none_or(|at| at <= now) {
             self.owners = self.leases.renew(&self.owner, self.time).await?;
@@ -64,7 +68,11 @@ impl Leaving {
     /// Has the lease end as soon as one can, so that the others take over while this loader is still at work. Waits no longer
     /// than that: if the store does not answer, the lease ends by itself.
     pub async fn leave(self) {
-        let renewal = self.leases.renew(&self.owner, LAST_LEASE);
+        let renewal = async {
+            // A longer lease that is on its way would come to stand behind this one.
+            let _one_at_a_time = self.renewing.lock().await;
+            self.leases.renew(&self.owner, LAST_LEASE).await
+        };
         if let Ok(Err(error)) = tokio::time::timeout(LAST_LEASE, renewal).await {
             tracing::debug!(%error, "the lease was not given back");
         }

@@ -35,19 +35,22 @@ impl EventStore for Scylla {
         self.append_one(&append, Comparisons::now()).await
     }
 
-    /// So many of them at once as the settings say.
+    /// So many of them at once as the settings say. One that takes long holds up no other.
     async fn read_many(&self, questions: Vec<Question>) -> Vec<Result<StreamRead, ReadError>> {
-        let asked =
-            questions.into_iter().map(|question| async move { self.read(&question.stream, &question.requests, None).await });
-        futures::stream::iter(asked).buffered(self.0.config.concurrency).collect().await
+        let asked = questions
+            .into_iter()
+            .enumerate()
+            .map(|(number, question)| async move { (number, self.read(&question.stream, &question.requests, None).await) });
+        in_order(futures::stream::iter(asked).buffer_unordered(self.0.config.concurrency).collect().await)
     }
 
-    /// So many of them at once as the settings say.
+    /// As [`Self::read_many`].
     async fn append_many(&self, appends: &[Arc<Append>]) -> Vec<Result<Appended, AppendError>> {
         let comparisons = Comparisons::now();
         let appends = appends.to_vec();
-        let appended = appends.into_iter().map(|append| async move { self.append_one(&append, comparisons).await });
-        futures::stream::iter(appended).buffered(self.0.config.concurrency).collect().await
+        let appended = appends.into_iter().enumerate();
+        let appended = appended.map(|(number, append)| async move { (number, self.append_one(&append, comparisons).await) });
+        in_order(futures::stream::iter(appended).buffer_unordered(self.0.config.concurrency).collect().await)
     }
 
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
@@ -81,4 +84,10 @@ impl EventStore for Scylla {
     fn feeds_itself(&self) -> bool {
         false
     }
+}
+
+/// What was asked several at a time, in the order in which it was asked.
+fn in_order<T>(mut answers: Vec<(usize, T)>) -> Vec<T> {
+    answers.sort_unstable_by_key(|(number, _)| *number);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }

@@ -10,6 +10,8 @@ use rusqlite::{Connection, OpenFlags};
 const SQLITE_MIN: (i32, &str) = (3_051_003, "3.51.3");
 /// How long to wait for somebody else's program, such as the sqlite3 shell, to let go of the database.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
+/// As that, for a checkpoint: our own readers are done sooner, and the next one is not far.
+const HURRIED_WAIT: Duration = Duration::from_millis(20);
 /// More than there are statements in this crate.
 const STATEMENTS_MAX: usize = 64;
 
@@ -58,6 +60,15 @@ pub(crate) fn looking_on(path: &Path) -> rusqlite::Result<Connection> {
     let connection = open(path)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
     Ok(connection)
+}
+
+/// Does what waits for readers and need not: nobody is written for meanwhile, and a copy that somebody makes of the database takes
+/// minutes.
+pub(crate) fn hurried(connection: &Connection, work: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+    connection.busy_timeout(HURRIED_WAIT)?;
+    let done = work();
+    connection.busy_timeout(BUSY_WAIT)?;
+    done
 }
 
 /// One for a file that nobody else has: without a log beside it.

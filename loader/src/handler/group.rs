@@ -28,6 +28,7 @@ use super::replay::first_result;
 use crate::aggregate::{Handled, Snapshot};
 use crate::metric_definitions as metrics;
 use crate::refusal::Refusal;
+use crate::unreadable;
 use crate::world::SharedWorld;
 
 /// Commands that go into one append.
@@ -165,7 +166,8 @@ impl<'a, A: Handled> Group<'a, A> {
             Plan::Append(attempt) => {
                 // Whoever left while this was decided has been told that nothing was applied: decide without them.
                 let before = self.members.len();
-                self.members.retain_mut(|member| !attempt.writes(&member.request.caller.request_id) || member.begin());
+                self.members
+                    .retain_mut(|member| !attempt.writes(&member.request.caller.request_id) || member.begin(attempt.expected()));
                 if self.members.len() < before {
                     self.members.retain(Pending::resolve);
                     return Step::Next(Next::AtOnce);
@@ -194,7 +196,8 @@ impl<'a, A: Handled> Group<'a, A> {
         let refusal = match decide_group(self.desk, self.stream, read, None, &mut self.members).await {
             Ok(Plan::Append(attempt)) => {
                 let before = self.members.len();
-                self.members.retain_mut(|member| !attempt.writes(&member.request.caller.request_id) || member.begin());
+                self.members
+                    .retain_mut(|member| !attempt.writes(&member.request.caller.request_id) || member.begin(attempt.expected()));
                 if self.members.len() == before {
                     return Step::Send { attempt, again: true };
                 }
@@ -259,7 +262,7 @@ impl<'a, A: Handled> Group<'a, A> {
             match first_result(self.desk, member, &row, read).await {
                 Err(refusal @ Refusal::StoreUnavailable(_)) => return Err(refusal),
                 // An earlier call's: what is decided now is written behind it, and found in its place from then on.
-                Err(Refusal::Rejected(_)) if !member.request.rejection_stands && !member.was_sent => {}
+                Err(Refusal::Rejected(_)) if !member.request.rejection_stands && !member.wrote(&row) => {}
                 result => self.members.remove(position).answer(result),
             }
         }
@@ -375,7 +378,7 @@ impl<'a, A: Handled> Group<'a, A> {
             return Next::AfterPause;
         }
         if let Refusal::StoreDamaged(why) = refusal {
-            tracing::error!(stream = %self.stream, why, "a stored stream cannot be read");
+            unreadable::tell(why);
         }
         for member in self.members.drain(..) {
             member.give_up(refusal.clone());

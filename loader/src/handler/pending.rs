@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use tessera_core::stream::Seq;
+use tessera_ports::event_store::RequestRow;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -27,8 +29,8 @@ pub(super) struct Pending<A: Handled> {
     pub(super) request: Request<A::Command>,
     /// What was decided in the attempt under way.
     pub(super) decided: Option<Decided<A>>,
-    /// Whether this call has sent anything of it, ever.
-    pub(super) was_sent: bool,
+    /// The head that the first attempt of this call expected, if there was one.
+    first_expected: Option<Seq>,
     cutoff: Instant,
     mark: Arc<AtomicU8>,
     reply: oneshot::Sender<Result<Done<A>, Refusal>>,
@@ -50,7 +52,7 @@ pub(super) fn new<A: Handled>(request: Request<A::Command>, config: &Config) -> 
     let (sender, receiver) = oneshot::channel();
     let request_id = request.caller.request_id.clone();
     let waiting = Waiting { request_id, cutoff, mark: Arc::clone(&mark), reply: receiver };
-    (Pending { request, decided: None, was_sent: false, cutoff, mark, reply: sender }, waiting)
+    (Pending { request, decided: None, first_expected: None, cutoff, mark, reply: sender }, waiting)
 }
 
 /// When to answer at the latest so that the answer still arrives: the margin before the deadline, but never giving up more
@@ -71,14 +73,21 @@ impl<A: Handled> Pending<A> {
         self.cutoff
     }
 
-    /// Marks it sent. `false`: the request has left and said that nothing was applied; it must not be sent.
-    pub(super) fn begin(&mut self) -> bool {
+    /// Marks it sent, behind the head `expected`. `false`: the request has left and said that nothing was applied; it must not be sent.
+    pub(super) fn begin(&mut self, expected: Seq) -> bool {
         let begun = match self.mark.compare_exchange(WAITING, SENT, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => true,
             Err(found) => found == SENT,
         };
-        self.was_sent |= begun;
+        if begun {
+            self.first_expected.get_or_insert(expected);
+        }
         begun
+    }
+
+    /// Whether `row`, under its id, was written by this call, and not by one before it.
+    pub(super) fn wrote(&self, row: &RequestRow) -> bool {
+        self.first_expected.is_some_and(|head| row.seq > head)
     }
 
     /// Unmarks it: every attempt so far is known to be dead. `false`: the request has left.

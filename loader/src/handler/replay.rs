@@ -38,5 +38,5 @@ pub(super) async fn first_result<A: Handled>(
         return Err(rejection.clone().into());
     }
     // Found because this very call wrote it, and was not told so: then it is no replay.
-    Ok(Done { epoch: now.epoch, seq, state, replay: !member.was_sent, changed: settled.is_none() })
+    Ok(Done { epoch: now.epoch, seq, state, replay: !member.wrote(row), changed: settled.is_none() })
 }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::statements::{self, Statements};
 use super::{Done, Failure, Job, Outcomes, Work, Writing};
+use crate::connection;
 use crate::error::Trouble;
 use crate::fatal::Stop;
 
@@ -155,7 +156,8 @@ impl Writing {
 
     /// Brings the log into the database. Only an error that puts the disk in doubt matters: the log holds everything.
     fn checkpoint(&mut self, mode: CheckpointMode) {
-        let Err(error) = self.connection.wal_checkpoint_v2(None::<&str>, mode) else { return };
+        let checked = connection::hurried(&self.connection, || self.connection.wal_checkpoint_v2(None::<&str>, mode).map(drop));
+        let Err(error) = checked else { return };
         match Trouble::from(&error) {
             Trouble::DiskFull => self.tell_disk_full(true),
             Trouble::Busy(_) => {}

@@ -1,8 +1,11 @@
 //! Groups of writes in one transaction, closing, and the guards of the append.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use tessera_core::stream::StreamKind;
 use tessera_ports::event_store::{Appended, EventStore, Head};
+use tokio::time::Instant;
 
 use crate::setup::{Place, append_of, tenant, write};
 
@@ -102,6 +105,28 @@ async fn the_log_stays_short() {
     }
     let log = std::fs::metadata(place.data_dir().join("tessera.db-wal")).expect("a log").len();
     assert!(log < 24 * 1024 * 1024, "75 MB were written, and the log has {log} bytes");
+}
+
+/// Such as `VACUUM INTO`, which reads for as long as it copies: the log cannot begin anew meanwhile, and nobody waits for that.
+#[tokio::test]
+async fn whoever_copies_the_database_stops_no_writes() {
+    let place = Place::new();
+    let sqlite = place.open();
+    write(&sqlite, &tenant("first"), 1, "x").await;
+    let copying = place.raw();
+    copying.execute_batch("BEGIN; SELECT count(*) FROM event").expect("a reader");
+    let mut longest = Duration::ZERO;
+    for n in 0..180 {
+        let mut append = append_of(&tenant(&format!("t{n}")), Head::default(), 1, "x");
+        append.state = vec![7; 500 * 1024].into();
+        let began = Instant::now();
+        assert_eq!(sqlite.append(append).await, Ok(Appended::Committed));
+        longest = longest.max(began.elapsed());
+    }
+    let log = std::fs::metadata(place.data_dir().join("tessera.db-wal")).expect("a log").len();
+    assert!(log > 80 * 1024 * 1024, "the log began anew at {log} bytes, with a reader before that");
+    // To wait for the reader takes five seconds.
+    assert!(longest < Duration::from_secs(4), "a write took {longest:?}");
 }
 
 #[cfg(feature = "test-hooks")]
