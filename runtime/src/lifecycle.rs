@@ -11,6 +11,7 @@
 mod signals;
 
 use std::future::Future;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -175,21 +176,20 @@ impl Tasks {
         F: Future<Output = T> + Send + 'static,
         T: Send + 'static,
     {
-        let (sender, receiver) = oneshot::channel();
-        let hard = self.shutdown.hard.clone();
-        let errand = async move {
-            tokio::select! {
-                biased;
-                () = hard.cancelled() => debug!(task = name, "dropped"),
-                ended = std::panic::AssertUnwindSafe(future).catch_unwind() => match ended {
-                    // Nobody may be waiting any more; the errand is done all the same.
-                    Ok(result) => drop(sender.send(result)),
-                    Err(panic) => error!(task = name, panic = panic_text(&*panic), "an errand panicked"),
-                },
-            }
-        };
-        self.work.spawn(errand.in_current_span());
-        async move { receiver.await.map_err(|_| Lost { name }) }
+        let (errand, result) = errand(name, future, self.shutdown.hard.clone());
+        self.work.spawn(errand);
+        result
+    }
+
+    /// As [`Self::run`], for company: the end of the process does not wait for it.
+    pub fn run_behind<T, F>(&self, name: &'static str, future: F) -> impl Future<Output = Result<T, Lost>> + Send + use<T, F>
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (errand, result) = errand(name, future, self.alone.clone());
+        self.company.spawn(errand);
+        result
     }
 
     /// Makes the process end, with a failure, when `fatal` comes to say why it must.
@@ -212,25 +212,34 @@ impl Tasks {
 
     /// Waits for the first signal (or for somebody to begin draining), then for work to finish, then for outlets, then stops company.
     pub async fn run_until_stopped(self, mut signals: Signals) -> Ending {
-        tokio::select! {
-            name = signals.next() => info!(signal = name, "draining"),
-            () = self.shutdown.soft.cancelled() => info!("draining"),
-        }
+        let mut signalled = tokio::select! {
+            name = signals.next() => Some(name),
+            () = self.shutdown.soft.cancelled() => None,
+        };
+        // Before a word: whoever reads the log may be what everybody waits for.
         self.shutdown.drain();
+        info!(signal = signalled, "draining");
         self.work.close();
-        let aborted = tokio::select! {
-            () = self.work.wait() => false,
-            name = signals.next() => {
-                warn!(signal = name, "second signal, aborting");
-                true
-            }
-            () = tokio::time::sleep(DRAIN_MAX) => {
-                warn!(seconds = DRAIN_MAX.as_secs(), "draining took too long, aborting");
-                true
+        let mut too_long = pin!(tokio::time::sleep(DRAIN_MAX));
+        let aborted = loop {
+            tokio::select! {
+                () = self.work.wait() => break false,
+                name = signals.next() => {
+                    if signalled.replace(name).is_some() {
+                        self.shutdown.abort();
+                        warn!(signal = name, "second signal, aborting");
+                        break true;
+                    }
+                    info!(signal = name, "draining already");
+                }
+                () = &mut too_long => {
+                    self.shutdown.abort();
+                    warn!(seconds = DRAIN_MAX.as_secs(), "draining took too long, aborting");
+                    break true;
+                }
             }
         };
         if aborted {
-            self.shutdown.abort();
             self.work.wait().await;
         } else {
             self.work_done.cancel();
@@ -238,7 +247,7 @@ impl Tasks {
             // A second signal means now: it drops them.
             tokio::select! {
                 () = self.outlets.wait() => {}
-                _ = signals.next() => {}
+                _ = signals.next(), if signalled.is_some() => {}
                 () = tokio::time::sleep(OUTLETS_MAX) => {}
             }
         }
@@ -271,6 +280,31 @@ impl Tasks {
         self.died.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(name);
         self.shutdown.drain();
     }
+}
+
+/// The task of an errand, which is dropped when `stop` is cancelled, and what waits for its result.
+fn errand<T, F>(
+    name: &'static str,
+    future: F,
+    stop: CancellationToken,
+) -> (impl Future<Output = ()> + Send, impl Future<Output = Result<T, Lost>> + Send + use<T, F>)
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let (sender, receiver) = oneshot::channel();
+    let task = async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => debug!(task = name, "dropped"),
+            ended = std::panic::AssertUnwindSafe(future).catch_unwind() => match ended {
+                // Nobody may be waiting any more; the errand is done all the same.
+                Ok(result) => drop(sender.send(result)),
+                Err(panic) => error!(task = name, panic = panic_text(&*panic), "an errand panicked"),
+            },
+        }
+    };
+    (task.in_current_span(), async move { receiver.await.map_err(|_| Lost { name }) })
 }
 
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -30,6 +30,9 @@ pub const CUT_SHORT: u8 = 4;
 /// How long what blocks a thread may go on when all tasks have ended: the last bytes of a snapshot on a slow disk.
 const LEFT_OVER_MAX: Duration = Duration::from_secs(10);
 
+/// How long the end may take from the first signal on: draining, outlets, [`LEFT_OVER_MAX`], and a little more than is needed for that.
+const END_MAX: Duration = Duration::from_secs(45);
+
 /// What every process can be told on its command line.
 #[derive(Debug, Args)]
 pub struct ProcessArguments {
@@ -156,25 +159,31 @@ pub fn exit_code(ending: Ending) -> ExitCode {
     }
 }
 
-/// From here on a second signal ends the process at once, with [`CUT_SHORT`], whatever it is doing. Where signals are begun to be
+/// From here on a second signal ends the process at once, with [`CUT_SHORT`], whatever it is doing, and so does the first one when
+/// the end takes longer than it may. Where signals are begun to be
 /// listened to, and within a runtime.
 ///
 /// Tasks are told to stop by [`Tasks::run_until_stopped`], but a thread that is in the middle of a write to a disk that hangs, or
 /// that waits for such a thread, hears nothing; so this has a thread to itself.
 pub fn end_at_second_signal() -> anyhow::Result<()> {
+    end_after_signal(END_MAX)
+}
+
+fn end_after_signal(end_max: Duration) -> anyhow::Result<()> {
     let signals = Signals::of_process().context("listen to signals")?;
     // Its own, since it is what wakes whoever waits for a signal, and all threads of the other one may block.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime for signals")?;
     let waiting = std::thread::Builder::new().name("signals".to_owned());
-    waiting.spawn(move || wait_for_second(&runtime, signals)).context("a thread for signals")?;
+    waiting.spawn(move || wait_for_second(&runtime, signals, end_max)).context("a thread for signals")?;
     Ok(())
 }
 
 /// Does not return. Nothing is lost by ending here that a SIGKILL would not lose: what was acknowledged is in the store.
-fn wait_for_second(runtime: &tokio::runtime::Runtime, mut signals: Signals) {
+fn wait_for_second(runtime: &tokio::runtime::Runtime, mut signals: Signals, end_max: Duration) {
     runtime.block_on(async {
         signals.next().await;
-        signals.next().await;
+        // Or the end is held up where no task hears of time: by a disk that hangs, or by whoever reads the log.
+        drop(tokio::time::timeout(end_max, signals.next()).await);
     });
     // Without a word: whoever reads the log may be what everybody waits for.
     std::process::exit(i32::from(CUT_SHORT));

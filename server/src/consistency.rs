@@ -166,6 +166,8 @@ impl Consistency {
                 continue;
             }
             tokio::select! {
+                // Where this thread was late, news may have come in time.
+                biased;
                 () = news => {}
                 () = tokio::time::sleep_until(half), if !asked && in_epoch => {
                     asked = true;

@@ -93,6 +93,43 @@ async fn a_second_signal_aborts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_signal_after_a_death_is_the_first_one() {
+    for (signals_sent, ending) in [(1, Ending::Died), (2, Ending::Died)] {
+        let tasks = Tasks::new();
+        let (sender, signals) = signals();
+        let (shutdown, finished) = (tasks.shutdown(), Arc::new(Mutex::new(false)));
+        let noted = Arc::clone(&finished);
+        tasks.spawn("work", async move {
+            shutdown.soft.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            *noted.lock().unwrap() = true;
+            Ok(())
+        });
+        tasks.die_when("store", async { "disk I/O error" });
+        let sending = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for _ in 0..signals_sent {
+                sender.send("SIGTERM").await.unwrap();
+            }
+        };
+        let (ended, ()) = tokio::join!(tasks.run_until_stopped(signals), sending);
+        assert_eq!((ended, *finished.lock().unwrap()), (ending, signals_sent == 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_at_the_end_for_an_errand_of_company() {
+    let tasks = Tasks::new();
+    let (sender, signals) = signals();
+    assert_eq!(tasks.run_behind("decode", async { 7 }).await, Ok(7));
+    let endless = tasks.run_behind("decode", std::future::pending::<()>());
+    sender.send("SIGTERM").await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(tasks.run_until_stopped(signals).await, Ending::Drained);
+    assert_eq!((began.elapsed(), endless.await), (Duration::ZERO, Err(Lost { name: "decode" })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn draining_has_a_time_limit() {
     let tasks = Tasks::new();
     let (_sender, signals) = signals();

@@ -1,7 +1,7 @@
 //! The end of a process that does not want to end: this test program runs itself as one.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,8 +18,9 @@ fn blocks_every_thread_when_told_to() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let end_max = if std::env::var_os(BLOCKS).is_some_and(|long| long == "briefly") { Duration::from_millis(1) } else { END_MAX };
     runtime.block_on(async {
-        end_at_second_signal().unwrap();
+        end_after_signal(end_max).unwrap();
         println!("blocking");
         let (_sender, receiver) = mpsc::channel::<()>();
         // No thread of this runtime hears a signal; nobody waits longer than this for the test to fail.
@@ -27,13 +28,26 @@ fn blocks_every_thread_when_told_to() {
     });
 }
 
-#[test]
-fn a_second_signal_ends_a_process_that_blocks() {
+/// A process all of whose threads block.
+fn blocking(how_long: &str) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "--nocapture", "process::tests::blocks_every_thread_when_told_to"]);
-    let mut child = command.env(BLOCKS, "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.env(BLOCKS, how_long).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let said = BufReader::new(child.stdout.take().unwrap());
     assert!(said.lines().any(|line| line.unwrap().contains("blocking")), "it has begun");
+    child
+}
+
+#[test]
+fn a_process_that_blocks_ends_after_a_while_at_one_signal() {
+    let mut child = blocking("briefly");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(i32::from(CUT_SHORT)));
+}
+
+#[test]
+fn a_second_signal_ends_a_process_that_blocks() {
+    let mut child = blocking("long");
     // One of each: two of the same may be told as one.
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();

@@ -274,7 +274,7 @@ impl Follower {
             }
             let result = store.scan(&range, rows).await;
             // States are decoded beside the task that applies them: that is most of the work.
-            let prepared = tasks.run("server.decode", async move {
+            let prepared = tasks.run_behind("server.decode", async move {
                 let early = result.iter().flat_map(|page| &page.changes).map(Early::decoded).collect();
                 (result, early)
             });
