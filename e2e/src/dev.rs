@@ -64,7 +64,8 @@ impl Launch {
     }
 
     fn with(mut command: Command, data: &Path) -> Self {
-        command.arg("dev").arg("--data").arg(data);
+        // Of a build without optimisation on a busy machine: a write is to be seen, however late.
+        command.arg("dev").arg("--data").arg(data).env("TESSERA_SERVER__AT_LEAST_WAIT_MS", "5000");
         Self(Start::new(command, &["data", "control", "http"]))
     }
 

@@ -24,14 +24,15 @@ use rdkafka::message::{Message as _, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tessera_e2e::cluster::{Cluster, Member, Place};
-use tessera_e2e::commands::{Change, Command, Ledger};
+use tessera_e2e::commands::{Acknowledged, Change, Command, Ledger};
 use tessera_e2e::load::{self, Load, reason_of};
 use tessera_e2e::proxy::{Proxy, Way};
-use tessera_e2e::waiting::eventually;
+use tessera_e2e::waiting::{PATIENCE, eventually};
 use tessera_e2e::{Planes, shop};
 use tessera_engines::{Cassandra, Kafka, Options, shared};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tonic::Status;
 
 const LOADERS: usize = 2;
 const SERVERS: usize = 3;
@@ -43,6 +44,10 @@ const FRESH: Duration = Duration::from_secs(2);
 const CLEAN: [&str; 2] = ["Aborted OUTCOME_UNKNOWN", "Unavailable STORE_UNAVAILABLE"];
 /// Commands under way at a time in a network that becomes bad.
 const AT_ONCE: usize = 8;
+/// One of so many is not done in a network that is bad.
+const UNTIL_ONE_FAILS: usize = 200;
+/// Where connections are reset, they are so often.
+const RESET_EVERY: Duration = Duration::from_millis(10);
 /// A limit of the plan.
 const SEATS: &str = "seats";
 /// More of it than the plan has.
@@ -121,6 +126,46 @@ async fn all_answer(planes: &[Planes], tenant: &str) -> anyhow::Result<()> {
         anyhow::ensure!(answer.entitled, "server {server} answers {answer:?}");
     }
     Ok(())
+}
+
+/// What became of commands, of which the first was answered before the network became so, and others were under way. Where it must
+/// fail somebody, there are always more of them until one is not done.
+async fn send_while_it_gets_bad(
+    network: &Proxy,
+    planes: &Planes,
+    round: usize,
+    (there, back): (Way, Way),
+    must_fail: bool,
+) -> anyhow::Result<Vec<(Result<Acknowledged, Status>, Command)>> {
+    let mut commands = JoinSet::new();
+    let begin = |commands: &mut JoinSet<_>, number: usize| {
+        let name = format!("cut-{round}-{number}");
+        let command = Command { tenant: name.clone(), request_id: name, change: Change::Create };
+        let planes = planes.clone();
+        commands.spawn(async move { (command.send(&planes, false).await, command) });
+    };
+    (0..AT_ONCE).for_each(|number| begin(&mut commands, number));
+    // Some are before their append then, some in it, some after it.
+    let mut sent = vec![commands.join_next().await.context("commands")??];
+    network.set(there, back);
+    let is_reset = (there, back) == (Way::Open, Way::Open);
+    let (mut sent_count, until) = (AT_ONCE, Instant::now() + PATIENCE);
+    let mut resets = tokio::time::interval(RESET_EVERY);
+    loop {
+        // The first had its answer before.
+        let all_done = sent.iter().skip(1).all(|(outcome, _)| outcome.is_ok());
+        if must_fail && all_done && commands.len() < AT_ONCE && sent_count < UNTIL_ONE_FAILS && Instant::now() < until {
+            begin(&mut commands, sent_count);
+            sent_count += 1;
+        }
+        tokio::select! {
+            next = commands.join_next() => match next {
+                Some(next) => sent.push(next?),
+                None => return Ok(sent),
+            },
+            _ = resets.tick(), if is_reset && all_done => network.cut(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -266,14 +311,23 @@ impl Outages {
         for result in admin.delete_topics(&[&place.topic], &AdminOptions::new()).await? {
             result.map_err(|(topic, code)| anyhow::anyhow!("delete `{topic}`: {code}"))?;
         }
-        let load = self.load("another-topic")?;
-        load.goes_on(20).await?;
-        let made = async || {
-            let said = place.migrate(&[])?.success()?;
-            anyhow::ensure!(said.contains("just made, 4 partitions"), "{said}");
+        // What is there when it is made again must not be the old one, which goes a little later than it is deleted.
+        let gone = async || {
+            let partitions = self.partitions_now()?;
+            anyhow::ensure!(partitions == 0, "the topic has {partitions} partitions");
             Ok(())
         };
-        eventually("another topic", made).await?;
+        eventually("the end of the topic", gone).await?;
+        let load = self.load("another-topic")?;
+        load.goes_on(20).await?;
+        // An attempt may fail that has made it, and the next one finds it there.
+        eventually("another topic", async || place.migrate(&[])?.success()).await?;
+        let made = async || {
+            let (partitions, expected) = (self.partitions_now()?, usize::try_from(place.partitions)?);
+            anyhow::ensure!(partitions == expected, "the topic has {partitions} partitions of {expected}");
+            Ok(())
+        };
+        eventually("all its partitions", made).await?;
         let written = load.stop().await?;
         let over = Instant::now();
         self.ledger.append(written.ledger);
@@ -371,6 +425,15 @@ impl Outages {
         self.heals(over).await
     }
 
+    /// How many partitions the topic has; 0 when there is none.
+    fn partitions_now(&self) -> anyhow::Result<usize> {
+        let consumer: BaseConsumer = self.client().create()?;
+        // Of all topics: one that is asked for by its name might be made.
+        let metadata = consumer.fetch_metadata(None, Duration::from_secs(5)).context("list topics")?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.cluster.place.topic);
+        Ok(topic.map_or(0, |topic| topic.partitions().len()))
+    }
+
     /// A partition's records up to its end of now.
     fn everything_in(&self, partition: i32) -> anyhow::Result<Vec<OwnedMessage>> {
         let topic = &self.cluster.place.topic;
@@ -405,31 +468,21 @@ impl Outages {
             (Way::HalfClosed, Way::Open),
             (late, late),
             (Way::Open, too_late),
-            // In the middle of it all connections are reset.
+            // All connections are reset, again and again.
             (Way::Open, Way::Open),
         ];
         let mut outcomes = Vec::new();
-        for (round, (there, back)) in ways.into_iter().enumerate() {
-            let mut commands = JoinSet::new();
-            for number in 0..AT_ONCE {
-                let name = format!("cut-{round}-{number}");
-                let command = Command { tenant: name.clone(), request_id: name, change: Change::Create };
-                let planes = behind_it.clone();
-                commands.spawn(async move { (command.send(&planes, false).await, command) });
-            }
-            // Some are before their append then, some in it, some after it.
-            let first = commands.join_next().await.context("commands")??;
-            network.set(there, back);
-            if (there, back) == (Way::Open, Way::Open) {
-                network.cut();
-            }
-            let mut all = commands.join_all().await;
-            all.push(first);
+        for (round, ways) in ways.into_iter().enumerate() {
+            // A network that is only slow may fail nobody.
+            let must_fail = ways != (late, late);
+            let sent = send_while_it_gets_bad(&network, &behind_it, round, ways, must_fail).await?;
             network.set(Way::Open, Way::Open);
             network.cut();
-            for (outcome, command) in all {
-                outcomes.push(outcome.as_ref().map_or_else(reason_of, |_| "done".to_owned()));
-                let again = command.send(&other, true).await.with_context(|| format!("send {command:?} again"))?;
+            let all: Vec<String> =
+                sent.iter().map(|(outcome, _)| outcome.as_ref().map_or_else(reason_of, |_| "done".to_owned())).collect();
+            for (outcome, command) in sent {
+                let again = eventually("what became of it", async || Ok(command.send(&other, true).await?)).await;
+                let again = again.with_context(|| format!("send {command:?} again"))?;
                 match outcome {
                     Ok(first) => anyhow::ensure!(again.replay && again.etag == first.etag, "{again:?} after {first:?}"),
                     Err(status) => {
@@ -439,11 +492,13 @@ impl Outages {
                 }
                 self.ledger.note(command, again);
             }
+            // Which of the two it is hangs on where a command was when the network went.
+            let failed = all.iter().skip(1).any(|outcome| CLEAN.contains(&outcome.as_str()));
+            anyhow::ensure!(failed || !must_fail, "in round {round} the network was never bad: {ways:?}, {all:?}");
+            outcomes.push(all);
             self.cluster.loaders[0].process()?.is_ready().await?;
         }
         println!("in a bad network: {outcomes:?}");
-        // Which of the two it is hangs on where a command was when the network went.
-        anyhow::ensure!(outcomes.iter().any(|outcome| CLEAN.contains(&outcome.as_str())), "the network was never bad");
         // With the network as it is now, the loader writes.
         let name = "after-the-cut".to_owned();
         let command = Command { tenant: name.clone(), request_id: name, change: Change::Create };

@@ -4,15 +4,19 @@
 //! Ratios are asserted with a factor of three to spare, and waits with what else a machine may do meanwhile: the build is not
 //! optimized. The real figures are rows of the benches.
 
+use std::io::Read as _;
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 use tessera_benches::flood::Flood;
+use tessera_benches::place::{asking_core, pinned};
 use tessera_benches::quota::{MemoryLimit, QuarterCore};
 use tessera_e2e::binary;
 use tessera_e2e::commands::{Change, Command};
-use tessera_e2e::generator::{deployment, run};
+use tessera_e2e::generator::{TENANTS, deployment, run};
 use tessera_e2e::{Dev, Launch, Planes, shop};
 use tessera_loadtest::report::Report;
 use tessera_proto::v1;
@@ -20,6 +24,8 @@ use tokio::time::MissedTickBehavior;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+/// Counts whom the server has told that more is asked than it can do.
+const REFUSED: &str = "tessera_calls_refused_total{cause=\"wait\"}";
 /// What ratios are allowed to miss their goals by.
 const SLACK: f64 = 3.0;
 /// What the machine may do meanwhile adds so much to a wait.
@@ -41,12 +47,48 @@ fn peak(dev: &Dev) -> anyhow::Result<f64> {
     Ok(f64::from(u32::try_from(step.answered)?) / step.elapsed_seconds)
 }
 
-/// Asks for three times that much.
-fn overload(dev: &Dev, peak: f64) -> anyhow::Result<Report> {
+/// What asks for three times that much.
+fn three_times(peak: f64) -> String {
     let rate = (3.0 * peak).round();
-    let words =
-        format!("--rate {rate} --in-flight 128 --connections 8 --deadline 10s --warm-up 1s --duration 4s --give-up-after 60s");
-    Ok(run(dev, &words)?.0)
+    format!("--rate {rate} --in-flight 128 --connections 8 --deadline 10s --give-up-after 60s")
+}
+
+/// Asks for three times that much, for some seconds.
+fn overload(dev: &Dev, peak: f64) -> anyhow::Result<Report> {
+    Ok(run(dev, &format!("{} --warm-up 1s --duration 4s", three_times(peak)))?.0)
+}
+
+/// Others who ask for three times that much, until they are stopped.
+struct Others(Child);
+
+impl Others {
+    fn begin(dev: &Dev, peak: f64) -> anyhow::Result<Self> {
+        let data = dev.addresses().data;
+        let words =
+            format!("run --data-addr {data} --tenants {TENANTS} --json - --warm-up 0s --duration 5m {}", three_times(peak));
+        let mut command = pinned(&binary::loadtest()?, asking_core());
+        command.args(words.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self(command.spawn().context("start the load generator")?))
+    }
+
+    /// What they were answered. They must have gone on until now.
+    fn stop(mut self) -> anyhow::Result<Report> {
+        let ended = self.0.try_wait()?;
+        anyhow::ensure!(ended.is_none(), "they have ended by themselves: {ended:?}");
+        kill_process(Pid::from_child(&self.0), Signal::INT).context("interrupt the load generator")?;
+        let (mut report, mut said) = (Vec::new(), String::new());
+        self.0.stdout.take().context("its standard output")?.read_to_end(&mut report)?;
+        self.0.stderr.take().context("its standard error")?.read_to_string(&mut said)?;
+        serde_json::from_slice(&report).with_context(|| format!("no report: {said}"))
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// With the wait that is allowed where nothing is said of it: other suites allow more.
@@ -74,7 +116,7 @@ async fn three_times_too_much_is_served_as_far_as_can_be_and_refused_beyond() ->
     assert!(step.broken.is_empty(), "who is refused keeps the connection: {:?}", step.broken);
     let grown = dev.resident_bytes()?.saturating_sub(before);
     assert!(grown < GROWTH_MAX, "{grown} bytes");
-    dev.metric_reaches("tessera_calls_refused_total{cause=\"wait\"}", 1.0).await?;
+    dev.metric_reaches(REFUSED, 1.0).await?;
     quarter.lift();
     // It is as good as new.
     let (report, finished) = run(&dev, "--rate 100 --deadline 10s --warm-up 0s --duration 1s")?;
@@ -116,19 +158,17 @@ async fn whoever_asks_little_is_served_whatever_others_do() -> anyhow::Result<()
     let quarter = QuarterCore::of(dev.pid())?;
     let peak = peak(&dev)?;
     let (quiet, ..) = modest(&planes).await?;
-    let (attack, under_attack) = tokio::join!(
-        async { tokio::task::block_in_place(|| overload(&dev, peak)) },
-        // Others are at it by then.
-        async {
-            dev.metric_reaches("tessera_calls_refused_total{cause=\"wait\"}", 1.0).await?;
-            modest(&planes).await
-        }
-    );
-    let (attack, (beside, refused, calls)) = (attack?, under_attack?);
+    // The search for the peak may have been refused something.
+    let refused_before = dev.metric(REFUSED).await?.unwrap_or(0.0);
+    let others = Others::begin(&dev, peak)?;
+    // They are at it by then.
+    dev.metric_reaches(REFUSED, refused_before + 1.0).await?;
+    let (beside, refused, calls) = modest(&planes).await?;
+    let attack = tokio::task::block_in_place(|| others.stop())?;
     println!(
         "at most {quiet:?} quiet, {beside:?} beside others who ask for three times what can be done; refused {refused} of {calls}"
     );
-    assert_eq!(attack.wrong, 0);
+    assert!(attack.interrupted && attack.wrong == 0, "{attack:?}");
     let told: u64 = attack.steps.iter().flat_map(|step| &step.errors).map(|error| error.count).sum();
     assert!(told > 0, "{attack:?}");
     assert!(refused * 10 <= calls, "{refused} of {calls}, though others ask for far more");

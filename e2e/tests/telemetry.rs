@@ -182,7 +182,12 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() -> anyhow::Resu
     create(&planes, "acme", None).await?;
     assert!(planes.check("acme", shop::SERVICE, shop::FEATURE).await?.entitled);
     dev.metric_reaches("tessera_trace_spans_dropped_total{cause=\"export\"}", 1.0).await?;
-    assert!(dev.account().contains("the collector does not take spans"), "{}", dev.account());
+    // Which is said after it is counted.
+    eventually("a word of the collector", async || {
+        anyhow::ensure!(dev.account().contains("the collector does not take spans"), "{}", dev.account());
+        Ok(())
+    })
+    .await?;
     dev.stop()
 }
 

@@ -9,7 +9,7 @@ use tessera_core::decision::{LimitQuery, Query};
 use tessera_core::ids::{PlanId, TenantId};
 use tessera_core::plan::PlanState;
 use tessera_core::reference;
-use tessera_core::revision::{Named, Revision};
+use tessera_core::revision::{Named, Revision, of_write};
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_core::tenant::TenantState;
 use tessera_core::time::Timestamp;
@@ -19,11 +19,18 @@ use tessera_proto::convert::decision::to_response;
 use tessera_proto::storage::{self, EventLink, Stored};
 use tessera_proto::v1;
 use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
+use tokio::time::Instant;
 use tonic::{Code, Request};
 
 use crate::cluster::{Cluster, PROCESSES, ServerProcess};
 use crate::command::{FEATURES, LIMIT, PLANS, SERVICE, TENANTS};
 use crate::journal::Journal;
+
+/// How soon a server answers that has all that the store has, by the simulated clock: it may be serving a snapshot which is as new,
+/// and reach the store a little later.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// What somebody who needs an answer pauses for.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// How new an answer is demanded.
 #[derive(Debug, Clone)]
@@ -56,23 +63,23 @@ pub fn stream_ids() -> Vec<StreamId> {
     std::iter::once(StreamId::Catalog).chain(plans).chain(tenants).collect()
 }
 
-/// Asks the server in that place, and checks what it answers.
-pub async fn ask(cluster: &Cluster, journal: &Journal, place: usize, question: &Question) {
+/// Asks the server in that place, and checks what it answers; whether it did.
+pub async fn ask(cluster: &Cluster, journal: &Journal, place: usize, question: &Question) -> bool {
     let server = cluster.server(place);
     let floors = journal.floors(server.process.generation);
     let acknowledged = newest_acknowledged(cluster, journal);
     if !cluster.runs(place, server.process.generation) {
-        return;
+        return false;
     }
-    let Some(response) = call(&server, question, journal).await else { return };
+    let Some(response) = call(&server, question, journal).await else { return false };
     if !cluster.runs(place, server.process.generation) {
-        return;
+        return false;
     }
     if server.handle.serves_snapshot() && !server.has_young_snapshot {
         journal.violated(format!("s2: a snapshot is answered from that is older than allowed; answered {response:?}"));
     }
     if cluster.may_be_of_another_store(&server) {
-        return;
+        return true;
     }
     if let Err(text) = check_answer(cluster, question, &floors, &acknowledged, &response) {
         journal.violated(format!("{text}; asked {question:?}, answered {response:?}"));
@@ -80,6 +87,7 @@ pub async fn ask(cluster: &Cluster, journal: &Journal, place: usize, question: &
     if let Ok(revision) = Revision::parse(&response.revision) {
         journal.answered(server.process.generation, &revision);
     }
+    true
 }
 
 /// Asks the server in that place about every tenant.
@@ -88,6 +96,24 @@ pub async fn ask_of_all(cluster: &Cluster, journal: &Journal, place: usize) {
         for feature in FEATURES {
             let question = Question { tenant, feature, amount: 1, demand: Demand::Nothing };
             ask(cluster, journal, place, &question).await;
+        }
+    }
+}
+
+/// Insists that the server in that place, with nothing in its way any more, answers about every tenant, however new that has to be.
+pub async fn insist_on_answers(cluster: &Cluster, journal: &Journal, place: usize) {
+    for tenant in TENANTS {
+        let mut demands = vec![Demand::Nothing, Demand::Everything];
+        demands.extend(last_acknowledged(cluster, journal, tenant).map(Demand::AtLeast));
+        for demand in demands {
+            let question = Question { tenant, feature: FEATURES[0], amount: 1, demand };
+            let until = Instant::now() + ANSWERED_WITHIN;
+            while !ask(cluster, journal, place, &question).await {
+                if Instant::now() >= until {
+                    return journal.violated(format!("server {place} does not answer when faults are over; asked {question:?}"));
+                }
+                tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+            }
         }
     }
 }
@@ -167,6 +193,14 @@ fn newest_acknowledged(cluster: &Cluster, journal: &Journal) -> (Epoch, Seqs) {
         *seq = (*seq).max(acknowledged.seq);
     }
     (epoch, seqs)
+}
+
+/// The revision of the last write of this tenant that somebody was told of, if there was one in the life of now.
+fn last_acknowledged(cluster: &Cluster, journal: &Journal, tenant: &str) -> Option<Vec<u8>> {
+    let stream = StreamId::Tenant(TenantId::parse(tenant).expect("a good id"));
+    let (epoch, seqs) = newest_acknowledged(cluster, journal);
+    let seq = seqs.get(&(stream.kind() as u8, stream.hash()))?;
+    Some(of_write(epoch, &stream, *seq))
 }
 
 fn check_answer(

@@ -223,6 +223,9 @@ async fn story(seed: u64, mode: Mode, lie: Option<Lie>) -> Result<Tally, String>
         told: cluster.events.published().len(),
     };
     cluster.crash_all();
+    if tally.answers == 0 && mode != Mode::SetBacks {
+        return Err("nobody was answered at all".to_owned());
+    }
     Ok(tally)
 }
 
@@ -256,6 +259,7 @@ async fn calm(cluster: &Cluster, journal: &Journal) -> Result<(), String> {
     last?;
     for place in (0..PROCESSES).filter(|_| cluster.has_servers()) {
         checks::ask_of_all(cluster, journal, place).await;
+        checks::insist_on_answers(cluster, journal, place).await;
     }
     if let Some(text) = violation(cluster, journal) {
         return Err(text);
