@@ -1,5 +1,6 @@
 //! The load test, on cores that do not serve: messages at a rate, whether they are answered or not, which is what overload needs.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -23,9 +24,15 @@ struct Report {
 /// What became of the messages of one rate.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Step {
+    /// That were due: each is answered, failed or not sent.
+    pub due: u64,
     /// In time.
     pub answered: u64,
-    /// The same a second, as long as messages were due.
+    /// Sent, and refused or not answered in time.
+    pub failed: u64,
+    /// Not sent before their deadline, by what held them.
+    pub not_sent: BTreeMap<String, u64>,
+    /// Answered a second: until the last message had its fate, at least as long as messages were to be due.
     pub answered_per_second: f64,
     /// Until the last message had its fate.
     pub elapsed_seconds: f64,

@@ -207,6 +207,14 @@ impl Run {
         for (option, value) in [("--connections", self.connections), ("--in-flight", under_way)] {
             anyhow::ensure!(value >= threads, "{option}: `{value}` for {threads} threads; allowed is at least one for each");
         }
+        // A server without a connection would be asked nothing, and the report would name it all the same.
+        let (connections, servers) = (self.connections, self.data_addr.len());
+        let names: Vec<_> = self.data_addr.iter().map(ToString::to_string).collect();
+        anyhow::ensure!(
+            usize::try_from(connections)? >= servers,
+            "--connections: `{connections}` for the {servers} servers of --data-addr (`{}`); allowed is at least one for each",
+            shown(&names.join(","))
+        );
         if let Some(rate) = self.updates {
             anyhow::ensure!(
                 rate.from.total_cmp(&rate.to).is_eq(),
@@ -335,6 +343,10 @@ mod tests {
             ("--data-addr nowhere", &["--data-addr", "`nowhere`", "host:port"]),
             ("--connections 0", &["--connections", "1..=10000"]),
             ("--threads 4 --connections 3", &["--connections", "`3`", "4 threads"]),
+            (
+                "--data-addr a:1,b:2,c:3 --connections 2",
+                &["--connections", "`2`", "3 servers", "--data-addr", "a:1,b:2,c:3", "at least one"],
+            ),
             ("--streams 4", &["--streams", "--mode stream"]),
             ("--mode batch --size 10000 --in-flight 100000", &["--in-flight", "`100000`", "20000000"]),
             ("--updates 1k..2k", &["--updates", "`1k..2k`", "one rate"]),

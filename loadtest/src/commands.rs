@@ -1,8 +1,10 @@
 //! From the command line to an exit code.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -54,9 +56,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Run(arguments) => {
+            arguments.validate()?;
+            // A run may take hours: that nothing can be written there is told before it.
+            let json = arguments.json.as_deref().filter(|path| !is_standard_output(path)).map(open).transpose()?;
             let report = runtime.block_on(run::run(&arguments, seed))?;
-            tell(&arguments, &report)?;
-            Ok(exit_code(&report))
+            let told = tell(&arguments, json, &report);
+            Ok(outcome(exit_code(&report), told))
         }
         Command::Expect(arguments) => expect(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Questions(arguments) => print(&ghz::data(&arguments)?).map(|()| ExitCode::SUCCESS),
@@ -64,20 +69,48 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn tell(arguments: &Run, report: &Report) -> anyhow::Result<()> {
-    let to_standard_output = arguments.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    if let Some(path) = &arguments.json {
-        let json = serde_json::to_string_pretty(report)? + "\n";
-        if to_standard_output {
-            print(&json)?;
-        } else {
-            std::fs::write(path, json).with_context(|| format!("--json: write `{}`", path.display()))?;
+fn is_standard_output(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// What is in the file stays there until there is a report: the run may find no load to report.
+fn open(path: &Path) -> anyhow::Result<(&Path, File)> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    Ok((path, file.with_context(|| format!("--json: open `{}`", path.display()))?))
+}
+
+/// Tells what can be told: what does not reach one place still goes to the other.
+fn tell(arguments: &Run, json: Option<(&Path, File)>, report: &Report) -> anyhow::Result<()> {
+    let to_standard_output = arguments.json.as_deref().is_some_and(is_standard_output);
+    let text = || anyhow::Ok(serde_json::to_string_pretty(report)? + "\n");
+    let printed = match (to_standard_output, arguments.quiet) {
+        (true, _) => text().and_then(|json| print(&json)),
+        (false, false) => print(&report::table(report)),
+        (false, true) => Ok(()),
+    };
+    if let Some((path, file)) = json {
+        text().and_then(|json| Ok(replace(file, &json)?)).with_context(|| format!("--json: write `{}`", path.display()))?;
+    }
+    printed
+}
+
+/// Pipes and devices have nothing to replace.
+fn replace(mut file: File, text: &str) -> std::io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    file.write_all(text.as_bytes())
+}
+
+/// Of a run: that its report did not get through is told by a message, and by the code unless that has worse to tell.
+fn outcome(code: ExitCode, told: anyhow::Result<()>) -> ExitCode {
+    match told {
+        Ok(()) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if code == ExitCode::SUCCESS { ExitCode::FAILURE } else { code }
         }
     }
-    if !arguments.quiet && !to_standard_output {
-        print(&report::table(report))?;
-    }
-    Ok(())
 }
 
 /// What weighs most is told.
@@ -110,5 +143,54 @@ fn print(text: &str) -> anyhow::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("write to standard output"),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dispatched(words: &[&str]) -> String {
+        let words = ["tessera-loadtest", "run"].iter().chain(words);
+        let arguments = Arguments::try_parse_from(words).unwrap();
+        format!("{:#}", dispatch(arguments.command).unwrap_err())
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_refused_before_the_load() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = folder.path().join("none/report.json").display().to_string();
+        // Nobody listens there: whoever tried the load first would say that.
+        let error = dispatched(&["--data-addr", "127.0.0.1:1", "--json", &nowhere]);
+        assert!(error.contains("--json") && error.contains(&nowhere), "{error}");
+    }
+
+    #[test]
+    fn a_report_replaces_another_only_when_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        std::fs::write(&path, "a longer report of a run before").unwrap();
+        let error = dispatched(&["--data-addr", "127.0.0.1:1", "--json", &path.display().to_string()]);
+        assert!(error.contains("--data-addr"), "{error}");
+        let (_, file) = open(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a longer report of a run before");
+        replace(file, "a report\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a report\n");
+    }
+
+    #[test]
+    fn a_report_that_is_not_written_hides_no_wrong_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        std::fs::write(&path, "").unwrap();
+        // Open for reading only: it cannot be written.
+        let failed = || replace(File::open(&path).unwrap(), "a report\n").map_err(anyhow::Error::from);
+        assert!(failed().is_err());
+        for code in [WRONG, FAILED, INTERRUPTED].map(ExitCode::from) {
+            assert_eq!(outcome(code, failed()), code);
+            assert_eq!(outcome(code, Ok(())), code);
+        }
+        assert_eq!(outcome(ExitCode::SUCCESS, failed()), ExitCode::FAILURE);
+        assert_eq!(outcome(ExitCode::SUCCESS, Ok(())), ExitCode::SUCCESS);
     }
 }

@@ -106,12 +106,19 @@ impl Storm {
         let schedule = Schedule::new(self.rate, FOR_EVER, self.arrivals, Share { index: 0, of: 1 }, self.seed);
         let begin = Instant::now();
         let mut dues = schedule.map(|offset| begin + offset).peekable();
+        // When as many changes as may be were under way last.
+        let mut full_until = begin;
         while let Some(due) = dues.peek().copied() {
             let full = under_way.len() >= UNDER_WAY_MAX;
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                Some((change, answer)) = under_way.next() => note(&mut account, &mut picks, &change, answer),
+                Some((change, answer)) = under_way.next() => {
+                    note(&mut account, &mut picks, &change, answer);
+                    if full {
+                        full_until = Instant::now();
+                    }
+                }
                 woken = alarm.until(due), if !full => {
                     woken?;
                     dues.next();
@@ -127,11 +134,23 @@ impl Storm {
                 }
             }
         }
+        if under_way.len() >= UNDER_WAY_MAX {
+            full_until = Instant::now();
+        }
         let elapsed = begin.elapsed();
+        not_sent_any_more(&mut account, dues, full_until);
         while let Some((change, answer)) = under_way.next().await {
             note(&mut account, &mut picks, &change, answer);
         }
         Ok(Changes { account, elapsed })
+    }
+}
+
+/// The storm is over: what was due while others held it up is not sent any more. What came due just now nobody held, and it is
+/// not counted: to end between two changes is no failure.
+fn not_sent_any_more(account: &mut Account, dues: impl Iterator<Item = Instant>, full_until: Instant) {
+    for _ in dues.take_while(|due| *due < full_until) {
+        account.not_sent(Hold::UnderWay);
     }
 }
 
@@ -217,6 +236,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_waited_for_others_when_the_storm_ended_was_not_sent() {
+        let begin = Instant::now();
+        let dues = || (0..).map(|number| begin + Duration::from_millis(10) * number);
+        for (full_ms, not_sent) in [(0, 0), (1, 1), (25, 3), (1_000, 100)] {
+            let mut account = Account::new().unwrap();
+            not_sent_any_more(&mut account, dues(), begin + Duration::from_millis(full_ms));
+            assert_eq!((account.due, account.not_sent_count(), account.under_way()), (not_sent, not_sent, 0));
+            assert!(account.not_sent.keys().all(|hold| *hold == Hold::UnderWay));
+        }
+    }
 
     proptest! {
         #[test]
