@@ -93,7 +93,7 @@ fn left<'a>(announcements: Option<&Announcements>, items: impl IntoIterator<Item
     }
 }
 
-/// Erases hints that are needless now, several at a time: one that is slow holds up few, and an import leaves thousands a second.
+/// Erases hints that are needless now, several at a time: an import leaves thousands a second.
 pub(crate) async fn erase(store: &dyn HintStore, needless: &[Hint]) {
     let erasures = futures::stream::iter(needless).for_each_concurrent(ERASURES_AT_ONCE, |hint| async move {
         if let Err(error) = store.erase(hint).await {

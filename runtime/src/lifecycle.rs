@@ -181,7 +181,7 @@ impl Tasks {
         result
     }
 
-    /// As [`Self::run`], for company: the end of the process does not wait for it.
+    /// As [`Self::run`], for company: when work has ended it is dropped where it next waits.
     pub fn run_behind<T, F>(&self, name: &'static str, future: F) -> impl Future<Output = Result<T, Lost>> + Send + use<T, F>
     where
         F: Future<Output = T> + Send + 'static,

@@ -219,6 +219,10 @@ pub async fn serve_on_threads<S: Calls>(
         }
         // Here the address is given back.
     };
+    if first.is_err() {
+        // The others would go on for as long as their callers like.
+        shutdown.close();
+    }
     first.and(cores.all_ended().await)
 }
 

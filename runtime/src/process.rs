@@ -160,8 +160,7 @@ pub fn exit_code(ending: Ending) -> ExitCode {
 }
 
 /// From here on a second signal ends the process at once, with [`CUT_SHORT`], whatever it is doing, and so does the first one when
-/// the end takes longer than it may. Where signals are begun to be
-/// listened to, and within a runtime.
+/// the end takes longer than it may. To be called within a runtime, where signals are begun to be listened to.
 ///
 /// Tasks are told to stop by [`Tasks::run_until_stopped`], but a thread that is in the middle of a write to a disk that hangs, or
 /// that waits for such a thread, hears nothing; so this has a thread to itself.

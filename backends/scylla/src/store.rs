@@ -35,7 +35,7 @@ impl EventStore for Scylla {
         self.append_one(&append, Comparisons::now()).await
     }
 
-    /// So many of them at once as the settings say. One that takes long holds up no other.
+    /// So many of them at once as the settings say. While one takes long the others are asked.
     async fn read_many(&self, questions: Vec<Question>) -> Vec<Result<StreamRead, ReadError>> {
         let asked = questions
             .into_iter()

@@ -105,10 +105,12 @@ impl Cores {
     /// Waits until every thread has ended. They get no sockets any more.
     pub(super) async fn all_ended(mut self) -> anyhow::Result<()> {
         self.cores.clear();
+        let mut all = Ok(());
         while let Some(ended) = self.running.next().await {
-            ended.context("a thread that served connections panicked")??;
+            let ended = ended.context("a thread that served connections panicked").flatten();
+            all = all.and(ended);
         }
-        Ok(())
+        all
     }
 }
 

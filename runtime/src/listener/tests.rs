@@ -5,6 +5,7 @@ mod life;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
@@ -197,6 +198,45 @@ async fn a_thread_without_calls_ends_before_one_that_has_some_and_is_not_the_end
     assert_eq!(stopping.await, Ending::Drained);
     assert_eq!(call.await.unwrap().unwrap().into_inner().status, 1);
     assert_eq!(Arc::strong_count(&held), 1, "somebody still has the service");
+}
+
+/// A part of a service whose clones cannot be had any more once it is broken.
+#[derive(Default)]
+struct Fragile(Arc<AtomicBool>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(!self.0.load(Ordering::SeqCst), "on purpose");
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_dies_ends_the_others_streams_and_the_process() {
+    let tasks = Tasks::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let (reached, _) = mpsc::channel(1);
+    let (_go, go) = watch::channel(false);
+    let fragile = Fragile::default();
+    let (broken, fragile) = (Arc::clone(&fragile.0), fragile);
+    let service = Routes::new(HealthServer::new(Slow { reached, go })).map_request(move |request| {
+        let _ = &fragile;
+        request
+    });
+    let (threads, shutdown) = (NonZeroUsize::new(2).unwrap(), tasks.shutdown());
+    tasks.spawn(
+        "listener",
+        async move { serve_on_threads(listener, service, &ListenerConfig::default(), threads, shutdown).await },
+    );
+    let mut client = HealthClient::new(endpoint.connect().await.unwrap());
+    let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    broken.store(true, Ordering::SeqCst);
+    // It goes to the thread that has none yet, which takes a clone for it.
+    let _other = endpoint.connect().await;
+    let (_sender, signals) = mpsc::channel(1);
+    assert_eq!(tasks.run_until_stopped(Signals::of_channel(signals)).await, Ending::Died);
+    assert!(stream.message().await.is_err(), "the stream has no good end");
 }
 
 /// Answers, and tells which thread it was asked on.

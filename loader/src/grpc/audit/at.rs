@@ -1,10 +1,10 @@
 //! A tenant and what it was entitled to as of a time. In the past every stream it rests on is folded to that time; in the
 //! future today's states are asked with the clock set forward.
 //!
-//! Clocks of different loaders differ a little: a stream that the tenant, or a plan of it, was decided against is folded at least to
-//! the seq that their states name, even where the event that made it is dated later.
+//! Clocks of different loaders differ a little: a stream that the tenant, or a plan or add-on of it, was decided against is folded at
+//! least to the seq that their states name, even where the event that made it is dated later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tessera_core::catalog::Catalog;
 use tessera_core::evaluator::{self, Tables, TenantRow};
@@ -70,7 +70,7 @@ impl Past<'_> {
     async fn tables(&self, as_of: AsOf, tenant: &Tenant) -> Result<Tables, Failure> {
         let references = &tenant.references;
         let mut plans = BTreeMap::new();
-        for id in tenant.named_plans() {
+        for id in tenant.named_plans().collect::<BTreeSet<_>>() {
             let at_least = references.plans.get(id).copied().unwrap_or(0);
             plans.insert(id, as_of.state(self.offers, &StreamId::Plan(id.clone()), at_least).await?);
         }
