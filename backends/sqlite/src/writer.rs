@@ -207,7 +207,7 @@ impl Log {
     /// Pages between two checkpoints: 16 MiB. A page that many transactions write goes into the database once per checkpoint,
     /// and each costs two waits for the disk.
     const CHECKPOINT_PAGES: i64 = 4_000;
-    /// Beyond this length, 64 MiB, a checkpoint waits for the readers so that the log can begin anew.
+    /// Beyond this length, 64 MiB, a checkpoint waits a moment for the readers so that the log can begin anew.
     const RESTART_PAGES: i64 = 16_000;
 
     /// Whether a checkpoint is due now, and of which kind.

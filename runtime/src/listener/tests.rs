@@ -159,11 +159,21 @@ async fn a_peer_that_stands_still_does_not_hold_up_the_end() {
     }
 }
 
-#[tokio::test]
-async fn a_thread_without_calls_ends_before_one_that_has_some_and_is_not_the_end() {
+/// A service on so many threads, and where it is.
+async fn on_threads(threads: usize, service: impl Calls) -> (Tasks, tonic::transport::Endpoint) {
     let tasks = Tasks::new();
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (threads, shutdown) = (NonZeroUsize::new(threads).unwrap(), tasks.shutdown());
+    tasks.spawn(
+        "listener",
+        async move { serve_on_threads(listener, service, &ListenerConfig::default(), threads, shutdown).await },
+    );
+    (tasks, tonic::transport::Endpoint::from_shared(address).unwrap())
+}
+
+#[tokio::test]
+async fn a_thread_without_calls_ends_before_one_that_has_some_and_is_not_the_end() {
     let (sender, mut reached) = mpsc::channel(1);
     let (go, go_receiver) = watch::channel(false);
     let routes = Routes::new(HealthServer::new(Slow { reached: sender, go: go_receiver }));
@@ -174,11 +184,7 @@ async fn a_thread_without_calls_ends_before_one_that_has_some_and_is_not_the_end
         let _ = &holding;
         request
     });
-    let (threads, shutdown) = (NonZeroUsize::new(2).unwrap(), tasks.shutdown());
-    tasks.spawn(
-        "listener",
-        async move { serve_on_threads(listener, service, &ListenerConfig::default(), threads, shutdown).await },
-    );
+    let (tasks, endpoint) = on_threads(2, service).await;
     let mut client = HealthClient::new(endpoint.connect().await.unwrap());
     let call = Tasks::new().run("call", async move { client.check(HealthCheckRequest::default()).await });
     reached.recv().await.unwrap();
@@ -213,9 +219,6 @@ impl Clone for Fragile {
 
 #[tokio::test]
 async fn a_thread_that_dies_ends_the_others_streams_and_the_process() {
-    let tasks = Tasks::new();
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let (reached, _) = mpsc::channel(1);
     let (_go, go) = watch::channel(false);
     let fragile = Fragile::default();
@@ -224,11 +227,7 @@ async fn a_thread_that_dies_ends_the_others_streams_and_the_process() {
         let _ = &fragile;
         request
     });
-    let (threads, shutdown) = (NonZeroUsize::new(2).unwrap(), tasks.shutdown());
-    tasks.spawn(
-        "listener",
-        async move { serve_on_threads(listener, service, &ListenerConfig::default(), threads, shutdown).await },
-    );
+    let (tasks, endpoint) = on_threads(2, service).await;
     let mut client = HealthClient::new(endpoint.connect().await.unwrap());
     let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     broken.store(true, Ordering::SeqCst);
@@ -266,16 +265,8 @@ impl Health for Whereabouts {
 
 #[tokio::test]
 async fn connections_go_to_the_thread_with_the_fewest() {
-    let tasks = Tasks::new();
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let whereabouts = Arc::new(Whereabouts(std::sync::Mutex::default()));
-    let (routes, shutdown) = (Routes::new(HealthServer::from_arc(Arc::clone(&whereabouts))), tasks.shutdown());
-    let threads = NonZeroUsize::new(3).unwrap();
-    tasks.spawn(
-        "listener",
-        async move { serve_on_threads(listener, routes, &ListenerConfig::default(), threads, shutdown).await },
-    );
+    let (_tasks, endpoint) = on_threads(3, Routes::new(HealthServer::from_arc(Arc::clone(&whereabouts)))).await;
     // One after the other, each open while the next one comes.
     let mut clients = Vec::new();
     for _ in 0..9 {
