@@ -126,14 +126,12 @@ impl Call<'_> {
         let now = Instant::now();
         let policy = &self.inner.settings.retry;
         let random = self.inner.random.next();
-        let pause = match verdict(&failure) {
-            Verdict::GiveUp => return Err(self.error(failure)),
-            Verdict::After(after) => policy.pause(self.attempts, Some(after), random),
-            Verdict::Elsewhere(after) => {
-                let another = self.asked.len() < self.inner.pool.len();
-                policy.pause(self.attempts, after.filter(|_| !another), random)
-            }
-        };
+        let verdict = verdict(&failure);
+        if verdict == Verdict::GiveUp {
+            return Err(self.error(failure));
+        }
+        let another = self.asked.len() < self.inner.pool.len();
+        let pause = policy.pause(self.attempts, verdict.after(another), random);
         if now >= self.until || (failure.timed_out() && now + pause >= self.until) {
             return Err(Error::DeadlineExceeded { deadline: self.deadline, failure });
         }

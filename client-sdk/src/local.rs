@@ -8,7 +8,8 @@
 //!   about are given up after a time, and the least recently asked ones when there are too many.
 //! - An answer counts no longer than its document's `valid_until`, and no longer than [`LocalBuilder::max_staleness`] after the
 //!   last proof that nothing newer was published: a document, or a heartbeat of the stream that it came on, less what the server
-//!   said it lags behind. How long bytes were on their way is not in it.
+//!   said it lags behind. How long bytes were on their way is not in it; time for which the machine was suspended is, from a second
+//!   on, and is noticed within a second after it.
 //! - Documents never go back: a new stream goes on from the revisions that are held.
 //! - A check that demands a revision goes over the wire, unless that very revision is held; one that demands to be fully
 //!   consistent or explained always does.
@@ -66,7 +67,8 @@ use tenants::{Standing, Tenants};
 use crate::client::Tessera;
 use crate::error::Error;
 
-/// A local mode: cheap to clone, one watch behind all clones, which ends with the last. See [`Tessera::local`].
+/// A local mode: cheap to clone, one watch behind all clones, which ends with the last of them and of their questions. See
+/// [`Tessera::local`].
 #[derive(Clone)]
 pub struct Local {
     shared: Arc<Shared>,

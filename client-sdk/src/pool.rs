@@ -103,9 +103,7 @@ impl Pool {
 
     /// A stream to an endpoint ended so.
     pub(crate) fn note(&self, index: usize, outcome: Outcome) {
-        // One request without an answer may be slow; a stream without a word is a connection without one.
-        let is_certain = outcome == Outcome::Unanswered;
-        let change = self.selection().note(index, is_certain, outcome, Instant::now(), self.random.next());
+        let change = self.selection().note(index, outcome, Instant::now(), self.random.next());
         self.act_on(index, change, outcome);
     }
 

@@ -50,6 +50,17 @@ pub(crate) enum Verdict {
     After(Duration),
 }
 
+impl Verdict {
+    /// What the server asked to be left alone for, as far as it concerns the next attempt: whether that goes to `another` endpoint.
+    pub(crate) fn after(self, another: bool) -> Option<Duration> {
+        match self {
+            Self::GiveUp => None,
+            Self::After(after) => Some(after),
+            Self::Elsewhere(after) => after.filter(|_| !another),
+        }
+    }
+}
+
 /// What another attempt could bring after this failure.
 pub(crate) fn verdict(failure: &Failure) -> Verdict {
     if failure.is_connection_trouble() || failure.timed_out() {

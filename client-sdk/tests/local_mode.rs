@@ -4,6 +4,7 @@ use std::future::IntoFuture as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use tessera_client::fake::{Fake, FakeError};
 use tessera_client::local::{Answer, FailPolicy, Local, Source};
 use tessera_client::{Check, Code, Error, Reason, Staleness};
@@ -28,7 +29,7 @@ async fn ask(local: &Local, tenant: &str, feature: &str) -> Result<Answer, Error
 }
 
 /// Lets time pass until it is so.
-async fn until(what: &str, holds: impl Fn() -> bool) -> anyhow::Result<()> {
+async fn until(what: &str, mut holds: impl FnMut() -> bool) -> anyhow::Result<()> {
     for _ in 0..10_000 {
         if holds() {
             return Ok(());
@@ -124,14 +125,56 @@ async fn when_neither_memory_nor_wire_has_an_answer_the_stated_policy_has() -> a
 async fn an_outage_of_the_stream_alone_is_bridged_by_the_wire() -> anyhow::Result<()> {
     let fake = fake();
     let local = loaded(&fake).await?;
-    // The next stream fails, and with it whatever it is that comes first: a question is tried again.
-    for _ in 0..3 {
-        fake.fail_next(FakeError::Draining);
-    }
     fake.break_streams();
+    // Each attempt at a stream fails, until memory is too old. Nobody else asks meanwhile.
+    while local.check("acme", "reporting", "exports").at_hand().is_some() {
+        let calls = fake.calls();
+        fake.fail_next(FakeError::Draining);
+        until("the next attempt", || fake.calls() > calls).await?;
+    }
     fake.tenant("acme").deny("reporting", "exports");
+    let bridged = ask(&local, "acme", "exports").await?;
+    assert_eq!((bridged.source(), bridged.is_entitled()), (Source::Wire, false));
+    assert!(!local.status().connected);
     let denied = || local.check("acme", "reporting", "exports").at_hand().is_some_and(|answer| !answer.is_entitled());
     until("the denial over a new stream", denied).await
+}
+
+/// Asks while the wire is silent, and meanwhile lets something happen that memory comes to know.
+async fn meanwhile(fake: &Fake, local: &Local, feature: &str, happens: impl FnOnce()) -> anyhow::Result<Answer> {
+    fake.fail_next(FakeError::Silence);
+    let calls = fake.calls();
+    let mut asked = local.check("acme", "reporting", feature).into_future();
+    until("the question on the wire", || (&mut asked).now_or_never().is_none() && fake.calls() > calls).await?;
+    happens();
+    until("the document", || local.check("acme", "reporting", feature).at_hand().is_some()).await?;
+    assert!((&mut asked).now_or_never().is_none(), "the wire is silent");
+    Ok(asked.await?)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_memory_came_to_know_while_the_wire_was_silent_goes_before_the_policy() -> anyhow::Result<()> {
+    let fake = fake();
+    let local = loaded(&fake).await?;
+    // The server lags behind, until memory is too old; then it has caught up, and denies.
+    fake.set_staleness(None);
+    until("its end", || local.check("acme", "reporting", "exports").at_hand().is_none()).await?;
+    let catch_up = || {
+        fake.set_staleness(Some(Duration::ZERO));
+        fake.tenant("acme").deny("reporting", "exports");
+    };
+    let answer = meanwhile(&fake, &local, "exports", catch_up).await?;
+    assert_eq!((answer.source(), answer.is_entitled()), (Source::Local, false));
+    assert!(answer.staleness().is_within(MAX_STALENESS));
+
+    // The first question about a tenant, which is subscribed by it; the policy would say otherwise.
+    for (feature, entitled) in [("exports", false), ("charts", true)] {
+        let local = fake.client().local().fail_open("reporting", "exports").start()?;
+        until("a stream", || local.status().connected).await?;
+        let answer = meanwhile(&fake, &local, feature, || {}).await?;
+        assert_eq!((answer.source(), answer.is_entitled()), (Source::Local, entitled), "{feature}");
+    }
+    Ok(())
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +264,15 @@ async fn the_end_of_the_last_handle_is_the_end_of_the_stream() -> anyhow::Result
     let other = local.clone();
     drop(local);
     assert_eq!(ask(&other, "acme", "exports").await?.source(), Source::Local);
+    // While there is a handle, there is a stream again.
+    let calls = fake.calls();
+    fake.break_streams();
+    until("a new stream", || fake.calls() > calls && other.status().connected).await?;
     drop(other);
+    let calls = fake.calls();
+    fake.break_streams();
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(fake.calls(), calls, "nobody wants one any more");
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use crate::decision::Decision;
 use crate::failure::Failure;
 use crate::metrics::Method;
 use crate::pool::{Outcome, Permit, outcome_of};
+use crate::retry::verdict;
 
 /// The shortest patience, however short the deadline: silence speaks against the endpoint at once, and for some tens of
 /// milliseconds a process that is well may stall. Each check keeps its own deadline.
@@ -95,7 +96,8 @@ impl Driver {
             if asked.len() >= self.inner.pool.len() {
                 asked.clear();
             }
-            sleep(self.inner.settings.retry.pause(failed, None, self.inner.random.next())).await;
+            let after = verdict(&failure).after(!asked.is_empty());
+            sleep(self.inner.settings.retry.pause(failed, after, self.inner.random.next())).await;
         }
     }
 

@@ -1,6 +1,8 @@
-//! One question in local mode: from memory where that has an answer, else over the wire, else by the policy.
+//! One question in local mode: from memory where that has an answer, else over the wire, else from memory if it has one by then,
+//! else by the policy.
 
 use std::future::{IntoFuture, Ready, ready};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -9,7 +11,6 @@ use tessera_proto::convert::decision::{Asked, AskedLimit};
 use tessera_proto::v1::consistency::Requirement;
 
 use super::answer::Answer;
-use super::policy::FailPolicy;
 use super::tenants::{Demand, Elsewhere, Question, Told};
 use super::{Local, Shared};
 use crate::check::Check;
@@ -148,7 +149,7 @@ impl IntoFuture for LocalCheck<'_> {
     fn into_future(self) -> Answering {
         match self.local.shared.tell(&self.question()) {
             Ok(answer) => Either::Left(ready(Ok(answer))),
-            Err(known) => Either::Right(self.local.over_the_wire(self.owned(), self.deadline, known)),
+            Err(_) => Either::Right(self.local.over_the_wire(self.owned(), self.deadline)),
         }
     }
 }
@@ -160,7 +161,7 @@ impl IntoFuture for LocalAsk<'_> {
     fn into_future(self) -> Answering {
         match self.local.shared.tell(&question(self.check)) {
             Ok(answer) => Either::Left(ready(Ok(answer))),
-            Err(known) => Either::Right(self.local.over_the_wire(self.check.clone(), None, known)),
+            Err(_) => Either::Right(self.local.over_the_wire(self.check.clone(), None)),
         }
     }
 }
@@ -192,38 +193,28 @@ impl Shared {
         }
     }
 
-    fn policy_of(&self, check: &Check) -> FailPolicy {
-        self.settings.policies.of(check.service(), check.feature())
+    /// What the policy says when nobody else can. `known` is what memory has, however old.
+    fn policy(&self, check: &Check, known: Option<Told>, error: Error) -> Answer {
+        let policy = self.settings.policies.of(check.service(), check.feature());
+        tracing::debug!(error = %error.logged(), ?policy, "neither memory nor the wire has an answer: the policy says");
+        Answer::policy(policy, known, self.clock.now().wall, error)
     }
 }
 
 impl Local {
     #[cold]
-    fn over_the_wire(
-        &self,
-        check: Check,
-        deadline: Option<Duration>,
-        known: Option<Told>,
-    ) -> BoxFuture<'static, Result<Answer, Error>> {
-        let policy = self.shared.policy_of(&check);
-        let mut call = self.shared.client.ask(check);
+    fn over_the_wire(&self, check: Check, deadline: Option<Duration>) -> BoxFuture<'static, Result<Answer, Error>> {
+        let mut call = self.shared.client.ask(check.clone());
         if let Some(deadline) = deadline {
             call = call.deadline(deadline);
         }
-        let (clock, call) = (std::sync::Arc::clone(&self.shared.clock), call.into_future());
+        let (shared, call) = (Arc::clone(&self.shared), call.into_future());
         async move {
             match call.await {
                 Ok(decision) => Ok(Answer::wire(decision)),
                 Err(error) if error.is_transient() || matches!(error, Error::Server(_)) => {
-                    tracing::debug!(
-                        error = %error.logged(),
-                        ?policy,
-                        "neither memory nor the wire has an answer: the policy says"
-                    );
-                    let now = clock.now();
-                    // It went on getting older.
-                    let known = known.map(|told| Told { age: told.held.proof().age(now), ..told });
-                    Ok(Answer::policy(policy, known, now.wall, error))
+                    // While the wire was asked, the watch went on: what it brought is newer than what was known before.
+                    Ok(shared.tell(&question(&check)).unwrap_or_else(|known| shared.policy(&check, known, error)))
                 }
                 Err(error) => Err(error),
             }

@@ -15,11 +15,20 @@ use crate::freshness::Staleness;
 pub(crate) struct Moment {
     /// What a document's `valid_until` is compared with.
     pub(crate) wall: SystemTime,
-    /// Nanoseconds since this local mode began: what ages are measured by.
+    /// Nanoseconds since this local mode began.
     pub(crate) steady_ns: u64,
+    /// What the steady clock has missed, in nanoseconds: it stands still while the machine is suspended.
+    pub(crate) missed_ns: u64,
 }
 
-/// Until when everything published is known to have arrived, in nanoseconds of [`Moment::steady_ns`]; it may lie before 0.
+impl Moment {
+    /// What ages are measured by.
+    fn ageing_ns(self) -> u64 {
+        self.steady_ns.saturating_add(self.missed_ns)
+    }
+}
+
+/// Until when everything published is known to have arrived, in nanoseconds of [`Moment::ageing_ns`]; it may lie before 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Proof(i64);
 
@@ -32,7 +41,7 @@ impl Proof {
         let Staleness::AtMost(lag) = staleness else { return Self::NONE };
         let lag = i64::try_from(lag.as_nanos()).unwrap_or(i64::MAX);
         // One above the least, which means nothing.
-        Self(signed(now.steady_ns).saturating_sub(lag).max(i64::MIN + 1))
+        Self(signed(now.ageing_ns()).saturating_sub(lag).max(i64::MIN + 1))
     }
 
     /// How old it is; `None` when nothing is known.
@@ -40,7 +49,7 @@ impl Proof {
         if self == Self::NONE {
             return None;
         }
-        Some(Duration::from_nanos(u64::try_from(signed(now.steady_ns).saturating_sub(self.0)).unwrap_or(0)))
+        Some(Duration::from_nanos(u64::try_from(signed(now.ageing_ns()).saturating_sub(self.0)).unwrap_or(0)))
     }
 }
 
@@ -80,7 +89,7 @@ mod tests {
     use super::*;
 
     fn at(steady_ns: u64) -> Moment {
-        Moment { wall: SystemTime::UNIX_EPOCH, steady_ns }
+        Moment { wall: SystemTime::UNIX_EPOCH, steady_ns, missed_ns: 0 }
     }
 
     fn lag(milliseconds: u64) -> Staleness {

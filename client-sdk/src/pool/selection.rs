@@ -27,6 +27,17 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
+/// Who tells of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Witness {
+    /// A request, which may be slow on its own.
+    Request,
+    /// The one request that was to find out.
+    Probe,
+    /// A stream, from which something must have come: its silence is certain.
+    Stream,
+}
+
 /// Something changed for an endpoint that its connection should know of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -80,11 +91,17 @@ impl Selection {
         let health = self.endpoints.get_mut(index)?;
         health.in_flight = health.in_flight.saturating_sub(1);
         health.probes = health.probes.saturating_sub(usize::from(is_probe));
-        self.note(index, is_probe, outcome, now, random)
+        let witness = if is_probe { Witness::Probe } else { Witness::Request };
+        self.learn(index, witness, outcome, now, random)
     }
 
-    /// Something was learned of an endpoint, as by a stream that ended. What a probe says, or what is as certain, counts at once.
-    pub(crate) fn note(&mut self, index: usize, is_probe: bool, outcome: Outcome, now: Instant, random: u64) -> Option<Change> {
+    /// A stream has ended.
+    pub(crate) fn note(&mut self, index: usize, outcome: Outcome, now: Instant, random: u64) -> Option<Change> {
+        self.learn(index, Witness::Stream, outcome, now, random)
+    }
+
+    fn learn(&mut self, index: usize, witness: Witness, outcome: Outcome, now: Instant, random: u64) -> Option<Change> {
+        let is_probe = witness == Witness::Probe;
         let health = self.endpoints.get_mut(index)?;
         match outcome {
             Outcome::Abandoned => None,
@@ -97,7 +114,7 @@ impl Selection {
             }
             Outcome::Unanswered => {
                 health.unanswered = health.unanswered.saturating_add(1);
-                let enough = is_probe || health.unanswered >= UNANSWERED_MAX;
+                let enough = witness != Witness::Request || health.unanswered >= UNANSWERED_MAX;
                 if enough { health.put_aside(now, random, is_probe) } else { None }
             }
             Outcome::Refused => health.put_aside(now, random, is_probe),
@@ -148,7 +165,7 @@ impl Selection {
 }
 
 impl Health {
-    /// Once for all the requests that failed together; a probe that fails prolongs.
+    /// Once for all the requests and streams that failed together; a probe that fails prolongs.
     fn put_aside(&mut self, now: Instant, random: u64, is_probe: bool) -> Option<Change> {
         let is_aside = self.aside_until.is_some_and(|until| until > now);
         if is_aside && !is_probe {

@@ -98,6 +98,21 @@ fn only_what_another_attempt_can_mend_is_tried_again() {
 }
 
 #[test]
+fn a_wish_to_be_left_alone_does_not_hold_for_other_endpoints() {
+    let after = Some(Duration::from_secs(1));
+    let table = [
+        (Verdict::GiveUp, [None, None]),
+        (Verdict::Elsewhere(None), [None, None]),
+        (Verdict::Elsewhere(after), [after, None]),
+        // It is the caller who asks too much, wherever.
+        (Verdict::After(Duration::from_secs(1)), [after, after]),
+    ];
+    for (verdict, expected) in table {
+        assert_eq!([verdict.after(false), verdict.after(true)], expected, "{verdict:?}");
+    }
+}
+
+#[test]
 fn settings_out_of_bounds_are_named() {
     let refused = |policy: RetryPolicy| policy.validate().unwrap_err().to_string();
     let policy = RetryPolicy::default();

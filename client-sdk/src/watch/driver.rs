@@ -9,7 +9,7 @@ use futures::Stream;
 use tessera_proto::v1;
 use tessera_proto::v1::watch_entitlements_response::Event;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tonic::{Code, Request, Streaming};
 
 use super::wanted::Wanted;
@@ -93,7 +93,7 @@ impl Stream for Outgoing {
         if state.stream != self.stream {
             return Poll::Ready(None);
         }
-        if let Some(action) = state.wanted.next_action() {
+        if let Some(action) = state.wanted.next_action(Instant::now()) {
             return Poll::Ready(Some(v1::WatchEntitlementsRequest { action: Some(action) }));
         }
         state.sender = Some(context.waker().clone());
@@ -154,7 +154,8 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
         let retry_in = if inner.has_newer_token(&failure, token, within).await {
             Duration::ZERO
         } else {
-            inner.settings.retry.pause(failed, None, inner.random.next())
+            let after = verdict(&failure).after(!asked.is_empty());
+            inner.settings.retry.pause(failed, after, inner.random.next())
         };
         tracing::debug!(failure = %failure.logged(), ?retry_in, "a watch broke");
         // Said once: nobody but an operator can mend it, and not everybody looks at events.
@@ -164,7 +165,7 @@ pub(super) async fn drive(inner: Arc<Inner>, shared: Arc<Shared>, events: mpsc::
         if events.send(WatchEvent::Disconnected { error: failure.into(), retry_in }).await.is_err() {
             return;
         }
-        sleep_until(Instant::now() + retry_in).await;
+        sleep(retry_in).await;
     }
 }
 
@@ -251,12 +252,16 @@ fn taken(inner: &Inner, shared: &Shared, event: Event) -> Option<WatchEvent> {
         }
         Event::Error(v1::WatchError { tenant_id, status }) => {
             let failure = Failure::of_item(&status.unwrap_or_default());
-            let refusals = shared.change(|wanted| wanted.refused(&tenant_id))?;
-            let retry_in = retry_in(inner, &failure, refusals);
-            shared.change(|wanted| match retry_in {
-                Some(pause) => wanted.subscribe_again(&tenant_id, Instant::now() + pause),
-                None => drop(wanted.unsubscribe(&tenant_id)),
-            });
+            // In one go: what the user subscribes meanwhile is not what was refused.
+            let retry_in = shared.change(|wanted| {
+                let retry_in = retry_in(inner, &failure, wanted.refused(&tenant_id)?);
+                match retry_in {
+                    Some(pause) => wanted.subscribe_again(&tenant_id, Instant::now() + pause),
+                    None if !wanted.end(&tenant_id) => return None,
+                    None => {}
+                }
+                Some(retry_in)
+            })?;
             Some(WatchEvent::Refused { tenant: tenant_id, error: Error::from(failure), retry_in })
         }
     }
@@ -264,10 +269,6 @@ fn taken(inner: &Inner, shared: &Shared, event: Event) -> Option<WatchEvent> {
 
 /// When a subscription that was refused is tried again; `None` when that would change nothing.
 fn retry_in(inner: &Inner, failure: &Failure, refusals: u32) -> Option<Duration> {
-    let after = match verdict(failure) {
-        Verdict::GiveUp => return None,
-        Verdict::After(after) => Some(after),
-        Verdict::Elsewhere(after) => after,
-    };
-    Some(inner.settings.retry.pause(refusals, after, inner.random.next()))
+    let verdict = verdict(failure);
+    (verdict != Verdict::GiveUp).then(|| inner.settings.retry.pause(refusals, verdict.after(false), inner.random.next()))
 }

@@ -3,9 +3,11 @@
 //!
 //! Whatever is subscribed is subscribed again on every new stream, from the last revision that was seen, so that nothing older
 //! arrives. A revision cannot be compared here; so where one is asked for that the present stream might undercut (documents of
-//! an earlier subscription may be under way), the stream is opened anew.
+//! an earlier subscription may be under way), the stream is opened anew. So it is when a refusal would end a subscription but may
+//! be of an earlier one: a refusal names a tenant, not a subscription.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tessera_proto::v1;
@@ -14,6 +16,9 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 
+/// For how long a refusal may still come of a subscription that the server was told to end.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+
 /// The subscriptions of one watch.
 #[derive(Debug)]
 pub(crate) struct Wanted {
@@ -21,8 +26,8 @@ pub(crate) struct Wanted {
     subscriptions_max: usize,
     /// Tenants whose subscription the present stream may have to be told of.
     changed: VecDeque<String>,
-    /// Tenants that were subscribed on the present stream; whether they still are.
-    told: BTreeMap<String, bool>,
+    /// Tenants that were subscribed on the present stream, and how that stands.
+    told: BTreeMap<String, Told>,
     /// When to tell the server again of a tenant that it could not serve.
     again: BTreeSet<(Instant, String)>,
     /// The present stream must not be used any more.
@@ -39,6 +44,17 @@ struct Subscription {
     /// Refusals since the last document.
     refusals: u32,
     again_at: Option<Instant>,
+}
+
+/// What the server on the other end of the present stream was told of a tenant.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    /// To subscribe it; `again` when it was told so before, and a refusal of that may be under way.
+    Subscribe { again: bool },
+    /// To unsubscribe it, at this time.
+    Unsubscribe(Instant),
+    /// Nothing that stands: it refused the only subscription that stood.
+    Refused,
 }
 
 impl Wanted {
@@ -105,21 +121,26 @@ impl Wanted {
         self.outdated
     }
 
-    /// The next thing to tell the server.
-    pub(crate) fn next_action(&mut self) -> Option<Action> {
+    /// The next thing to tell the server, now.
+    pub(crate) fn next_action(&mut self, now: Instant) -> Option<Action> {
         while !self.outdated
             && let Some(tenant) = self.changed.pop_front()
         {
-            let is_told = self.told.get(&tenant).copied().unwrap_or_default();
+            let told = self.told.get(&tenant).copied();
             match self.tenants.get_mut(&tenant) {
                 Some(subscription) if !subscription.sent && subscription.again_at.is_none() => {
                     subscription.sent = true;
                     let last_revision = subscription.last_revision.clone();
-                    self.told.insert(tenant.clone(), true);
+                    let again = match told {
+                        None | Some(Told::Refused) => false,
+                        Some(Told::Unsubscribe(at)) => now < at + LEFTOVERS,
+                        Some(Told::Subscribe { .. }) => true,
+                    };
+                    self.told.insert(tenant.clone(), Told::Subscribe { again });
                     return Some(Action::Subscribe(v1::Subscribe { tenant_id: tenant, last_revision }));
                 }
-                None if is_told => {
-                    self.told.insert(tenant.clone(), false);
+                None if matches!(told, Some(Told::Subscribe { .. })) => {
+                    self.told.insert(tenant.clone(), Told::Unsubscribe(now));
                     return Some(Action::Unsubscribe(v1::Unsubscribe { tenant_id: tenant }));
                 }
                 _ => {}
@@ -139,15 +160,27 @@ impl Wanted {
         true
     }
 
-    /// The server cannot serve a subscription, which ends it there. Says how many times in a row, if it is still wanted.
+    /// The server cannot serve a subscription, which ends it there. Says how many times in a row, if it is still wanted and was
+    /// sent; one that was not is another one.
     pub(crate) fn refused(&mut self, tenant: &str) -> Option<u32> {
-        if let Some(told) = self.told.get_mut(tenant) {
-            *told = false;
+        if let Some(told @ Told::Subscribe { again: false }) = self.told.get_mut(tenant) {
+            *told = Told::Refused;
         }
-        let subscription = self.tenants.get_mut(tenant).filter(|_| !self.outdated)?;
+        let subscription = self.tenants.get_mut(tenant).filter(|subscription| subscription.sent && !self.outdated)?;
         subscription.sent = false;
         subscription.refusals = subscription.refusals.saturating_add(1);
         Some(subscription.refusals)
+    }
+
+    /// The server that refused a tenant will never serve it, which ends its subscription. Not so when it may have refused an
+    /// earlier one: then a new stream tells, and this says no.
+    pub(crate) fn end(&mut self, tenant: &str) -> bool {
+        if let Some(Told::Subscribe { again: true }) = self.told.get(tenant) {
+            self.outdated = true;
+            return false;
+        }
+        self.unsubscribe(tenant);
+        true
     }
 
     /// Tells the server again at this time.

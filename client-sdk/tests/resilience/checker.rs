@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use tessera_client::fake::{Fake, FakeError};
 use tessera_client::{Check, CheckerOptions, Code, Error, Reason, RetryPolicy, Tessera};
+use tessera_proto::status::RETRY_AFTER;
 
 use crate::relay::Relay;
 use crate::server::{PATIENCE, Record, SLACK, Server, client, eventually, nobody};
@@ -199,4 +200,17 @@ async fn a_frame_is_not_sent_again_for_ever() {
     assert_eq!(error.reason(), "NOT_READY");
     // Three times as part of a frame, and twice more as a check of its own, each time in three frames at most.
     assert!(server.fake.calls() <= 20, "{} calls", server.fake.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_told_when_to_come_again_comes_no_sooner() {
+    let fake = Fake::new();
+    fake.tenant("acme").grant("reporting", "exports");
+    for error in [FakeError::Overloaded, FakeError::NotReady] {
+        let checker = fake.client().checker();
+        fake.fail_next(error);
+        let begun = tokio::time::Instant::now();
+        assert!(checker.check(exports()).await.unwrap().is_entitled());
+        assert!(begun.elapsed() >= RETRY_AFTER, "{error:?}: {:?}", begun.elapsed());
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tessera_client::fake::{Fake, FakeError};
 use tessera_client::{Entitlements, Error, Watch, WatchEvent};
+use tessera_proto::status::RETRY_AFTER;
 use tokio::time::timeout;
 
 use crate::relay::Relay;
@@ -55,6 +56,21 @@ async fn the_document_of_a_tenant_that_is_subscribed_again_at_once_follows() {
     watch.subscribe("acme").unwrap();
     let second = timeout(PATIENCE, document(&mut watch)).await.expect("a document");
     assert_eq!(second.tag, first.tag);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_told_when_to_come_again_comes_no_sooner() {
+    let fake = Fake::new();
+    let mut watch = fake.client().watch();
+    assert!(matches!(next(&mut watch).await, WatchEvent::Connected { .. }));
+    fake.fail_next(FakeError::Overloaded);
+    fake.break_streams();
+    for reason in ["DRAINING", "OVERLOADED"] {
+        let WatchEvent::Disconnected { error, retry_in } = next(&mut watch).await else { panic!("it is not said") };
+        assert_eq!(error.reason(), reason);
+        assert!(retry_in >= RETRY_AFTER, "{reason}: {retry_in:?}");
+    }
+    assert!(matches!(next(&mut watch).await, WatchEvent::Connected { .. }));
 }
 
 #[tokio::test]

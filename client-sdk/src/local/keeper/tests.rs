@@ -19,7 +19,7 @@ const SECOND: u64 = 1_000_000_000;
 const MAX_STALENESS: Duration = Duration::from_secs(10);
 
 fn at(seconds: u64) -> Moment {
-    Moment { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds), steady_ns: seconds * SECOND }
+    Moment { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds), steady_ns: seconds * SECOND, missed_ns: 0 }
 }
 
 fn keeper(settings: &Settings) -> (Keeper, Arc<Tenants>) {
@@ -319,7 +319,7 @@ struct Model {
 impl Model {
     fn moment(&self) -> Moment {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000) + Duration::from_millis(self.now_ms);
-        Moment { wall, steady_ns: self.now_ms * 1_000_000 }
+        Moment { wall, steady_ns: self.now_ms * 1_000_000, missed_ns: 0 }
     }
 
     /// The newest state of a tenant that was published by then.

@@ -141,6 +141,16 @@ fn one_slow_answer_puts_nothing_aside_but_three_in_a_row_do() {
 }
 
 #[test]
+fn streams_that_fall_silent_put_aside_at_once_and_together_once() {
+    let mut selection = Selection::new(2);
+    let now = Instant::now();
+    let fall_silent = |selection: &mut Selection, at| selection.note(0, Outcome::Unanswered, at, u64::MAX);
+    assert_eq!(fall_silent(&mut selection, now), Some(Change::PutAside(ASIDE_MIN)));
+    assert_eq!((fall_silent(&mut selection, now), fall_silent(&mut selection, now)), (None, None));
+    assert_eq!(fall_silent(&mut selection, now + ASIDE_MIN), Some(Change::PutAside(ASIDE_MIN * 2)));
+}
+
+#[test]
 fn a_late_answer_to_something_from_before_returns_nothing() {
     let mut selection = Selection::new(2);
     let now = Instant::now();
