@@ -38,6 +38,10 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long it may take to answer that.
 const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
+/// How to go on with what consists of many commands, and names none of them.
+pub const RUN_AGAIN: &str = "run the whole again: what is done is not done twice";
+/// How long one answer is waited for, and a connection, where nobody says it.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer that is read: answers are at most 4 MiB by construction.
 const ANSWER_LEN_MAX: usize = 8 << 20;
 
@@ -84,8 +88,8 @@ pub struct Where {
     /// `client_key` [default: tessera/config.toml in the user's configuration folder]
     #[arg(long, global = true, value_name = "FILE", env = "TESSERA_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// How long to wait for one answer, such as 10s or 500ms
-    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = parse_timeout)]
+    /// How long to wait for one answer, such as 10s or 500ms [default: 10s; 11m for a digest, of which the whole store is read]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_timeout)]
     pub timeout: Option<Timeout>,
 }
 
@@ -133,6 +137,11 @@ impl Where {
         Ok(self.addresses_beside(self.file()?))
     }
 
+    /// How long to wait, if somebody said it.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(|Timeout(wait)| wait)
+    }
+
     fn file(&self) -> anyhow::Result<File> {
         let file = match &self.config {
             Some(path) => Some(path.clone()),
@@ -172,10 +181,9 @@ impl Where {
 
     /// The planes; nothing is connected before the first call.
     pub fn planes(&self) -> anyhow::Result<Planes> {
-        let timeout = self.timeout.map_or(Duration::from_secs(10), |Timeout(wait)| wait);
         let file = self.file()?;
         let credentials = self.credentials(&file)?.read()?;
-        Planes::new(self.addresses_beside(file), &credentials, timeout)
+        Planes::new(self.addresses_beside(file), &credentials, self.timeout().unwrap_or(TIMEOUT))
     }
 }
 
@@ -227,7 +235,7 @@ impl CommandId {
     fn advice(&self) -> String {
         match self {
             Self::Given(id) | Self::Fresh(id) => format!("do it again with --request-id {id}"),
-            Self::OneOfMany(_) => "run the whole again: what is done is not done twice".to_owned(),
+            Self::OneOfMany(_) => RUN_AGAIN.to_owned(),
         }
     }
 }

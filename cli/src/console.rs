@@ -69,7 +69,7 @@ impl Console {
 
     /// Says something to people that is no answer; goes to standard error.
     pub fn note(&self, text: &str) {
-        eprintln!("{text}");
+        say(text);
     }
 
     /// Says how many of that kind a listing left out, if it did.
@@ -92,8 +92,8 @@ impl Console {
         if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
             anyhow::bail!("{question} there is no terminal to ask on; say --yes to go ahead without asking");
         }
-        eprint!("{question} [y/N] ");
-        std::io::stderr().flush().context("write to standard error")?;
+        let mut screen = std::io::stderr();
+        write!(screen, "{question} [y/N] ").and_then(|()| screen.flush()).context("write to standard error")?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).context("read the answer")?;
         match answer.trim() {
@@ -112,6 +112,11 @@ impl Console {
         let style = indicatif::ProgressStyle::with_template(form).unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
         bar.with_style(style).with_message(what)
     }
+}
+
+/// Says something on standard error. That nobody reads it there does not undo what was done, and is no error.
+pub fn say(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
 }
 
 /// A table without lines: a head and rows.

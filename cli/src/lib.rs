@@ -8,7 +8,8 @@
 //! - [`document`], [`files`]: the YAML format for people, and its conversion to the domain;
 //! - [`apply`], [`difference`]: making the control plane say what documents say;
 //! - [`connection`], [`offers`], [`pages`], [`failure`]: speaking to the processes;
-//! - [`console`], [`json`], [`values`]: answers in the form that was asked for.
+//! - [`console`], [`json`], [`values`]: answers in the form that was asked for;
+//! - [`replacement`]: files that take the place of others.
 
 pub mod apply;
 pub mod arguments;
@@ -23,6 +24,7 @@ pub mod history;
 pub mod json;
 pub mod offers;
 pub mod pages;
+pub mod replacement;
 mod run;
 pub mod values;
 

@@ -10,7 +10,7 @@ use tessera_runtime::process::{self, open_files};
 use crate::arguments::{Arguments, Command};
 use crate::commands::check::Verdict;
 use crate::commands::{self, apply, audit, catalog, check, data, dev, export, import, offer, tenant, token, watch};
-use crate::console::Console;
+use crate::console::{Console, say};
 use crate::document;
 use crate::offers::OfferKind;
 
@@ -35,7 +35,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         run_and_leave(dispatch(arguments))
     };
     code.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -73,7 +73,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Import(arguments) => import::whole(&place.planes()?, &console, arguments).await.map(done),
         Command::Migrate(arguments) => data::migrate(&console, arguments).await.map(done),
         Command::Restore(arguments) => data::restore(&console, &arguments).map(done),
-        Command::Digest(arguments) => data::digest(&place.addresses()?, &console, arguments).await.map(done),
+        Command::Digest(arguments) => data::digest(&place, &console, arguments).await.map(done),
         Command::Token(command) => token::run(&console, command).map(done),
         Command::Audit(command) => audit::run(&place.planes()?, &console, command).await.map(done),
         Command::Completions { shell } => commands::completions(&console, shell, Arguments::command()).map(done),

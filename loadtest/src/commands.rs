@@ -35,7 +35,7 @@ pub fn commands(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     dispatch(arguments.command).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        say(&format!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -48,10 +48,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Prepare(arguments) => {
             let done = runtime.block_on(prepare::prepare(&arguments, seed))?;
             if !arguments.quiet {
-                eprintln!(
+                say(&format!(
                     "{} plans published, {} tenants created or changed, {} as they should be",
                     done.plans, done.tenants, done.unchanged
-                );
+                ));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -107,7 +107,7 @@ fn outcome(code: ExitCode, told: anyhow::Result<()>) -> ExitCode {
     match told {
         Ok(()) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(&format!("error: {error:#}"));
             if code == ExitCode::SUCCESS { ExitCode::FAILURE } else { code }
         }
     }
@@ -137,6 +137,11 @@ fn expect(arguments: &Expect) -> anyhow::Result<()> {
     print(&text)
 }
 
+/// Says something on standard error. That nobody reads it there does not undo what was done, and is no error.
+fn say(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
 /// Prints to standard output. Somebody who stops reading (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -148,7 +153,35 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    /// In the environment of the process that nobody listens to.
+    const UNHEARD: &str = "TESSERA_TEST_UNHEARD";
+
+    /// No test by itself: what [`a_failure_that_nobody_hears_of_has_its_exit_code`] runs in a process of its own.
+    #[test]
+    fn fails_when_told_to() {
+        if std::env::var_os(UNHEARD).is_some() {
+            assert_eq!(
+                commands(["tessera-loadtest", "run", "--data-addr", "127.0.0.1:1"].map(OsString::from)),
+                ExitCode::FAILURE
+            );
+            assert_eq!(outcome(ExitCode::from(WRONG), Err(anyhow::anyhow!("it is not written"))), ExitCode::from(WRONG));
+        }
+    }
+
+    #[test]
+    fn a_failure_that_nobody_hears_of_has_its_exit_code() {
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "--nocapture", "commands::tests::fails_when_told_to"]).env(UNHEARD, "1");
+        let ended = command.stdin(Stdio::null()).stderr(closed).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+    }
 
     fn dispatched(words: &[&str]) -> String {
         let words = ["tessera-loadtest", "run"].iter().chain(words);

@@ -5,6 +5,7 @@
 pub mod open_files;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -68,7 +69,8 @@ pub fn run<A: Parser>(
         }
     };
     serve(&arguments).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        // As above: a panic would be another exit code.
+        drop(writeln!(io::stderr(), "error: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -107,9 +109,17 @@ impl ProcessArguments {
         let pages = listener::bind(self.http_listen).await.context("--http-listen")?;
         if self.print_addresses {
             let (calls, http) = (calls.local_addr()?.to_string(), pages.local_addr()?.to_string());
-            println!("{}", serde_json::json!({ plane: calls, "http": http }));
+            print_line(io::stdout(), &serde_json::json!({ plane: calls, "http": http })).context("print the addresses")?;
         }
         Ok(Bound { signals, calls, pages })
+    }
+}
+
+/// Somebody who does not read it any more is no error: the addresses are taken all the same.
+fn print_line(mut out: impl Write, line: &serde_json::Value) -> io::Result<()> {
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
     }
 }
 

@@ -11,7 +11,7 @@ use tessera_core::stream::Epoch;
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::settings::{self, Sources};
 
-use crate::connection::Addresses;
+use crate::connection::Where;
 use crate::console::{Console, facts};
 use crate::pages;
 
@@ -178,15 +178,16 @@ fn question(plan: &RestorePlan, from: &Path, data: &Path) -> String {
 }
 
 /// `tessera digest`.
-pub async fn digest(addresses: &Addresses, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
+pub async fn digest(place: &Where, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
     let DigestArguments { data, settings } = arguments;
     let digest = if data.is_some() || settings.is_some() {
         let config = backends(settings.as_deref(), data.as_deref())?;
         let store = tessera_backends::open_store(&config, &opening()).await?;
         tessera_runtime::digest::of_store(&*store).await?
     } else {
-        let body = pages::get(&addresses.http, "/digest/store").await?;
-        serde_json::from_str(&body).with_context(|| format!("the page at `{}` has no digest: {body}", addresses.http))?
+        let http = place.addresses()?.http;
+        let body = pages::get(&http, "/digest/store", place.timeout()).await?;
+        serde_json::from_str(&body).with_context(|| format!("the page at `{http}` has no digest: {body}"))?
     };
     console.answer(&digest, || show(&digest))
 }

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -19,11 +20,12 @@ use crate::console::Console;
 use crate::document::{Document, wire};
 use crate::history;
 use crate::offers::{self, OfferKind};
+use crate::replacement::Replacement;
 
 /// Where to write to.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// File to write [default: standard output]
+    /// File to write; what it was before is replaced when all is written, and not before [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Without tenants
@@ -54,6 +56,7 @@ pub async fn history(console: &Console, arguments: ExportArguments) -> anyhow::R
     let mut out = Out::open(arguments.out)?;
     let bar = console.progress(None, "exporting streams");
     let moved = history::export(&*store, &mut *out.writer, |streams| bar.set_position(streams)).await?;
+    out.finish()?;
     bar.finish_and_clear();
     console.note(&format!("{} streams, {} events, {} request ids", moved.streams, moved.events, moved.requests));
     Ok(())
@@ -105,46 +108,102 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments)
             out.write("", &yaml)?;
         }
     }
-    out.finish()?;
-    if unreadable > 0 {
-        bail!(
-            "this export is not whole: {unreadable} plans, add-ons or tenants cannot be read; the log of the loader names them"
-        );
+    if unreadable == 0 {
+        return out.finish();
     }
-    Ok(())
+    let kept = match &out.replacement {
+        Some(file) => {
+            format!("; `{}` is left as it was, and without --out what can be read is printed", file.path().display())
+        }
+        None => String::new(),
+    };
+    out.flush()?;
+    bail!(
+        "this export is not whole: {unreadable} plans, add-ons or tenants cannot be read; the log of the loader names them{kept}"
+    )
 }
 
-/// Documents on their way to a file.
+/// An export on its way to where it is to be.
 struct Out {
     writer: Box<dyn std::io::Write>,
+    /// The file that `writer` writes, where that is one: it has its place when the export is whole. Others read as it is written.
+    replacement: Option<Replacement>,
     first: bool,
 }
 
 impl Out {
     fn open(path: Option<PathBuf>) -> anyhow::Result<Self> {
-        let writer: Box<dyn std::io::Write> = match path {
-            Some(path) => {
-                let file = std::fs::File::create(&path).with_context(|| format!("create `{}`", path.display()))?;
-                Box::new(std::io::BufWriter::new(file))
-            }
-            None => Box::new(std::io::BufWriter::new(std::io::stdout())),
-        };
-        Ok(Self { writer, first: true })
+        let Some(path) = path else { return Ok(Self::to(std::io::stdout(), None)) };
+        let cannot_write = || format!("write `{}`", path.display());
+        match File::options().write(true).open(&path) {
+            // A pipe or a device.
+            Ok(there) if !there.metadata().with_context(cannot_write)?.is_file() => return Ok(Self::to(there, None)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(cannot_write),
+            // What is there may be the last good export.
+            _ => {}
+        }
+        let replacement = Replacement::one_of_many(&path)?;
+        Ok(Self::to(replacement.file().try_clone().with_context(cannot_write)?, Some(replacement)))
+    }
+
+    fn to(writer: impl std::io::Write + 'static, replacement: Option<Replacement>) -> Self {
+        Self { writer: Box::new(std::io::BufWriter::new(writer)), replacement, first: true }
     }
 
     fn write(&mut self, comment: &str, yaml: &str) -> anyhow::Result<()> {
         let separator = if std::mem::take(&mut self.first) { "" } else { "---\n" };
         match write!(self.writer, "{separator}{comment}{yaml}") {
             // Somebody who stops reading (`| head`) is no error.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             written => written.context("write the export"),
         }
     }
 
-    fn finish(mut self) -> anyhow::Result<()> {
+    fn flush(&mut self) -> anyhow::Result<()> {
         match self.writer.flush() {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             flushed => flushed.context("write the export"),
         }
+    }
+
+    /// The export is whole.
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        self.replacement.map_or(Ok(()), Replacement::put)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+
+    #[test]
+    fn an_export_that_is_not_whole_leaves_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("export.yaml");
+        std::fs::write(&path, "yesterday's\n").unwrap();
+        let mut out = Out::open(Some(path.clone())).unwrap();
+        out.write("", "plan: p\n").unwrap();
+        out.flush().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "yesterday's\n");
+        out.write("", "plan: q\n").unwrap();
+        out.finish().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "plan: p\n---\nplan: q\n");
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_as_it_is() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut out = Out::open(Some(format!("/proc/self/fd/{}", writer.as_raw_fd()).into())).unwrap();
+        drop(writer);
+        out.write("", "plan: p\n").unwrap();
+        out.finish().unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "plan: p\n");
+        Out::open(Some("/dev/null".into())).unwrap().finish().unwrap();
     }
 }

@@ -1,13 +1,14 @@
 //! `tenant import` and `import`: many tenants over one stream, with a bar, resumable under one import id.
 
 use std::fmt::Write as _;
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use futures::{Stream, TryStreamExt as _};
-use tessera_backends::Ports;
+use tessera_backends::{Config, Ports, ScyllaConfig};
 use tessera_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,7 +16,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::apply::perform;
 use super::data;
-use crate::connection::{Plane, Planes, mark_retry};
+use crate::connection::{Plane, Planes, RUN_AGAIN, mark_retry};
 use crate::console::{Console, facts};
 use crate::document::{Document, Kind, Located, wire};
 use crate::{apply, files, history, json};
@@ -73,20 +74,25 @@ impl WholeImport {
 /// `tessera import --history`.
 pub async fn history(console: &Console, arguments: WholeImport) -> anyhow::Result<()> {
     let config = data::backends(arguments.settings.as_deref(), arguments.data.as_deref())?;
-    let lines: Box<dyn BufRead> = match &arguments.files[..] {
-        [] => Box::new(std::io::stdin().lock()),
-        [dash] if dash.as_os_str() == "-" => Box::new(std::io::stdin().lock()),
-        [file] => {
-            let open = std::fs::File::open(file).with_context(|| format!("open `{}`", file.display()))?;
-            Box::new(std::io::BufReader::new(open))
-        }
+    let file = match &arguments.files[..] {
+        [] => None,
+        [dash] if dash.as_os_str() == "-" => None,
+        [file] => Some(File::open(file).with_context(|| format!("open `{}`", file.display()))?),
         files => bail!("FILES names {} files; a history is one", files.len()),
+    };
+    // It is where the answer to the question comes from, and nobody types a history.
+    if file.as_ref().map_or_else(|| std::io::stdin().is_terminal(), File::is_terminal) {
+        bail!("the history would be read from the terminal; name the file that has it, or pipe it in");
+    }
+    // Before the store is opened, which may make it; and before standard input is locked, from which the answer comes.
+    console.confirm(arguments.common.yes, &format!("write the history into {}?", target(&config)))?;
+    let lines: Box<dyn BufRead> = match file {
+        Some(file) => Box::new(BufReader::new(file)),
+        None => Box::new(std::io::stdin().lock()),
     };
     let opening = data::opening();
     let backends = tessera_backends::open(&config, &opening).await?;
     let Ports { store, hints, publisher, .. } = &backends.ports;
-    let question = format!("write the history into store `{}`?", store.identity().await?.store);
-    console.confirm(arguments.common.yes, &question)?;
     let bar = console.progress(None, "importing streams");
     let target = history::Target { store: &**store, hints: &**hints, publisher: &**publisher, clock: &*opening.clock };
     let moved = history::import(target, lines, |streams| bar.set_position(streams)).await?;
@@ -99,6 +105,17 @@ pub async fn history(console: &Console, arguments: WholeImport) -> anyhow::Resul
             ("request ids", moved.requests.to_string()),
         ])
     })
+}
+
+/// Where a history goes, in words.
+fn target(config: &Config) -> String {
+    match config {
+        Config::Sqlite(sqlite) => format!("the database in `{}`", sqlite.data_dir.display()),
+        Config::Cluster(cluster) => {
+            let ScyllaConfig { keyspace, contact_points, .. } = &cluster.scylla;
+            format!("keyspace `{keyspace}` at `{}`", contact_points.join(" "))
+        }
+    }
 }
 
 /// What both take.
@@ -145,7 +162,8 @@ pub async fn whole(planes: &Planes, console: &Console, arguments: WholeImport) -
 
 /// Tenants that were read already.
 pub async fn located(planes: &Planes, console: &Console, documents: Vec<Located>) -> anyhow::Result<()> {
-    let import = Import { id: planes.request_id(), mode: Mode::Upsert, again: false };
+    let (id, advice) = (planes.request_id(), RUN_AGAIN.to_owned());
+    let import = Import { id, mode: Mode::Upsert, again: false, advice };
     run(planes, console, import, || Ok(Box::new(documents.clone().into_iter().map(|located| message(&located.document))))).await
 }
 
@@ -198,11 +216,15 @@ struct Import {
     mode: Mode,
     /// Whether an earlier run may have sent rows of it.
     again: bool,
+    /// How to go on when it has broken off.
+    advice: String,
 }
 
 impl Import {
     fn new(planes: &Planes, common: Common, mode: Mode) -> Self {
-        Self { id: common.import_id.unwrap_or_else(|| planes.request_id()), mode, again: common.again }
+        let id = common.import_id.unwrap_or_else(|| planes.request_id());
+        let advice = format!("take it up again with --import-id {id} --again");
+        Self { id, mode, again: common.again, advice }
     }
 }
 
@@ -257,11 +279,12 @@ where
         idle = if progress.done_through > before { 0 } else { idle + 1 };
         let refused = matches!(status.code(), Code::InvalidArgument | Code::Unimplemented);
         if idle > RESUMPTIONS_MAX || refused {
-            let again = format!(
-                "the import broke off after tenant number {}; take it up again with --import-id {} --again",
-                progress.done_through, import.id
-            );
-            return Err(planes.failed(Plane::Control, &status).context(again));
+            let mut said = format!("the import broke off after tenant number {}", progress.done_through);
+            // What is refused once is refused again.
+            if !refused {
+                write!(said, "; {}", import.advice).unwrap_or_default();
+            }
+            return Err(planes.failed(Plane::Control, &status).context(said));
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -2,13 +2,11 @@
 //!
 //! A token is printed once, when it is made; the file has its hash. Nothing here talks to a process.
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tessera_core::access::Scope;
@@ -20,6 +18,7 @@ use tessera_runtime::identity::tokens::{FreshToken, TokenEntry, TokenFile};
 use tessera_runtime::time_text::{format_time, parse_duration, parse_time};
 
 use crate::console::{Console, table};
+use crate::replacement::Replacement;
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
@@ -196,95 +195,24 @@ fn list(console: &Console, tokens: &[TokenEntry], now: Timestamp) -> anyhow::Res
     })
 }
 
-/// Writes the file anew, whole: beside the old one, and in its place when it is on the disk; and so is its place at the end, so that
-/// no token that was taken away is back after a loss of power. What is beside it keeps a second writer out.
+/// Writes the file anew, whole, so that no token that was taken away is back after a loss of power. What is beside it meanwhile keeps
+/// a second writer out.
 fn change(path: &Path, change: impl FnOnce(&mut TokenFile) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let path = &behind_links(path)?;
-    let beside = beside(path);
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
-    let new = opened.with_context(|| {
-        format!(
-            "cannot write `{}`; if no other `tessera token` is at work, it was broken off: remove that file",
-            beside.display()
-        )
-    })?;
-    let written = write(path, new, change).and_then(|()| {
-        fs::rename(&beside, path)
-            .with_context(|| format!("cannot put the new file of tokens in the place of `{}`", path.display()))
-    });
-    if written.is_err() {
-        // What went wrong is said already.
-        drop(fs::remove_file(&beside));
-    }
-    written?;
-    sync_folder_of(path).with_context(|| {
-        format!(
-            "the file of tokens `{}` is changed, but a loss of power may undo that: its folder cannot be synced",
-            path.display()
-        )
-    })
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
-/// Where the file itself is: in the place of a link nobody would look who reads what the link led to.
-fn behind_links(path: &Path) -> anyhow::Result<PathBuf> {
-    match fs::canonicalize(path) {
-        Ok(real) => Ok(real),
-        // Not there yet; a link to nothing is there.
-        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => Ok(path.to_owned()),
-        Err(error) => bail!("cannot find the file of tokens that `{}` leads to: {error}", path.display()),
-    }
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
-}
-
-fn write(path: &Path, mut new: File, change: impl FnOnce(&mut TokenFile) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let (mut file, old) = match fs::metadata(path) {
-        Ok(metadata) => (TokenFile::read(path)?, Some(metadata)),
-        Err(error) if error.kind() == ErrorKind::NotFound => (TokenFile::default(), None),
-        Err(error) => bail!("cannot read the file of tokens `{}`: {error}", path.display()),
-    };
+    let new = Replacement::alone(path)?;
+    let path = new.path();
+    let there = path.try_exists().with_context(|| format!("cannot read the file of tokens `{}`", path.display()))?;
+    let mut file = if there { TokenFile::read(path)? } else { TokenFile::default() };
     change(&mut file)?;
     let text = file.text().context("the tokens cannot be written as TOML")?;
-    if let Some(old) = &old {
-        keep_owner(&new, old).with_context(|| format!("cannot replace the file of tokens `{}`", path.display()))?;
-    }
-    let mut write = || {
-        if let Some(old) = &old {
-            new.set_permissions(fs::Permissions::from_mode(old.permissions().mode()))?;
-        }
-        new.write_all(text.as_bytes())?;
-        new.sync_all()
-    };
-    write().with_context(|| format!("cannot write the file of tokens beside `{}`", path.display()))
-}
-
-/// Gives the new file to whom the old one belongs: a process that could not read it any more would go on with the tokens that it
-/// knows, those that were just taken away, too.
-fn keep_owner(new: &File, old: &Metadata) -> anyhow::Result<()> {
-    let made = new.metadata().context("cannot see whose the new one is")?;
-    let (user, group) = (old.uid(), old.gid());
-    if (made.uid(), made.gid()) == (user, group) {
-        return Ok(());
-    }
-    fchown(new, Some(user), Some(group)).with_context(|| {
-        format!(
-            "it belongs to the user {user} and the group {group}, and a new one cannot be given to them; be that user, or root"
-        )
-    })
+    let written = new.file().write_all(text.as_bytes());
+    written.with_context(|| format!("cannot write the file of tokens beside `{}`", path.display()))?;
+    new.put()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{chown, symlink};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
     use super::*;
 
@@ -306,14 +234,15 @@ mod tests {
 
         let refused = change(&path, |file| {
             file.tokens.clear();
-            bail!("second thoughts")
+            anyhow::bail!("second thoughts")
         });
         assert_eq!(refused.unwrap_err().to_string(), "second thoughts");
         assert_eq!(fs::read_to_string(&path).unwrap(), kept);
-        fs::write(beside(&path), "").unwrap();
+        let beside = folder.path().join("tokens.toml.new");
+        fs::write(&beside, "").unwrap();
         let refused = format!("{:#}", change(&path, |_| Ok(())).unwrap_err());
         assert!(refused.contains("tokens.toml.new") && refused.contains("broken off"), "{refused}");
-        fs::remove_file(beside(&path)).unwrap();
+        fs::remove_file(&beside).unwrap();
 
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         change(&path, |_| Ok(())).unwrap();
@@ -340,18 +269,5 @@ mod tests {
         let refused = change(&link, |_| Ok(())).unwrap_err().to_string();
         assert!(refused.contains("link.toml"), "{refused}");
         assert!(!path.exists() && fs::symlink_metadata(&link).unwrap().is_symlink(), "a link to nothing is left alone");
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_given_to_its_owner_is_an_error() {
-        let ours = tempfile::NamedTempFile::new().unwrap();
-        drop(chown(ours.path(), Some(12_345), Some(12_346)));
-        // These are root's, and not even root may change that.
-        let theirs = File::open("/proc/sys/kernel/ostype").unwrap();
-        let old = fs::metadata(ours.path()).unwrap();
-        let refused = format!("{:#}", keep_owner(&theirs, &old).unwrap_err());
-        assert!(refused.contains(&format!("the user {} and the group {}", old.uid(), old.gid())), "{refused}");
-        assert!(refused.contains("not permitted"), "{refused}");
-        assert!(keep_owner(&theirs, &theirs.metadata().unwrap()).is_ok(), "there is nothing to be done");
     }
 }

@@ -1,6 +1,7 @@
 //! `plan:` and `add_on:` documents: what the newest version should say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -93,15 +94,15 @@ fn grants<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Grants, D::Error
     Ok(grants)
 }
 
-fn services_of(form: Grants) -> BTreeMap<ServiceId, ServiceGrant> {
+fn services_of(form: Grants) -> BTreeMap<ServiceId, Arc<ServiceGrant>> {
     let grant = |grant: GrantForm| ServiceGrant {
         features: grant.features.into_iter().map(|In(id)| id).collect(),
         familiarity: grant.familiarity.map(|In(familiarity)| familiarity),
     };
-    form.into_iter().map(|(In(id), form)| (id, grant(form))).collect()
+    form.into_iter().map(|(In(id), form)| (id, Arc::new(grant(form)))).collect()
 }
 
-fn grants_of(services: &BTreeMap<ServiceId, ServiceGrant>) -> Grants {
+fn grants_of(services: &BTreeMap<ServiceId, Arc<ServiceGrant>>) -> Grants {
     let form = |grant: &ServiceGrant| GrantForm {
         features: grant.features.iter().cloned().map(In).collect(),
         familiarity: grant.familiarity.map(In),

@@ -178,6 +178,7 @@ fn many_tenants_are_imported_and_exported() {
     assert!(dev.bad(&["tenant", "import", "examples/quickstart", "--yes"]).contains("only tenants are imported"));
 
     let export = folder.path().join("export.yaml");
+    std::fs::write(&export, "the one before").unwrap();
     dev.good(&["export", "--out", export.to_str().unwrap()]);
     let digest = dev.good(&["digest"]);
     assert!(digest.contains("3013"), "{digest}");

@@ -1,5 +1,8 @@
 //! Mistakes on the command line: each is answered with 1 and words that say what is allowed. Nothing listens anywhere.
 
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
 use super::dev::tessera;
 
 /// Arguments, and what the answer has.
@@ -73,6 +76,57 @@ fn each_is_answered_in_words_that_help() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn an_export_that_fails_leaves_the_last_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("export");
+    std::fs::write(&file, "yesterday's").unwrap();
+    let (out, nowhere) = (file.to_str().unwrap(), folder.path().join("nowhere"));
+    for arguments in [
+        &["export", "--control-addr", "127.0.0.1:1", "--out", out][..],
+        &["export", "--history", "--data", nowhere.to_str().unwrap(), "--out", out],
+    ] {
+        let said = tessera(arguments, &[]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "yesterday's", "{arguments:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left beside it: {arguments:?}");
+    }
+}
+
+#[test]
+fn pages_that_do_not_answer_are_waited_for_as_long_as_was_said() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let said = tessera(&["digest", "--http-addr", &address, "--timeout", "50ms"], &[]);
+    assert!(said.code == Some(1) && said.err.contains("takes longer than 50ms (--timeout)"), "{said:?}");
+}
+
+#[test]
+fn what_nobody_reads_on_standard_error_changes_no_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.toml");
+    for (arguments, code) in [
+        // It is done, and says so.
+        (&["token", "create", "ci", "--scope", "read"][..], 0),
+        (&["token", "revoke", "ci", "--yes"], 0),
+        // There is none any more.
+        (&["token", "revoke", "ci", "--yes"], 1),
+    ] {
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
+        command.args(arguments).arg("--tokens-file").arg(&file).env_clear().stdin(Stdio::null()).stderr(closed);
+        let ended = command.output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{arguments:?}");
+        assert_eq!(
+            ended.stdout.starts_with(b"tessera_"),
+            arguments[1] == "create",
+            "{:?}",
+            String::from_utf8_lossy(&ended.stdout)
+        );
+    }
 }
 
 #[test]

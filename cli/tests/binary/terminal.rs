@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::dev::Dev;
+use super::dev::{Dev, tessera};
 
 /// What a command said to somebody who sits at a terminal.
 #[derive(Debug)]
@@ -18,8 +19,12 @@ struct Seen {
     screen: String,
 }
 
-/// Runs `tessera` with standard input and standard error on a terminal, and types `answer` when it is asked.
+/// Runs `tessera` against `dev` with standard input and standard error on a terminal, and types `answer` when it is asked.
 fn at_terminal(dev: &Dev, arguments: &[&str], answer: &str) -> Seen {
+    typed(&dev.environment(), arguments, answer)
+}
+
+fn typed(environment: &[(&str, &str)], arguments: &[&str], answer: &str) -> Seen {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -30,7 +35,7 @@ fn at_terminal(dev: &Dev, arguments: &[&str], answer: &str) -> Seen {
         .args(arguments)
         .env_clear()
         .env("TERM", "xterm")
-        .envs(dev.environment())
+        .envs(environment.iter().copied())
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command.stdin(terminal.try_clone().unwrap()).stderr(terminal).stdout(Stdio::piped());
     let child = command.spawn().unwrap();
@@ -121,4 +126,27 @@ fn long_work_shows_a_bar_to_those_who_look_on_and_to_nobody_else() {
     let said = dev.run(&import);
     assert!(said.code == Some(0) && !said.err.contains("importing"), "{said:?}");
     dev.stop();
+}
+
+#[test]
+fn a_history_is_asked_about_before_there_is_a_store_and_is_not_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (old, new, history) = (place("old"), place("new"), place("history.jsonl"));
+    Dev::ready(old.as_ref()).stop();
+    let said = tessera(&["export", "--history", "--data", &old, "--out", &history], &[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+
+    for source in [&[][..], &["-"], &["/dev/stdin"]] {
+        let arguments = [&["import", "--history", "--data", &new], source].concat();
+        let seen = typed(&[], &arguments, "y\n");
+        assert!(seen.code == Some(1) && seen.screen.contains("read from the terminal"), "{source:?}: {seen:?}");
+    }
+    let import = ["import", "--history", "--data", &new, &history];
+    let seen = typed(&[], &import, "n\n");
+    assert!(seen.screen.contains(&format!("write the history into the database in `{new}`? [y/N] ")), "{seen:?}");
+    assert!(seen.code == Some(1) && seen.screen.contains("nothing was changed"), "{seen:?}");
+    assert!(!Path::new(&new).exists(), "a refused import makes no store");
+    let seen = typed(&[], &import, "y\n");
+    assert!(seen.code == Some(0) && seen.out.contains("request ids"), "{seen:?}");
 }

@@ -1,4 +1,4 @@
-//! The end of a process that does not want to end: this test program runs itself as one.
+//! The end of a process that does not want to end, and words that nobody hears: this test program runs itself as one.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -52,6 +52,41 @@ fn a_second_signal_ends_a_process_that_blocks() {
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(i32::from(CUT_SHORT)));
+}
+
+/// In the environment of the process that nobody listens to.
+const UNHEARD: &str = "TESSERA_TEST_UNHEARD";
+
+#[derive(Debug, Parser)]
+struct NoArguments {}
+
+/// No test by itself: what [`a_failure_that_nobody_hears_of_has_its_exit_code`] runs in a process of its own.
+#[test]
+fn fails_when_told_to() {
+    if std::env::var_os(UNHEARD).is_some() {
+        let code = run::<NoArguments>([OsString::from("process")], |_| anyhow::bail!("told to"));
+        assert_eq!(code, ExitCode::FAILURE);
+    }
+}
+
+#[test]
+fn a_failure_that_nobody_hears_of_has_its_exit_code() {
+    let (reader, closed) = io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "--nocapture", "process::tests::fails_when_told_to"]).env(UNHEARD, "1");
+    let ended = command.stdin(Stdio::null()).stderr(closed).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn addresses_that_nobody_reads_are_no_error() {
+    let line = serde_json::json!({ "data": "127.0.0.1:1" });
+    let (reader, closed) = io::pipe().unwrap();
+    drop(reader);
+    print_line(closed, &line).unwrap();
+    print_line(std::fs::File::options().write(true).open("/dev/full").unwrap(), &line).unwrap_err();
 }
 
 /// As a store: it tells when it is closed.

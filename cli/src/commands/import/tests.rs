@@ -12,6 +12,7 @@ use tessera_proto::v1::import_tenants_request::Item;
 
 use super::*;
 use crate::connection::{Addresses, credentials::Credentials};
+use crate::console::Format;
 
 /// What the other side saw of one stream: whether it said that it is a retry, its first row and its last.
 type Seen = (bool, i64, i64);
@@ -58,11 +59,14 @@ async fn answer(
     Response::new(futures::stream::iter(std::iter::once(Ok(applied)).chain(end)).boxed())
 }
 
+fn import(again: bool) -> Import {
+    Import::new(&planes(), Common { import_id: Some("i".to_owned()), again, yes: true }, Mode::Upsert)
+}
+
 /// Imports what a pipe brings over streams that break off like this, and then over ones that do not.
 async fn imported(tenants: i64, again: bool, ends: Vec<(i64, Status)>) -> (anyhow::Result<Progress>, Vec<Seen>) {
     let (seen, mut ends) = (RefCell::new(Vec::new()), VecDeque::from(ends));
-    let import = Import { id: "i".to_owned(), mode: Mode::Upsert, again };
-    let (source, _pipe) = piped(tenants);
+    let (import, (source, _pipe)) = (import(again), piped(tenants));
     let call = async |sent: Sent| Ok(answer(sent, ends.pop_front(), &seen).await);
     let done = carry_out(&planes(), &import, &indicatif::ProgressBar::hidden(), || Ok(source.rows()), call).await;
     (done, seen.into_inner())
@@ -100,8 +104,7 @@ async fn a_run_that_takes_an_import_up_says_so_of_every_row() {
 
 #[tokio::test(start_paused = true)]
 async fn an_import_that_does_not_get_on_says_how_to_go_on() {
-    let import = Import { id: "i".to_owned(), mode: Mode::Upsert, again: false };
-    let ((source, _pipe), calls) = (piped(10), RefCell::new(0));
+    let (import, (source, _pipe), calls) = (import(false), piped(10), RefCell::new(0));
     let call = async |_: Sent| {
         *calls.borrow_mut() += 1;
         Err::<Response<futures::stream::Empty<_>>, _>(Status::unavailable("broken pipe"))
@@ -113,9 +116,23 @@ async fn an_import_that_does_not_get_on_says_how_to_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_import_that_is_refused_is_not_said_to_go_on() {
+    let (done, seen) = imported(10, false, vec![(5, Failure::invalid_field("import_id", "x").into())]).await;
+    assert_eq!(seen.len(), 1);
+    let error = format!("{:#}", done.unwrap_err());
+    assert!(error.contains("after tenant number 5: ") && !error.contains("--again"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_tenants_of_an_apply_are_not_said_to_take_flags_that_it_has_not() {
+    let documents = crate::document::read("a.yaml", &b"tenant: t\nplan: p\n"[..]).map(Result::unwrap).collect();
+    let error = format!("{:#}", located(&planes(), &Console { format: Format::Json }, documents).await.unwrap_err());
+    assert!(error.contains("after tenant number 0; run the whole again") && !error.contains("--again"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn rows_without_an_answer_are_not_taken_for_done() {
-    let import = Import { id: "i".to_owned(), mode: Mode::Upsert, again: false };
-    let (source, _pipe) = piped(10);
+    let (import, (source, _pipe)) = (import(false), piped(10));
     // It takes everything, and ends well without a word.
     let call = async |sent: Sent| {
         sent.into_inner().collect::<Vec<_>>().await;

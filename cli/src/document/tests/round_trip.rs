@@ -1,6 +1,7 @@
 //! Writing a document and reading it back gives the same document, whatever it says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::collection::{btree_map, btree_set, vec};
@@ -142,8 +143,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn grant()(features in btree_set(id(), 0..5), familiarity in option::of(familiarity())) -> ServiceGrant {
-        ServiceGrant { features, familiarity }
+    fn grant()(features in btree_set(id(), 0..5), familiarity in option::of(familiarity())) -> Arc<ServiceGrant> {
+        Arc::new(ServiceGrant { features, familiarity })
     }
 }
 
