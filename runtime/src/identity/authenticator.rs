@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -63,6 +64,8 @@ pub struct Authenticator {
     workloads: HashMap<String, Principal>,
     /// JSON Web Tokens that were verified a moment ago, by their hashes.
     proven: DashMap<TokenHash, (Principal, Timestamp), foldhash::fast::RandomState>,
+    /// The second in which room was made there last.
+    proven_swept: AtomicI64,
     clock: Arc<dyn Clock>,
 }
 
@@ -82,7 +85,7 @@ impl Authenticator {
         let issuers = issuers.collect::<Result<_, _>>()?;
         let workloads = config.workloads.into_iter();
         let workloads = workloads.filter_map(|workload| Some((workload.spiffe_id.clone(), workload.principal().ok()?))).collect();
-        Ok(Self { tokens, issuers, workloads, proven: DashMap::default(), clock })
+        Ok(Self { tokens, issuers, workloads, proven: DashMap::default(), proven_swept: AtomicI64::default(), clock })
     }
 
     /// Begins to follow the file of tokens and the keys of issuers, for as long as there are calls.
@@ -151,7 +154,8 @@ impl Authenticator {
     }
 
     fn remember(&self, hash: TokenHash, principal: Principal, until: Timestamp, now: Timestamp) {
-        if self.proven.len() >= PROVEN_MAX {
+        // Once a second: it locks out everybody, and when all of them are still good it finds nothing.
+        if self.proven.len() >= PROVEN_MAX && self.proven_swept.swap(now.seconds(), Ordering::Relaxed) != now.seconds() {
             self.proven.retain(|_, (_, until)| now < *until);
         }
         // More callers than that within a minute are verified each time.

@@ -1,4 +1,5 @@
-//! The keys of one issuer of JSON Web Tokens: read at the start and ever again, used on while they cannot be read.
+//! The keys of one issuer of JSON Web Tokens: read at the start and ever again, used on while they cannot be read. An issuer
+//! that answers with none has withdrawn them all.
 //!
 //! A token whose key is not known has them read at once, but no more than every half minute: issuers publish a key before they
 //! sign with it, so that this is for those who do not. What cannot be had in five seconds is had another time. What it is asked
@@ -15,7 +16,7 @@ use tessera_core::time::Timestamp;
 use tessera_ports::Clock;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::jwt::{Keys, Unverified};
 use super::metric_definitions as metrics;
@@ -81,9 +82,9 @@ impl Issuer {
         token.verify(&known.keys, &self.config, now)
     }
 
-    /// Whether the keys were read at all, and not too long ago.
+    /// Whether there are any, and they were read not too long ago.
     fn is_good(&self, known: &Known, now: Timestamp) -> bool {
-        known.at.is_some_and(|at| now.saturating_since(at) <= self.config.keys_age_max())
+        known.keys.len() > 0 && known.at.is_some_and(|at| now.saturating_since(at) <= self.config.keys_age_max())
     }
 
     /// Asks for the keys to be read, and waits a moment until that was tried, unless it was only just tried.
@@ -124,8 +125,16 @@ impl Issuer {
         let name = &self.config.name;
         match read {
             Ok(keys) => {
-                if self.keys.load().keys.len() != keys.len() {
-                    info!(issuer = name, keys = keys.len(), "the keys of an issuer were read");
+                let known = self.keys.load();
+                let is_news = known.at.is_none() || known.keys.len() != keys.len();
+                match keys.len() {
+                    // Told once: they are read every two seconds now.
+                    0 if is_news => error!(
+                        issuer = name,
+                        "an issuer has no key for signing (RSA, P-256, P-384, Ed25519); all its tokens are refused"
+                    ),
+                    count if is_news => info!(issuer = name, keys = count, "the keys of an issuer were read"),
+                    _ => {}
                 }
                 metrics::keys_read(name, "ok");
                 metrics::keys(name, keys.len());

@@ -145,17 +145,14 @@ impl<'a> Unverified<'a> {
 }
 
 impl Keys {
-    /// Reads a set of keys (RFC 7517), leaving out those that no token may be signed with.
+    /// Reads a set of keys (RFC 7517), leaving out those that no token may be signed with. A set of which nothing is left is
+    /// one, too: so does an issuer withdraw all that it had.
     pub(super) fn read(text: &[u8]) -> Result<Self, String> {
         let set: JwkSet = serde_json::from_slice(text).map_err(|error| format!("it is no set of keys: {error}"))?;
         if set.keys.len() > KEYS_MAX {
             return Err(format!("it has {} keys; allowed are at most {KEYS_MAX}", set.keys.len()));
         }
-        let keys: Vec<Key> = set.keys.iter().filter_map(Key::read).collect();
-        if keys.is_empty() {
-            return Err("it has no key that a token may be signed with: RSA, P-256, P-384 or Ed25519".to_owned());
-        }
-        Ok(Self(keys))
+        Ok(Self(set.keys.iter().filter_map(Key::read).collect()))
     }
 
     /// How many there are.

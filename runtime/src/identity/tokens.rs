@@ -179,9 +179,9 @@ impl TokenFile {
 
     fn parse(path: &Path, text: &str) -> Result<Self, TokenFileError> {
         toml::from_str(text).map_err(|error| {
-            // Its place and kind; the library would show the line itself, on which somebody may have pasted a token.
+            // Its place and kind; the library would show the whole line.
             let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
-            content(path, format!("line {line}: {}", error.message()))
+            content(path, &format!("line {line}: {}", error.message()))
         })
     }
 
@@ -217,14 +217,25 @@ impl TokenFile {
     }
 }
 
-fn content(path: &Path, problem: String) -> TokenFileError {
-    TokenFileError::Content { path: path.display().to_string(), problem }
+fn content(path: &Path, problem: &str) -> TokenFileError {
+    TokenFileError::Content { path: path.display().to_string(), problem: without_tokens(problem) }
+}
+
+/// What is wrong, without what follows the prefix of a token: wherever something is wrong, somebody may have pasted one.
+fn without_tokens(problem: &str) -> String {
+    let mut parts = problem.split(PREFIX);
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let after = part.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'));
+        said.extend([PREFIX, "…", after]);
+    }
+    said
 }
 
 fn text_of(path: &Path) -> Result<String, TokenFileError> {
     let failed = |source| TokenFileError::File { path: path.display().to_string(), source };
     if std::fs::metadata(path).map_err(failed)?.len() > FILE_LEN_MAX {
-        return Err(content(path, format!("it is longer than {FILE_LEN_MAX} bytes, the most that is allowed")));
+        return Err(content(path, &format!("it is longer than {FILE_LEN_MAX} bytes, the most that is allowed")));
     }
     std::fs::read_to_string(path).map_err(failed)
 }
@@ -243,9 +254,9 @@ impl Table {
         let text = text_of(path)?;
         let mut tokens = HashMap::new();
         for entry in &TokenFile::parse(path, &text)?.tokens {
-            let (hash, expires, principal) = entry.read().map_err(|problem| content(path, problem))?;
+            let (hash, expires, principal) = entry.read().map_err(|problem| content(path, &problem))?;
             if tokens.insert(hash, (expires, principal)).is_some() {
-                return Err(content(path, format!("token `{}`: sha256: another entry has the same", entry.name)));
+                return Err(content(path, &format!("token `{}`: sha256: another entry has the same", entry.name)));
             }
         }
         Ok(Self { tokens, content: hash_of(&text) })

@@ -170,6 +170,8 @@ mod tests {
         let found = |method: &str, path: &str| table.find(method, path).map(|matched| matched.route.title());
         assert_eq!(found("GET", "/a/b").unwrap(), "GET /a/b");
         assert_eq!(found("GET", "/a/c").unwrap(), "GET /a/{id}");
+        assert_eq!(found("GET", "/a/B").unwrap(), "GET /a/{id}", "a capital is another letter");
+        assert_eq!(found("GET", "/A/b"), None);
         assert_eq!(found("DELETE", "/a/c").unwrap(), "* /a/{id}");
         assert_eq!(found("DELETE", "/a/b"), None, "a template is one place, whoever else would match");
         assert_eq!(found("GET", "/files/x"), None);

@@ -118,6 +118,24 @@ fn credentials_are_good_until_they_end() {
 }
 
 #[test]
+fn room_for_tokens_is_made_once_a_second() {
+    let Place { authenticator, clock, .. } = place();
+    let principal = Principal::local().unwrap();
+    let remember = |number: usize, now: Timestamp| {
+        let until = now.saturating_add(Duration::from_millis(500));
+        authenticator.remember(hash_of(&number.to_string()), principal.clone(), until, now);
+        authenticator.proven.len()
+    };
+    let start = clock.now();
+    for number in 0..PROVEN_MAX {
+        remember(number, start);
+    }
+    assert_eq!(remember(PROVEN_MAX, start), PROVEN_MAX, "all are good");
+    assert_eq!(remember(PROVEN_MAX, start.saturating_add(Duration::from_millis(600))), PROVEN_MAX, "it was just looked at");
+    assert_eq!(remember(PROVEN_MAX, start.saturating_add(Duration::from_secs(1))), 1, "none of the others is good any more");
+}
+
+#[test]
 fn a_changed_file_is_taken_over_and_a_bad_one_is_not() {
     let place = place();
     let (path, tokens) = place.authenticator.tokens.as_ref().unwrap();

@@ -145,6 +145,27 @@ fn keys_that_are_too_old_or_were_never_read_count_as_none() {
 }
 
 #[test]
+fn an_issuer_that_answers_without_keys_has_withdrawn_them() {
+    let signer = Signer::new("k", Algorithm::ES256);
+    let mut encrypting = signer.public();
+    encrypting["use"] = json!("enc");
+    for withdrawn in [set_of(&[]), set_of(&[encrypting])] {
+        let at = "https://id.example.com";
+        let issuer = Issuer::new(config(at), Arc::new(ManualClock::new(now()))).unwrap();
+        issuer.note(Keys::read(&set_of(&[signer.public()])));
+        assert_eq!(verified(&issuer, &token(&signer, at)), Ok(()));
+        let recorder = PrometheusBuilder::new().build_recorder();
+        ::metrics::with_local_recorder(&recorder, || issuer.note(Keys::read(&withdrawn)));
+        assert_eq!(verified(&issuer, &token(&signer, at)), Err(Refused::KeyUnknown));
+        let page = recorder.handle().render();
+        assert!(page.contains("tessera_identity_issuer_keys{issuer=\"corp\"} 0"), "{page}");
+        assert_eq!(issuer.pause(), WITHOUT_KEYS_INTERVAL, "others are tried for");
+        issuer.note(Err("it cannot be reached".to_owned()));
+        assert_eq!(verified(&issuer, &token(&signer, at)), Err(Refused::KeyUnknown), "they do not come back");
+    }
+}
+
+#[test]
 fn authorities_that_cannot_be_used_are_refused_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.crt");

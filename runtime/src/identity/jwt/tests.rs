@@ -203,7 +203,7 @@ fn the_key_decides_the_algorithm() {
     assert_eq!(refused.unwrap_err(), Refused::Unfit("`alg` is not what its key is for"));
     // A set with a shared secret has no key.
     let shared = json!({ "kty": "oct", "kid": "k", "k": BASE64_URL_SAFE_NO_PAD.encode("secret"), "alg": "HS256" });
-    assert!(Keys::read(&set_of(&[shared])).unwrap_err().contains("no key"));
+    assert_eq!(Keys::read(&set_of(&[shared])).unwrap().len(), 0);
     // A key for one algorithm takes no other, and a key without one takes those of its kind.
     let mut open = public.clone();
     open.as_object_mut().unwrap().remove("alg");
@@ -213,7 +213,7 @@ fn the_key_decides_the_algorithm() {
     // A key for encryption signs nothing.
     let mut encrypting = public;
     encrypting["use"] = json!("enc");
-    assert!(Keys::read(&set_of(&[encrypting])).is_err());
+    assert_eq!(Keys::read(&set_of(&[encrypting])).unwrap().len(), 0);
     // `none` is no algorithm.
     let unsigned = |header: &str| {
         let claims = BASE64_URL_SAFE_NO_PAD.encode(claims().to_string());
@@ -240,7 +240,8 @@ fn sets_of_keys_have_bounds() {
     let key = Signer::new("k", Algorithm::ES256).public();
     assert!(Keys::read(&set_of(&vec![key.clone(); KEYS_MAX])).is_ok());
     assert!(Keys::read(&set_of(&vec![key; KEYS_MAX + 1])).unwrap_err().contains("at most 64"));
-    for text in ["", "{}", "[]", "{\"keys\": 1}", "{\"keys\": []}"] {
+    for text in ["", "{}", "[]", "{\"keys\": 1}"] {
         assert!(Keys::read(text.as_bytes()).is_err(), "{text}");
     }
+    assert_eq!(Keys::read(b"{\"keys\": []}").unwrap().len(), 0, "all were withdrawn");
 }

@@ -68,10 +68,15 @@ fn what_is_wrong_in_a_file_is_named_and_nothing_secret_is_repeated() {
         ("expires = \"2026-01-01T00:00:00Z\"", "", &["line 1", "missing field `expires`"]),
         ("name =", "secret = \"tessera_pasted\"\nname =", &["line 2", "unknown field `secret`"]),
         ("name = ", "name = tessera_pasted ", &["line 2"]),
+        ("name =", "tessera_pasted-_pasted = 1\nname =", &["line 2", "unknown field `tessera_…`, expected"]),
+        ("name = \"ci\"", "name = \"tessera_A-_pasted\"", &["name: `tessera_…` is not", "a-z 0-9"]),
+        ("[\"read\"]", "\"tessera_pasted-_pasted\"", &["line 4", "string \"tessera_…\", expected"]),
+        ("[\"read\"]", "[\"tessera_pasted-_pasted tessera_pasted\"]", &["token `ci`", "scopes", "`tessera_… tessera_…`"]),
+        (good.as_str(), "token = \"tessera_pasted-_pasted\"", &["line 1", "string \"tessera_…\", expected"]),
     ] {
         let error = Table::read(file(&good.replacen(from, to, 1)).path()).unwrap_err().to_string();
         assert!(expected.iter().all(|word| error.contains(word)), "{to}: {error}");
-        assert!(!error.contains("tessera_pasted"), "{to}: {error}");
+        assert!(!error.contains("pasted"), "{to}: {error}");
     }
     let none = TokenFile::default().text().unwrap();
     assert_eq!(Table::read(file(&none).path()).unwrap().len(), 0, "the last one was revoked");
