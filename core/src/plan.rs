@@ -23,6 +23,8 @@ use crate::value::{Description, Familiarity, LimitValue, Offer, Title, Version};
 
 /// Most features that one document may grant over all services.
 pub const PLAN_FEATURES_MAX: usize = 2_000;
+/// Most published versions: whoever holds a plan holds all of them.
+pub const VERSIONS_MAX: u32 = 1_000;
 /// Longest trial: ten years.
 pub const TRIAL_MAX: Duration = Duration::from_hours(3_653 * 24);
 
@@ -42,8 +44,8 @@ pub struct Document {
     pub title: Title,
     /// For people.
     pub description: Description,
-    /// What is granted, by service. A service without features grants only the service itself.
-    pub services: BTreeMap<ServiceId, ServiceGrant>,
+    /// What is granted, by service. A service without features grants only the service itself. Versions share what is the same.
+    pub services: BTreeMap<ServiceId, Arc<ServiceGrant>>,
     /// What is given of each limit.
     pub limits: BTreeMap<LimitId, LimitValue>,
     /// How long a trial lasts when one is started without a length: above 0, at most [`TRIAL_MAX`]. Never on an add-on.

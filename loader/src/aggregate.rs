@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tessera_core::catalog::{self, Catalog};
-use tessera_core::plan::PlanState;
+use tessera_core::plan::{self, PlanState};
 use tessera_core::stream::{Epoch, Seq};
-use tessera_core::tenant::{TenantState, schedule};
+use tessera_core::tenant::{self, TenantState, schedule};
 use tessera_core::time::Timestamp;
 use tessera_ports::event_store::Head;
 use tessera_proto::storage::Stored;
@@ -19,8 +19,15 @@ pub trait Handled: Stored {
     const NAME: &'static str;
     /// Longest stored state, in bytes, so that it fits a record of the feed.
     const STATE_LEN_MAX: usize;
+    /// Longest stored state, in bytes, that commands which state something may make ([`Self::states`]). What is above is left to
+    /// the others.
+    const STATED_LEN_MAX: usize;
     /// Whether its commands are decided against the catalog.
     const NEEDS_CATALOG: bool;
+
+    /// Whether `command` adds a document, or texts and exceptions of somebody's choice. The others take something away, switch
+    /// it off or end it: they have to go through however much was stated before.
+    fn states(command: &Self::Command) -> bool;
 
     /// The etag of what `command` is about, in this state of its stream; `None` when it does not exist.
     fn etag(&self, command: &Self::Command, epoch: Epoch, seq: Seq) -> Option<String>;
@@ -57,7 +64,21 @@ impl<A: Handled> Snapshot<A> {
 impl Handled for Catalog {
     const NAME: &'static str = "catalog";
     const STATE_LEN_MAX: usize = 900 * 1024;
+    /// Three hundred kill switches with the longest reasons are thrown in what is left.
+    const STATED_LEN_MAX: usize = Self::STATE_LEN_MAX - 64 * 1024;
     const NEEDS_CATALOG: bool = false;
+
+    fn states(command: &catalog::Command) -> bool {
+        use catalog::Command;
+        match command {
+            Command::UpsertService(_) | Command::UpsertLimit(_) => true,
+            Command::Disable { .. }
+            | Command::Enable(_)
+            | Command::ArchiveService(_)
+            | Command::ArchiveFeature(..)
+            | Command::ArchiveLimit(_) => false,
+        }
+    }
 
     fn etag(&self, command: &catalog::Command, _epoch: Epoch, _seq: Seq) -> Option<String> {
         use catalog::Command;
@@ -75,7 +96,17 @@ impl Handled for Catalog {
 impl Handled for PlanState {
     const NAME: &'static str = "plan";
     const STATE_LEN_MAX: usize = 900 * 1024;
+    /// Archiving needs a few bytes.
+    const STATED_LEN_MAX: usize = Self::STATE_LEN_MAX - 4 * 1024;
     const NEEDS_CATALOG: bool = true;
+
+    fn states(command: &plan::Command) -> bool {
+        use plan::Action;
+        match command.action {
+            Action::Create(_) | Action::Update(_) | Action::Publish => true,
+            Action::Archive | Action::Delete => false,
+        }
+    }
 
     fn etag(&self, _command: &Self::Command, epoch: Epoch, seq: Seq) -> Option<String> {
         self.0.is_some().then(|| etag::of_stream(epoch, seq))
@@ -85,7 +116,35 @@ impl Handled for PlanState {
 impl Handled for TenantState {
     const NAME: &'static str = "tenant";
     const STATE_LEN_MAX: usize = 256 * 1024;
+    /// As many suspensions as there may be, with the longest reasons, and an end fit into what is left.
+    const STATED_LEN_MAX: usize = Self::STATE_LEN_MAX - 8 * 1024;
     const NEEDS_CATALOG: bool = true;
+
+    fn states(command: &tenant::Command) -> bool {
+        use tenant::Action;
+        match command.action {
+            Action::Create { .. }
+            | Action::State { .. }
+            | Action::Update { .. }
+            | Action::ChangePlan { .. }
+            | Action::StartTrial(_)
+            | Action::AttachAddOn { .. }
+            | Action::OverrideAccess(..)
+            | Action::OverrideLimit(..)
+            | Action::SetFamiliarity(..) => true,
+            Action::Suspend { .. }
+            | Action::Resume(_)
+            | Action::Activate
+            | Action::CancelScheduledChange(_)
+            | Action::CancelSubscription(_)
+            | Action::RenewSubscription
+            | Action::EndTrial { .. }
+            | Action::DetachAddOn(_)
+            | Action::RemoveOverride(_)
+            | Action::Delete
+            | Action::RecordDue => false,
+        }
+    }
 
     fn etag(&self, _command: &Self::Command, epoch: Epoch, seq: Seq) -> Option<String> {
         self.0.is_some().then(|| etag::of_stream(epoch, seq))

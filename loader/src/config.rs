@@ -19,7 +19,8 @@ pub struct Config {
     pub backoff_ms: u64,
     /// Most commands that wait for one stream; more are refused as overload.
     pub stream_queue_max: usize,
-    /// Most commands that wait or run at once, per kind of stream; more are refused as overload.
+    /// Most commands that wait or run at once, per kind of stream; more are refused as overload. All imports together have half
+    /// of them and of their bytes, and wait for each other, so that they leave room to everybody else.
     pub commands_max: usize,
     /// Most bytes of commands that wait or run at once, per kind of stream; more are refused as overload.
     pub command_bytes_max: usize,
@@ -40,7 +41,8 @@ pub struct Config {
     pub hint_age_s: u64,
     /// Time of one lap over all tenants in search of due changes, in seconds.
     pub due_lap_s: u64,
-    /// Most import rows in flight at once, per import: as many are grouped into the store's next commit.
+    /// Most import rows in flight at once, per import: as many are grouped into the store's next commit. At most half of
+    /// `commands_max`.
     pub import_concurrency: usize,
     /// Most streams that one page of a listing or an audit looks at.
     pub scan_per_page: usize,
@@ -83,13 +85,14 @@ impl Config {
     pub fn validate(&self) -> Vec<ConfigError> {
         let positive = "1 or more";
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let import_rows = 1..=wide(self.commands_max / 2);
         let checks = [
             ("deadline_default_ms", self.deadline_default_ms, (1..=self.deadline_max_ms), "1 to deadline_max_ms"),
             ("deadline_max_ms", self.deadline_max_ms, (1..=600_000), "1 to 600000"),
             ("deadline_margin_ms", self.deadline_margin_ms, (0..=10_000), "0 to 10000"),
             ("backoff_ms", self.backoff_ms, (1..=250), "1 to 250"),
             ("stream_queue_max", wide(self.stream_queue_max), (1..=u64::MAX), positive),
-            ("commands_max", wide(self.commands_max), (1..=u64::MAX), positive),
+            ("commands_max", wide(self.commands_max), (2..=u64::MAX), "2 or more, since imports have half of them"),
             // A request may have 2 MiB.
             ("command_bytes_max", wide(self.command_bytes_max), (2 << 20..=u64::MAX), "2097152 or more"),
             ("publish_queue_max", wide(self.publish_queue_max), (1..=u64::MAX), positive),
@@ -98,7 +101,7 @@ impl Config {
             ("lease_s", self.lease_s, (1..=60), "1 to 60"),
             ("hint_age_s", self.hint_age_s, (3_600..=u64::MAX), "3600 or more, an hour"),
             ("due_lap_s", self.due_lap_s, (1..=86_400), "1 to 86400"),
-            ("import_concurrency", wide(self.import_concurrency), (1..=wide(self.commands_max)), "1 to commands_max"),
+            ("import_concurrency", wide(self.import_concurrency), import_rows, "1 to half of commands_max"),
             ("scan_per_page", wide(self.scan_per_page), (1..=100_000), "1 to 100000"),
         ];
         let bad = checks.into_iter().filter(|(_, given, range, _)| !range.contains(given));
@@ -150,6 +153,14 @@ mod tests {
         let bad = Config { sweep_interval_ms: 1_001, hint_age_s: 3_599, ..Config::default() };
         let fields: Vec<&str> = bad.validate().iter().map(|e| e.field).collect();
         assert_eq!(fields, ["sweep_interval_ms", "hint_age_s"]);
+    }
+
+    #[test]
+    fn an_import_has_at_most_half_of_the_commands() {
+        let with = |import_concurrency| Config { commands_max: 11, import_concurrency, ..Config::default() };
+        assert_eq!(with(5).validate(), []);
+        let said: Vec<String> = with(6).validate().iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["`import_concurrency` is 6; allowed is 1 to half of commands_max"]);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use tessera_ports::event_store::CommandDigest;
 use tessera_ports::{Clock, HintStore};
 use tessera_runtime::lifecycle::Tasks;
 use tessera_runtime::telemetry::traces;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use self::queue::Queues;
@@ -145,6 +146,12 @@ impl<A: Handled> Handler<A> {
         result
     }
 
+    /// Waits for room for so many commands of so many bytes, to be held while [`Self::handle_many`] has them: all who do so have
+    /// half of what may be under way.
+    pub async fn room(&self, commands: usize, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.queues.room(commands, bytes).await
+    }
+
     /// As [`Self::handle`] of each, in the order of the requests: what the store can do for many at once is done so. Each has its
     /// own outcome; those for one stream wait for each other.
     pub async fn handle_many(&self, requests: Vec<Request<A::Command>>) -> Vec<Result<Done<A>, Refusal>> {
@@ -164,6 +171,11 @@ impl<A: Handled> Handler<A> {
     /// The stream as it is now, read strongly.
     pub async fn read(&self, stream: &StreamId) -> Result<Snapshot<A>, Refusal> {
         self.desk.streams.read(stream, &[]).await.map(|(snapshot, _)| snapshot)
+    }
+
+    /// Where its commands run.
+    pub fn tasks(&self) -> &Tasks {
+        &self.desk.tasks
     }
 
     /// The streams it writes.

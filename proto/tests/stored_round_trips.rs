@@ -1,13 +1,17 @@
 //! What is stored is read back: every event and state of every aggregate, over random values, and equal values are equal bytes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use tessera_core::aggregate::{Actor, Recorded};
 use tessera_core::catalog::Catalog;
-use tessera_core::ids::RequestId;
-use tessera_core::plan::{Kind, PlanState};
+use tessera_core::ids::{FeatureId, RequestId, ServiceId};
+use tessera_core::plan::{Document, Event, Kind, PlanState, ServiceGrant, VERSIONS_MAX};
 use tessera_core::tenant::TenantState;
 use tessera_core::testing::{self, Names};
 use tessera_core::time::Timestamp;
+use tessera_core::value::{Title, Version};
 use tessera_proto::storage::{
     EventLink, READER, StorageError, Stored, StoredEvent, decode_event, decode_state, encode_event, encode_state,
 };
@@ -99,4 +103,26 @@ fn another_kind_and_a_newer_reader_are_told_apart() {
     let catalog = Catalog { feature_count: 1, ..Catalog::default() };
     let bytes = encode_state(&catalog, Timestamp::MIN);
     assert_eq!(decode_state::<TenantState>(&bytes), Err(StorageError::OtherKind));
+}
+
+#[test]
+fn more_versions_than_may_be_published_are_read_and_share_what_did_not_change() {
+    let grant = ServiceGrant { features: [FeatureId::parse("exports").expect("a good id")].into(), familiarity: None };
+    let services = BTreeMap::from([(ServiceId::parse("reporting").expect("a good id"), Arc::new(grant))]);
+    let titled = |n: u32| {
+        let title = Title::parse("a title", &format!("title {n}")).expect("a good title");
+        Document { title, services: services.clone(), ..Document::default() }
+    };
+    let versions = (1..=VERSIONS_MAX + 1).flat_map(|n| {
+        let version = Version::new(n).expect("a good version");
+        [Event::Published { version }, Event::DraftUpdated(titled(n))]
+    });
+    let state: PlanState = testing::fold([Event::Created(titled(0))].into_iter().chain(versions));
+    let bytes = encode_state(&state, Timestamp::MIN);
+    let (read, _) = decode_state::<PlanState>(&bytes).expect("a good state");
+    assert_eq!(read, state);
+    let plan = read.0.expect("a plan");
+    assert_eq!(plan.versions.len(), 1_001);
+    let first = &plan.versions[0].document.services["reporting"];
+    assert!(plan.versions.iter().all(|version| Arc::ptr_eq(&version.document.services["reporting"], first)));
 }

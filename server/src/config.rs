@@ -58,7 +58,7 @@ pub struct Config {
     pub snapshot_age_max_s: u64,
     /// Most `fully_consistent` reads under way at a time. 1 to 10,000; default 64.
     pub fully_consistent_at_once_max: usize,
-    /// Most of them for one caller (an address). 1 to 10,000; default 16.
+    /// Most of them for one caller (a principal, or an address where nobody is asked who they are). 1 to 10,000; default 16.
     pub fully_consistent_per_caller_max: usize,
     /// Checks that one caller (a principal, or an address where nobody is asked who they are) may ask for, per second, whichever call
     /// they come in; a list, and a subscription of a watch, counts as many as there are features. 0 to 1,000,000,000; default 0, which

@@ -53,7 +53,8 @@ impl TenantRow {
     pub fn unpack(seq: Seq, bytes: &mut &[u8], tables: &Tables) -> Result<Self, NotARow> {
         let mut reader = Reader { bytes, tables };
         let flags = reader.byte()?;
-        if flags & !(PENDING | DELETED | PINNED | EXTRAS) != 0 {
+        // Who is deleted is nothing else, and is never written as both.
+        if flags & !(PENDING | DELETED | PINNED | EXTRAS) != 0 || flags & (PENDING | DELETED) == PENDING | DELETED {
             return Err(NotARow("its flags"));
         }
         let plan = reader.followed(flags & PINNED != 0, tables.plan_table())?;

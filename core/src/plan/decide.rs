@@ -6,7 +6,7 @@
 //!
 //! An update that equals the draft is no change, whatever else holds; that is what lets `apply` repeat itself.
 
-use super::{Action, Command, Document, Event, Kind, PLAN_FEATURES_MAX, Plan, PlanState, ServiceGrant, TRIAL_MAX};
+use super::{Action, Command, Document, Event, Kind, PLAN_FEATURES_MAX, Plan, PlanState, ServiceGrant, TRIAL_MAX, VERSIONS_MAX};
 use crate::aggregate::Context;
 use crate::catalog::{Catalog, names};
 use crate::ids::{LimitId, ServiceId};
@@ -74,11 +74,15 @@ fn publish(plan: &Plan, offer: &Offer, catalog: &Catalog) -> Result<Vec<Event>, 
     }
     let version = match plan.latest() {
         None => Some(Version::MIN),
-        Some(latest) => latest.checked_add(1),
+        Some(latest) => latest.checked_add(1).filter(|next| next.get() <= VERSIONS_MAX),
     };
-    version
-        .map(|version| vec![Event::Published { version }])
-        .ok_or_else(|| Rejection::precondition("TOO_MANY_VERSIONS", format!("{} has no version number left", name(offer))))
+    version.map(|version| vec![Event::Published { version }]).ok_or_else(|| too_many_versions(plan, offer))
+}
+
+fn too_many_versions(plan: &Plan, offer: &Offer) -> Rejection {
+    let (name, count) = (name(offer), plan.versions.len());
+    let message = format!("{name} has {count} published versions; allowed are at most {VERSIONS_MAX}: go on with another one");
+    Rejection::precondition("TOO_MANY_VERSIONS", message)
 }
 
 fn delete(plan: &Plan, offer: &Offer) -> Result<Vec<Event>, Rejection> {
@@ -134,7 +138,8 @@ fn check_grant(
     root: &str,
     violations: &mut Violations,
 ) {
-    let kept_grants: Vec<&ServiceGrant> = kept.iter().filter_map(|document| document.services.get(service)).collect();
+    let kept_grants: Vec<&ServiceGrant> =
+        kept.iter().filter_map(|document| document.services.get(service)).map(AsRef::as_ref).collect();
     if kept_grants.is_empty()
         && let Some(problem) = names::service_problem(catalog, service)
     {

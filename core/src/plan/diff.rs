@@ -4,6 +4,7 @@
 //! every document, so that reading a stored one cannot fail here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Document, ServiceGrant};
@@ -20,7 +21,7 @@ pub struct PlanDiff {
     /// The new trial length, if it changed; `Some(None)` is "no trial any more".
     pub trial: Option<Option<Duration>>,
     /// Services that are new, with all that is granted of them.
-    pub services_added: BTreeMap<ServiceId, ServiceGrant>,
+    pub services_added: BTreeMap<ServiceId, Arc<ServiceGrant>>,
     /// Services that are gone.
     pub services_removed: BTreeSet<ServiceId>,
     /// Services of which something else is granted.
@@ -64,7 +65,7 @@ pub fn diff(from: &Document, to: &Document) -> PlanDiff {
     for (service, grant) in &to.services {
         match from.services.get(service) {
             None => {
-                difference.services_added.insert(service.clone(), grant.clone());
+                difference.services_added.insert(service.clone(), Arc::clone(grant));
             }
             Some(before) if before == grant => {}
             Some(before) => {
@@ -86,7 +87,7 @@ pub fn diff(from: &Document, to: &Document) -> PlanDiff {
     difference
 }
 
-/// `from` with `difference` applied. What it removes may be absent and what it changes may be new.
+/// `from` with `difference` applied, sharing with it what stays. What it removes may be absent and what it changes may be new.
 pub fn apply(from: &Document, difference: &PlanDiff) -> Document {
     let mut document = from.clone();
     if let Some(title) = &difference.title {
@@ -99,9 +100,9 @@ pub fn apply(from: &Document, difference: &PlanDiff) -> Document {
         document.trial = trial;
     }
     document.services.retain(|service, _| !difference.services_removed.contains(service));
-    document.services.extend(difference.services_added.iter().map(|(service, grant)| (service.clone(), grant.clone())));
+    document.services.extend(difference.services_added.iter().map(|(service, grant)| (service.clone(), Arc::clone(grant))));
     for (service, change) in &difference.services_changed {
-        apply_grant(document.services.entry(service.clone()).or_default(), change);
+        apply_grant(Arc::make_mut(document.services.entry(service.clone()).or_default()), change);
     }
     document.limits.retain(|limit, _| !difference.limits_removed.contains(limit));
     let values = difference.limits_added.iter().chain(&difference.limits_changed);

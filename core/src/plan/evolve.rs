@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Document, Event, Plan, PlanState, PublishedVersion};
+use super::{Document, Event, Plan, PlanState, PublishedVersion, apply, diff};
 use crate::aggregate::{Recorded, References};
 use crate::stream::Seq;
 use crate::time::Timestamp;
@@ -34,13 +34,19 @@ fn change(mut plan: Plan, event: &Event, at: Timestamp, catalog_seq: Seq) -> Pla
     match event {
         Event::DraftUpdated(draft) => plan.draft = draft.clone(),
         Event::Published { version } if follows(&plan, *version) => {
-            let document = Arc::new(plan.draft.clone());
+            let document = Arc::new(next_version(&plan));
             plan.versions.push(PublishedVersion { document, published_at: at });
         }
         Event::Archived => plan.archived = true,
         Event::Created(_) | Event::Published { .. } | Event::Deleted | Event::CommandSettled(_) => return plan,
     }
     touched(plan, at, catalog_seq)
+}
+
+/// The draft, sharing with the version before what did not change.
+fn next_version(plan: &Plan) -> Document {
+    let before = plan.versions.last();
+    before.map_or_else(|| plan.draft.clone(), |before| apply(&before.document, &diff(&before.document, &plan.draft)))
 }
 
 fn follows(plan: &Plan, version: Version) -> bool {

@@ -12,7 +12,7 @@ use crate::plan::{Action, Command, Document, Event, Kind, Plan, PublishedVersion
 /// A document; only a plan's has a trial length.
 pub fn document(names: Names, kind: Kind) -> BoxedStrategy<Document> {
     let grant = (btree_set(value::feature_id(names), 0..4), proptest::option::of(value::familiarity()))
-        .prop_map(|(features, familiarity)| ServiceGrant { features, familiarity });
+        .prop_map(|(features, familiarity)| Arc::new(ServiceGrant { features, familiarity }));
     let trial = match kind {
         Kind::Plan => proptest::option::of(value::trial_length()).boxed(),
         Kind::AddOn => Just(None).boxed(),

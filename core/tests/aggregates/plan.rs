@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tessera_core::aggregate::{References, World};
 use tessera_core::catalog::{self, Catalog};
-use tessera_core::plan::{Action, Command, Document, Event, PLAN_FEATURES_MAX, PlanState, TRIAL_MAX};
+use tessera_core::plan::{Action, Command, Document, Event, PLAN_FEATURES_MAX, PlanState, TRIAL_MAX, VERSIONS_MAX};
 use tessera_core::rejection::{RejectionKind, VIOLATIONS_MAX};
 use tessera_core::testing::fold;
 use tessera_core::value::Offer;
@@ -164,6 +164,40 @@ fn versions_are_numbered_and_never_change() {
     assert_eq!(gold.version(version(3)), None);
     // Back to what an older version says is a change.
     second.and([Event::DraftUpdated(small())]).when(plan(Action::Publish)).then([published(3)]);
+}
+
+/// A stream with so many versions, each with a title of its own, and a draft that is another one.
+fn with_versions(count: u32) -> Given<PlanState> {
+    let titled = |n: u32| Document { title: text(&format!("title {n}")), ..big() };
+    let versions = (1..=count).flat_map(|n| [published(n), Event::DraftUpdated(titled(n))]);
+    stream([Event::Created(titled(0))].into_iter().chain(versions))
+}
+
+#[test]
+fn there_are_so_many_versions_at_most() {
+    let last = with_versions(VERSIONS_MAX - 1).when(plan(Action::Publish)).then([published(VERSIONS_MAX)]);
+    // A state of before there was a bound has more.
+    for (full, count) in [(with_versions(VERSIONS_MAX), "1000"), (with_versions(VERSIONS_MAX + 1), "1001")] {
+        let rejection = full.when(plan(Action::Publish)).then_rejected("TOO_MANY_VERSIONS");
+        assert_eq!(rejection.kind, RejectionKind::FailedPrecondition);
+        let message = format!("plan `gold` has {count} published versions; allowed are at most 1000: go on with another one");
+        assert_eq!(rejection.message, message);
+        full.when(add_on(Action::Publish)).then_rejected("TOO_MANY_VERSIONS");
+        full.when(plan(Action::Archive)).then([Event::Archived]);
+    }
+    last.when(plan(Action::Publish)).then_rejected("DRAFT_UNCHANGED");
+}
+
+#[test]
+fn versions_share_what_did_not_change() {
+    let billed = document(&[("reporting", &["exports", "charts"]), ("billing", &["invoices"])], &[]);
+    let twice = with_versions(2).and([Event::DraftUpdated(billed), published(3)]);
+    let versions = &twice.get().0.as_ref().unwrap().versions;
+    let same = |service: &str, one: usize, other: usize| {
+        Arc::ptr_eq(&versions[one].document.services[service], &versions[other].document.services[service])
+    };
+    assert!(same("reporting", 0, 1) && same("billing", 0, 1));
+    assert!(same("reporting", 1, 2) && !same("billing", 1, 2));
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub(crate) fn limit(limit: &str) -> LimitDocument {
 pub(crate) fn document(services: &[(&str, &[&str])], limits: &[&str]) -> Document {
     let grant = |features: &[&str]| ServiceGrant { features: features.iter().copied().map(id).collect(), familiarity: None };
     Document {
-        services: services.iter().map(|(service, features)| (id(service), grant(features))).collect(),
+        services: services.iter().map(|(service, features)| (id(service), grant(features).into())).collect(),
         limits: limits.iter().map(|limit| (id(limit), maximum(10))).collect(),
         ..Document::default()
     }

@@ -1,6 +1,7 @@
 //! Tables and rows: what compiling refuses, what it keeps, what is missing, which streams answers rest on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tessera_core::aggregate::References;
 use tessera_core::catalog::Catalog;
@@ -32,7 +33,7 @@ fn plan(feature: &str) -> Plan {
 
 fn granting(feature: &str) -> Document {
     let mut document = Document::default();
-    document.services.insert(id("s"), ServiceGrant { features: BTreeSet::from([id(feature)]), familiarity: None });
+    document.services.insert(id("s"), ServiceGrant { features: BTreeSet::from([id(feature)]), familiarity: None }.into());
     document
 }
 
@@ -48,7 +49,7 @@ fn reason(tables: &Tables, row: &TenantRow, feature: &str) -> Reason {
 fn a_plan_that_needs_a_newer_catalog_is_refused_whole_and_names_what_is_missing() {
     let tables = tables(&["a"]);
     let mut document = granting("b");
-    document.services.insert(id("t"), ServiceGrant::default());
+    document.services.insert(id("t"), Arc::default());
     document.limits.insert(id("m"), LimitValue::Unlimited);
     let needs_more = plan_of(vec![granting("a"), document]);
     let error = tables.with_plan(&id("p"), 4, Some(&needs_more)).unwrap_err();

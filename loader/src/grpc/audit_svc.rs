@@ -142,6 +142,8 @@ struct Walk<'a> {
     end: Option<Seq>,
     /// Whether one stream is asked for by its name.
     by_name: bool,
+    /// How many streams a page may look at yet; a scan that finds none counts as one.
+    room: usize,
     /// How many streams were left out since they cannot be read.
     unreadable: i32,
     left: Left<'a>,
@@ -162,6 +164,7 @@ impl<'a> Walk<'a> {
         store: &'a dyn EventStore,
         (asked, principal): (Streams, &'a Principal),
         (listing, token): (&str, &str),
+        room: usize,
     ) -> Result<Self, Failure> {
         let by_name = matches!(asked, Streams::One(_));
         let (one, kinds) = match asked {
@@ -173,12 +176,12 @@ impl<'a> Walk<'a> {
         if let Some((stream, _)) = &current {
             left.pass(stream);
         }
-        Ok(Self { store, current, end: None, by_name, unreadable: 0, left })
+        Ok(Self { store, current, end: None, by_name, room, unreadable: 0, left })
     }
 
-    /// The stream to read and after which seq; `None` at the end.
+    /// The stream to read and after which seq; `None` at the end, and when there is no room for it in the page.
     async fn stream(&mut self) -> Result<Option<(StreamId, Seq)>, Failure> {
-        while self.current.is_none() {
+        while self.current.is_none() && self.room > 0 {
             // One at a time, so that the place in front of the next one is always known.
             let next = match self.left.scan(self.store, 1).await? {
                 Some(changes) => changes.into_iter().next().map(|change| (change.stream, Some(change.seq))),
@@ -187,6 +190,9 @@ impl<'a> Walk<'a> {
                     None => return Ok(None),
                 },
             };
+            if next.is_none() {
+                self.room = self.room.saturating_sub(1);
+            }
             self.end = next.as_ref().and_then(|(_, end)| *end);
             self.current = next.map(|(stream, _)| (stream, 0));
         }
@@ -206,6 +212,7 @@ impl<'a> Walk<'a> {
 
     fn next_stream(&mut self) {
         (self.current, self.end) = (None, None);
+        self.room = self.room.saturating_sub(1);
     }
 
     fn token(&self) -> String {
@@ -241,8 +248,8 @@ impl AuditSvc {
         size: usize,
     ) -> Result<Vec<v1::AuditEvent>, Failure> {
         let mut page = Page::new();
-        let (mut looked, mut streams) = (0_usize, 0_usize);
-        while looked < EVENTS_PER_PAGE && streams < self.gate.config.scan_per_page {
+        let mut looked = 0_usize;
+        while looked < EVENTS_PER_PAGE {
             let Some((stream, after)) = walk.stream().await? else { break };
             let read = if sees(principal, &stream) {
                 self.read(walk, (&stream, after), filter, (&mut page, size)).await
@@ -269,7 +276,6 @@ impl AuditSvc {
             };
             if ended {
                 walk.next_stream();
-                streams = streams.saturating_add(1);
             }
         }
         Ok(page.items)
@@ -317,7 +323,8 @@ impl AuditService for AuditSvc {
         let filter = fields.finish(Some(filter))?;
         let listing = page::listing_of("list_audit_events", &asked);
         let asked_for = (streams(asked.stream.as_ref())?, &principal);
-        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token)).await?;
+        let room = self.gate.config.scan_per_page;
+        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token), room).await?;
         let events = self.page_of_events(&mut walk, (&filter, &principal), size).await?;
         let (next_page_token, unreadable_count) = (walk.token(), walk.unreadable);
         Ok(Response::new(v1::ListAuditEventsResponse { events, next_page_token, unreadable_count }))
@@ -331,11 +338,10 @@ impl AuditService for AuditSvc {
         let token = std::mem::take(&mut asked.page_token);
         let listing = page::listing_of("verify_audit", &asked);
         let asked_for = (streams(asked.stream.as_ref())?, &principal);
-        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token)).await?;
+        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token), size).await?;
         let by_name = asked.stream.as_ref().is_some_and(|stream| !stream.id.is_empty());
         let mut answer = v1::VerifyAuditResponse::default();
-        for _ in 0..size {
-            let Some((stream, _)) = walk.stream().await? else { break };
+        while let Some((stream, _)) = walk.stream().await? {
             let found = if sees(&principal, &stream) {
                 self.verify_stream(&stream).await.map_err(Failure::from)?
             } else {

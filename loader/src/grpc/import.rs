@@ -1,12 +1,15 @@
 //! `ImportTenants`: any number of tenant documents in one stream, each a `StateTenant` of its own.
 //!
 //! Rows that have come are handled a batch at a time (the store commits them together), some batches at once, and answered in
-//! order: "applied through row n" means
-//! that every row up to n is done or reported. A row's request id is a hash of import id, row number, tenant and document, so
-//! the same import run again, at any loader and in any mode, finds every row done that is. Rows that fail are reported and do not
-//! end the stream, and the same import run again decides them again; a stream that is not an import (no start, rows that do not
-//! rise) is refused.
+//! order: "applied through row n" means that every row up to n is done or reported. A row begins when the rows of its tenant
+//! before it are done or have failed, and a batch when there is room for it beside all other imports; until then no more is read.
+//!
+//! A row's request id is a hash of import id, row number, tenant and document, so the same import run again, at any loader and in
+//! any mode, finds every row done that is. Rows that fail are reported and do not end the stream, and the same import run again
+//! decides them again; a stream that is not an import (no start, rows that do not rise) is refused.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,7 @@ use tessera_proto::status::Failure;
 use tessera_proto::v1;
 use tessera_proto::v1::import_tenants_request::Item;
 use tessera_runtime::identity::Principal;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -63,6 +67,30 @@ struct Rows {
     mode: StateMode,
 }
 
+/// Rows that are handled together.
+#[derive(Debug, Default)]
+struct Batch {
+    /// One turn after the other, so that the rows of one tenant keep their order: each has one row of a tenant at most.
+    turns: Vec<Vec<v1::ImportRow>>,
+    /// Its tenants, each with its number of rows.
+    tenants: HashMap<String, usize>,
+    len: usize,
+    bytes: usize,
+}
+
+/// A batch that was begun.
+#[derive(Debug)]
+struct Begun {
+    tenants: HashMap<String, usize>,
+    /// Closed when all of it is done.
+    done: oneshot::Receiver<Infallible>,
+}
+
+/// Whether a channel is open that is only there to be closed.
+fn is_open(receiver: &mut oneshot::Receiver<Infallible>) -> bool {
+    matches!(receiver.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+}
+
 /// What came of a row.
 #[derive(Debug)]
 struct RowDone {
@@ -85,6 +113,20 @@ enum Outcome {
     Refused(Refusal),
     /// Whether it changed anything now.
     Known(Result<bool, Failure>),
+}
+
+impl Batch {
+    fn push(&mut self, row: v1::ImportRow) {
+        self.len += 1;
+        self.bytes = self.bytes.saturating_add(prost::Message::encoded_len(&row));
+        let tenant = row.tenant.as_ref().map(|tenant| tenant.tenant_id.clone()).unwrap_or_default();
+        let before = self.tenants.entry(tenant).or_default();
+        match self.turns.get_mut(*before) {
+            Some(turn) => turn.push(row),
+            None => self.turns.push(vec![row]),
+        }
+        *before += 1;
+    }
 }
 
 impl Tried {
@@ -184,24 +226,83 @@ impl Rows {
                 *last = row.as_ref().and_then(|row| row.as_ref().ok()).map(|row| row.row);
                 std::future::ready(row)
             });
-        let done = batches(rows, rows_per_batch)
-            .map(move |batch| {
-                let rows = Arc::clone(&self);
-                async move { Ok::<_, Status>(rows.batch(batch?).await) }
-            })
-            .buffered(rows_at_once / rows_per_batch)
-            .flat_map(|done| {
-                let (done, status) = done.map_or_else(|status| (Vec::new(), Some(status)), |done| (done, None));
-                futures::stream::iter(done.into_iter().map(Ok).chain(status.map(Err)))
-            });
+        let beginning = (self, Box::pin(batches(rows, rows_per_batch)), Vec::new());
+        let begun = futures::stream::unfold(beginning, |(rows, mut batches, mut under_way)| async move {
+            let begun = match batches.next().await? {
+                Ok(batch) => rows.begin(batch, &mut under_way).await,
+                Err(status) => Err(status),
+            };
+            Some((begun, (rows, batches, under_way)))
+        });
+        let done = begun.map(|begun| async move { begun?.await }).buffered(rows_at_once / rows_per_batch).flat_map(|done| {
+            let (done, status) = done.map_or_else(|status| (Vec::new(), Some(status)), |done| (done, None));
+            futures::stream::iter(done.into_iter().map(Ok).chain(status.map(Err)))
+        });
         let ending = async move { draining.is_cancelled().then(|| Status::from(Failure::draining())) };
         let done = done.map(Some).chain(futures::stream::once(ending).map(|draining| draining.map(Err)));
         let progress = Progress { done: done.boxed(), through: 0, unchanged: 0, stage: Stage::Rows };
         futures::stream::unfold(progress, Progress::next_answer).boxed()
     }
 
-    /// Makes the tenants what the rows say.
-    async fn batch(&self, rows: Vec<v1::ImportRow>) -> Vec<RowDone> {
+    /// Begins a batch behind those of `under_way` that have tenants of its own, and when there is room. It goes on in a task of
+    /// its own: room that others wait for is given back whether or not anybody reads the answers.
+    async fn begin(
+        self: &Arc<Self>,
+        batch: Batch,
+        under_way: &mut Vec<Begun>,
+    ) -> Result<impl Future<Output = Result<Vec<RowDone>, Status>> + use<>, Status> {
+        under_way.retain_mut(|before| is_open(&mut before.done));
+        let is_before = |before: &mut Begun| batch.tenants.keys().any(|tenant| before.tenants.contains_key(tenant));
+        for before in under_way.extract_if(.., is_before) {
+            let Err(_closed) = before.done.await;
+        }
+        let room = self.room(&batch).await?;
+        let (ending, done) = oneshot::channel();
+        let (waits, waited_for) = oneshot::channel();
+        let Batch { turns, tenants, .. } = batch;
+        under_way.push(Begun { tenants, done });
+        let rows = Arc::clone(self);
+        let answered = self.import.handler.tasks().run("loader.import", async move {
+            let done = rows.batch(turns, waited_for).await;
+            drop((room, ending));
+            done
+        });
+        Ok(async move {
+            let answer = answered.await.map_err(|lost| Failure::internal(lost.to_string()).into());
+            drop(waits);
+            answer
+        })
+    }
+
+    /// Waits, at most as long as the import may take, for the room of a batch.
+    async fn room(&self, batch: &Batch) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        let room = self.import.handler.room(batch.len, batch.bytes);
+        match self.import.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, room).await.map_err(|_| Failure::deadline_exceeded()),
+            None => Ok(room.await),
+        }
+    }
+
+    /// Makes the tenants what the rows say. When the caller has left and `waited_for` is closed, no further turn begins.
+    async fn batch(&self, turns: Vec<Vec<v1::ImportRow>>, mut waited_for: oneshot::Receiver<Infallible>) -> Vec<RowDone> {
+        let mut done = Vec::new();
+        for rows in turns {
+            if !is_open(&mut waited_for) {
+                break;
+            }
+            done.append(&mut self.turn(rows).await);
+        }
+        done.sort_unstable_by_key(|done| done.row);
+        let count =
+            |unchanged, failed| done.iter().filter(|row| (row.unchanged, row.error.is_some()) == (unchanged, failed)).count();
+        metrics::import_rows("changed", count(false, false));
+        metrics::import_rows("unchanged", count(true, false));
+        metrics::import_rows("failed", count(false, true));
+        done
+    }
+
+    /// As [`Self::batch`], of rows that each have a tenant of their own.
+    async fn turn(&self, rows: Vec<v1::ImportRow>) -> Vec<RowDone> {
         let mut requests = Vec::with_capacity(rows.len());
         let mut tried = Vec::with_capacity(rows.len());
         for row in rows {
@@ -219,13 +320,7 @@ impl Rows {
         }
         let refused = tried.iter_mut().filter(|tried| matches!(tried.outcome, Outcome::Refused(_)));
         join_all(refused.map(|tried| tried.settle(self))).await;
-        let done: Vec<RowDone> = tried.into_iter().map(RowDone::from).collect();
-        let count =
-            |unchanged, failed| done.iter().filter(|row| (row.unchanged, row.error.is_some()) == (unchanged, failed)).count();
-        metrics::import_rows("changed", count(false, false));
-        metrics::import_rows("unchanged", count(true, false));
-        metrics::import_rows("failed", count(false, true));
-        done
+        tried.into_iter().map(RowDone::from).collect()
     }
 
     /// What a row asks for.
@@ -297,7 +392,7 @@ fn rising(message: Result<v1::ImportTenantsRequest, Status>, last: i64) -> Resul
 }
 
 /// The rows in batches: what has come when one is asked for, at least one row. An error comes behind the rows before it.
-fn batches<S>(rows: S, rows_max: usize) -> impl Stream<Item = Result<Vec<v1::ImportRow>, Status>>
+fn batches<S>(rows: S, rows_max: usize) -> impl Stream<Item = Result<Batch, Status>>
 where
     S: Stream<Item = Result<v1::ImportRow, Status>>,
 {
@@ -306,26 +401,23 @@ where
         if let Some(status) = error {
             return Some((Err(status), (rows, None)));
         }
-        let (mut batch, mut bytes, mut error) = (Vec::new(), 0_usize, None);
+        let (mut batch, mut error) = (Batch::default(), None);
         let mut next = rows.next().await;
         while let Some(row) = next.take() {
             match row {
-                Ok(row) => {
-                    bytes = bytes.saturating_add(prost::Message::encoded_len(&row));
-                    batch.push(row);
-                }
+                Ok(row) => batch.push(row),
                 Err(status) => {
                     error = Some(status);
                     break;
                 }
             }
-            if batch.len() < rows_max && bytes < BATCH_BYTES_MAX {
+            if batch.len < rows_max && batch.bytes < BATCH_BYTES_MAX {
                 next = rows.next().now_or_never().flatten();
             }
         }
         match error {
-            Some(status) if batch.is_empty() => Some((Err(status), (rows, None))),
-            error => (!batch.is_empty()).then(|| (Ok(batch), (rows, error))),
+            Some(status) if batch.len == 0 => Some((Err(status), (rows, None))),
+            error => (batch.len > 0).then(|| (Ok(batch), (rows, error))),
         }
     })
 }

@@ -32,6 +32,10 @@ pub(crate) const SIZE_MAX: usize = 1_000;
 
 /// Bytes of items in one answer, which with all else stays below 4 MiB.
 const ANSWER_LEN_MAX: usize = 3 * 1024 * 1024;
+/// Most ranges that a token may name. ScyllaDB cuts tenants into 4,096 at most; SQLite into one for every 4,096 of them, which is enough
+/// for 67 million.
+const RANGES_MAX: usize = 16_384;
+
 /// Where a page ended.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Place {
@@ -111,7 +115,9 @@ impl Place {
             return Err(wrong());
         }
         let place = Self::decode(body).map_err(|_| wrong())?;
-        if place.listing == listing { Ok(Some(place)) } else { Err(wrong()) }
+        // Anybody can make a token, and each range of one costs a scan.
+        let is_ours = place.listing == listing && place.ranges.len() <= RANGES_MAX;
+        if is_ours { Ok(Some(place)) } else { Err(wrong()) }
     }
 
     /// The token of this place.
@@ -171,11 +177,22 @@ async fn all_ranges(store: &dyn EventStore, kinds: &[StreamKind]) -> Result<VecD
 }
 
 /// What is left of a listing of streams: ranges of the store, and behind them the tenants of a caller who is bound to some.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Left<'a> {
     listing: String,
     ranges: VecDeque<ScanRange>,
-    own: Option<btree_set::Range<'a, TenantId>>,
+    own: Own<'a>,
+}
+
+/// Tenants of a caller who is bound to some; `None` for one who is not.
+type Own<'a> = Option<btree_set::Range<'a, TenantId>>;
+
+/// Where [`Left`] stood: how many ranges were left, the first of them, and the tenants behind them. The others are as they were, and there
+/// may be thousands.
+struct Front<'a> {
+    count: usize,
+    range: Option<ScanRange>,
+    own: Own<'a>,
 }
 
 impl<'a> Left<'a> {
@@ -222,12 +239,32 @@ impl<'a> Left<'a> {
         self.own.as_mut()?.next().cloned().map(StreamId::Tenant)
     }
 
+    /// The tenant that [`Self::next_own`] goes on with.
+    fn peek_own(&self) -> Option<StreamId> {
+        self.own.clone()?.next().cloned().map(StreamId::Tenant)
+    }
+
     /// Passes that stream, if it is the next tenant of the caller.
     pub(crate) fn pass(&mut self, stream: &StreamId) {
-        let mut behind = self.clone();
-        if behind.next_own().as_ref() == Some(stream) {
-            *self = behind;
+        if self.peek_own().as_ref() == Some(stream) {
+            self.next_own();
         }
+    }
+
+    fn front(&self) -> Front<'a> {
+        Front { count: self.ranges.len(), range: self.ranges.front().cloned(), own: self.own.clone() }
+    }
+
+    /// Back to where it stood before one page of a scan.
+    fn go_back(&mut self, front: Front<'a>) {
+        // What the page left of its range stands in front, unless it left nothing.
+        if self.ranges.len() == front.count {
+            self.ranges.pop_front();
+        }
+        if let Some(range) = front.range {
+            self.ranges.push_front(range);
+        }
+        self.own = front.own;
     }
 
     /// The next current states of `limit` streams at most; `None` when nothing is left.
@@ -272,7 +309,7 @@ impl<'a> Left<'a> {
         if !self.ranges.is_empty() {
             return Some(Place::before(&self.listing, &self.ranges));
         }
-        let next = self.clone().next_own()?;
+        let next = self.peek_own()?;
         Some(self.within(&next, 0))
     }
 }
@@ -310,7 +347,7 @@ pub(crate) async fn scan<T: Message>(
     let mut chunk_max = chunk_max(kind);
     while page.items.len() < size && scanned < scan_max && !page.is_full() {
         let limit = size.saturating_sub(page.items.len()).min(chunk_max);
-        let before = left.clone();
+        let front = left.front();
         let Some(found) = left.changes(store, limit).await? else { break };
         scanned = scanned.saturating_add(found.looked);
         let (mut chunk, mut unreadable_here) = (Vec::with_capacity(found.changes.len()), found.unreadable);
@@ -329,11 +366,11 @@ pub(crate) async fn scan<T: Message>(
             }
             // The answer would be too long: read fewer from the same place, or end the page there.
             0 => {
-                left = before;
+                left.go_back(front);
                 break;
             }
             fitting => {
-                left = before;
+                left.go_back(front);
                 chunk_max = fitting;
             }
         }
@@ -466,6 +503,35 @@ mod tests {
         assert_eq!(whole.await.unwrap().unreadable_count, 1);
         let pages = pages(&store, Some(&own)).await;
         assert_eq!(pages.into_iter().flat_map(|(ids, _)| ids).collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_goes_back_loses_nothing_and_shows_nothing_twice() {
+        let ids: Vec<String> = (0..20).map(|n| format!("t{n:02}")).collect();
+        let store = store_of(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let own = ids.iter().map(|id| tenant(id)).collect();
+        // Three fit into an answer; a range has sixteen.
+        let long = |change: &Change| Ok(Some(format!("{}{}", change.stream.key(), " ".repeat(1_000_000))));
+        for own in [None, Some(&own)] {
+            let (mut listed, mut token) = (Vec::new(), String::new());
+            loop {
+                let page = scan(&store, (StreamKind::Tenant, own), ("all", &token), (1_000, 5_000), long).await.unwrap();
+                listed.extend(page.items.iter().map(|item| item.trim().to_owned()));
+                token = page.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(listed, ids);
+        }
+    }
+
+    #[test]
+    fn a_token_names_so_many_ranges_at_most() {
+        let range = ScanRange { kind: StreamKind::Tenant, from: Bytes::from_static(b"a"), until: Bytes::from_static(b"b") };
+        let token_of = |count| Place::before("all", &std::iter::repeat_n(range.clone(), count).collect()).token();
+        assert_eq!(Place::read(&token_of(RANGES_MAX), "all").unwrap().unwrap().ranges().len(), RANGES_MAX);
+        assert_eq!(Place::read(&token_of(RANGES_MAX + 1), "all").unwrap_err().reason(), "INVALID_FIELD");
     }
 
     #[test]

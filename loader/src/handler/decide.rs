@@ -124,9 +124,7 @@ impl<'a, A: Handled> Draft<'a, A> {
     fn decide(&mut self, member: &Pending<A>, world: &ReadWorld, now: Timestamp) -> Decided<A> {
         let decided = self.verdict(member, world, now).and_then(|events| {
             let step = self.step(member, &world.references, now, events);
-            if step.bytes.len() > A::STATE_LEN_MAX {
-                return Err(Refusal::state_too_large(step.bytes.len(), A::STATE_LEN_MAX));
-            }
+            self.check_len(&member.request.command, &step)?;
             Ok(step)
         });
         // A rejection or no change on a retry is written down: so the head moves, and an earlier attempt still in flight dies.
@@ -166,6 +164,14 @@ impl<'a, A: Handled> Draft<'a, A> {
             (Some(given), None) => Err(Refusal::etag_mismatch(given, None)),
             _ => Ok(events),
         }
+    }
+
+    /// Whether what a command makes fits. Beyond what may be stated everything does that makes the state no longer, so that
+    /// whoever has stated too much can state less.
+    fn check_len(&self, command: &A::Command, step: &Step<A>) -> Result<(), Rejection> {
+        let len = step.bytes.len();
+        let len_max = if A::states(command) && len > self.bytes.len() { A::STATED_LEN_MAX } else { A::STATE_LEN_MAX };
+        if len > len_max { Err(Refusal::state_too_large(len, len_max)) } else { Ok(()) }
     }
 
     /// What those events make of the stream. Nothing is taken over yet.

@@ -2,11 +2,15 @@
 //!
 //! Within one process no two appends to a stream compete; between processes the append's condition sees to it. Commands of many
 //! streams that are handed in together, and for which nobody works yet, begin as one batch ([`super::batch`]).
+//!
+//! Whoever hands in many takes [`Queues::room`] for them before: all who do have half of what may be under way, and wait for each
+//! other. The other half is left to single commands, which do not wait: they are refused when there is no room.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tessera_core::stream::StreamId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Desk;
@@ -30,6 +34,9 @@ pub(super) struct Queues<A: Handled> {
     commands_max: usize,
     command_bytes_max: usize,
     waiting: Mutex<Waiting<A>>,
+    /// Half of the commands that may be under way.
+    rooms: Arc<Semaphore>,
+    rooms_max: u32,
 }
 
 #[derive(Debug)]
@@ -55,12 +62,25 @@ enum Placed<A: Handled> {
 impl<A: Handled> Queues<A> {
     pub(super) fn new(config: &Config) -> Self {
         let waiting = Waiting { streams: HashMap::new(), commands: 0, bytes: 0 };
+        let rooms = (config.commands_max / 2).min(Semaphore::MAX_PERMITS);
         Self {
             stream_queue_max: config.stream_queue_max,
             commands_max: config.commands_max,
             command_bytes_max: config.command_bytes_max,
             waiting: Mutex::new(waiting),
+            rooms: Arc::new(Semaphore::new(rooms)),
+            rooms_max: u32::try_from(rooms).unwrap_or(u32::MAX),
         }
+    }
+
+    /// Waits for room for so many commands of so many bytes, handed in together; it is theirs until what is returned is dropped.
+    /// Those that are long take the room of as many as may have their bytes, so that no more than half of the bytes is taken
+    /// either, unless one alone is longer.
+    pub(super) async fn room(&self, commands: usize, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let of_bytes = bytes.div_ceil((self.command_bytes_max / self.commands_max).max(1));
+        let count = u32::try_from(commands.max(of_bytes)).unwrap_or(u32::MAX).min(self.rooms_max);
+        // Nobody closes it.
+        Arc::clone(&self.rooms).acquire_many_owned(count).await.ok()
     }
 
     /// Queues a command; starts its stream's task if none runs.

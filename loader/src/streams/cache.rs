@@ -1,5 +1,6 @@
 //! Decoded snapshots by stream, in two generations: when the young one is full it becomes the old one, and what is asked for
-//! again moves back. Bounded by the bytes of the stored states, which the decoded ones are roughly proportional to.
+//! again moves back. Bounded by the bytes of the stored states. Decoded, those of tenants and of the catalog are about as long; plans and
+//! add-ons are longer, since each of their versions is a document then, and they are few.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,7 @@
 //! `AuditService`: events as facts, chains that hold or do not, tenants as of a time.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost_types::Timestamp;
 use prost_types::value::Kind;
@@ -8,17 +10,16 @@ use tessera_proto::v1;
 use tonic::Code;
 
 use crate::bench::{new_year, stream};
-use crate::rig::{Rig, create_tenant, fields, plan_document, refused, service};
+use crate::rig::{Rig, create_tenant, day, fields, plan_document, refused, service, users};
 
 #[expect(clippy::unnecessary_wraps, reason = "it fills optional fields of requests")]
 fn of(kind: v1::StreamKind, id: &str) -> Option<v1::Stream> {
     Some(v1::Stream { kind: kind as i32, id: id.to_owned() })
 }
 
-/// New year's day plus that many days and a second.
-#[expect(clippy::unnecessary_wraps, reason = "it fills optional fields of requests")]
-fn day(days: i64) -> Option<Timestamp> {
-    Some(Timestamp { seconds: new_year().seconds() + days * 86_400 + 1, nanos: 0 })
+/// The instant before.
+fn just_before(time: Option<Timestamp>) -> Option<Timestamp> {
+    time.map(|time| Timestamp { seconds: time.seconds - 1, nanos: 999_999_999 })
 }
 
 async fn rename(rig: &mut Rig, title: &str) {
@@ -54,12 +55,14 @@ async fn events_are_listed_by_stream_actor_and_time() {
     let title = &events[10].payload.as_ref().unwrap().fields["title"];
     assert_eq!(title.kind, Some(Kind::StringValue("title 9".to_owned())));
 
+    // Both bounds are instants of events: the first is in, the second is out.
     list.start_time = day(2);
     list.end_time = day(5);
-    let page = rig.audit.list_audit_events(list.clone()).await.unwrap().into_inner();
-    assert_eq!(page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [4, 5, 6]);
-    list.actor = "nobody".to_owned();
-    assert!(rig.audit.list_audit_events(list.clone()).await.unwrap().into_inner().events.is_empty());
+    for (actor, seqs) in [("", &[3, 4, 5][..]), ("local", &[3, 4, 5]), ("nobody", &[])] {
+        list.actor = actor.to_owned();
+        let page = rig.audit.list_audit_events(list.clone()).await.unwrap().into_inner();
+        assert_eq!(page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), seqs, "actor `{actor}`");
+    }
 
     // All streams: the furniture (2 + 3 × 2) and the tenant.
     let mut all = v1::ListAuditEventsRequest { page_size: 5, ..Default::default() };
@@ -199,12 +202,14 @@ async fn a_tenant_is_shown_as_everything_stood_then() {
     rig.tenants.resume_tenant(v1::ResumeTenantRequest { tenant_id: "acme".to_owned(), ..Default::default() }).await.unwrap();
     rig.advance(1);
 
-    let asked = v1::GetTenantAtRequest { tenant_id: "acme".to_owned(), time: day(0) };
+    // From the instant of an event on, and not before it.
+    let asked = v1::GetTenantAtRequest { tenant_id: "acme".to_owned(), time: just_before(day(1)) };
     assert_eq!(refused(rig.audit.get_tenant_at(asked).await), (Code::NotFound, "TENANT_NOT_FOUND".to_owned()));
     let plan = "REASON_GRANTED_BY_PLAN".to_owned();
     let (tenant, document) = at(&mut rig, day(1)).await;
     assert_eq!((said(&document), document.plan_version), ((true, plan.clone(), 1_000), 1));
     assert_eq!((tenant.etag.as_str(), document.services.len()), ("1-1", 1));
+    assert_eq!(said(&at(&mut rig, just_before(day(2))).await.1), (true, plan.clone(), 1_000));
     assert_eq!(said(&at(&mut rig, day(2)).await.1), (true, plan.clone(), 2_000));
     assert_eq!(said(&at(&mut rig, day(3)).await.1), (true, plan.clone(), 2_020));
     let (_, document) = at(&mut rig, day(4)).await;
@@ -223,6 +228,38 @@ async fn a_tenant_is_shown_as_everything_stood_then() {
     assert_eq!(at(&mut rig, day(9)).await.0.status(), v1::TenantStatus::Deleted);
     let asked = v1::GetTenantAtRequest { tenant_id: "acme".to_owned(), time: None };
     assert_eq!(fields(rig.audit.get_tenant_at(asked).await), ["time"]);
+}
+
+#[tokio::test]
+async fn a_tenant_is_shown_with_what_it_was_decided_against_even_where_that_is_dated_later() {
+    let mut rig = Rig::furnished().await;
+    rig.advance(2);
+    // Day 2, by a clock that is ahead: a service, and versions of a plan with it and of an add-on.
+    rig.catalog.upsert_service(service("orders", &[])).await.unwrap();
+    let mut document = plan_document(2_000);
+    document.services.insert("orders".to_owned(), v1::ServiceGrant::default());
+    let update = v1::UpdatePlanRequest { plan_id: "gold".to_owned(), document: Some(document), ..Default::default() };
+    rig.plans.update_plan(update).await.unwrap();
+    rig.plans.publish_plan(v1::PublishPlanRequest { plan_id: "gold".to_owned(), ..Default::default() }).await.unwrap();
+    let document = Some(v1::AddOnDocument { limits: users(20), ..Default::default() });
+    let update = v1::UpdateAddOnRequest { add_on_id: "seats".to_owned(), document, ..Default::default() };
+    rig.add_ons.update_add_on(update).await.unwrap();
+    rig.add_ons.publish_add_on(v1::PublishAddOnRequest { add_on_id: "seats".to_owned(), ..Default::default() }).await.unwrap();
+    // Day 1, by a clock that is not: a tenant of those versions.
+    rig.bench.clock.set(new_year().saturating_add(Duration::from_hours(24)));
+    let create = v1::CreateTenantRequest { plan_version: 2, ..create_tenant("acme") };
+    rig.tenants.create_tenant(create).await.unwrap();
+    let attach = v1::AttachAddOnRequest {
+        tenant_id: "acme".to_owned(),
+        add_on: Some(v1::AttachedAddOn { add_on_id: "seats".to_owned(), quantity: 1, pinned_version: 2 }),
+        ..Default::default()
+    };
+    rig.tenants.attach_add_on(attach).await.unwrap();
+    rig.advance(2);
+
+    let (_, document) = at(&mut rig, day(1)).await;
+    assert_eq!(said(&document), (true, "REASON_GRANTED_BY_PLAN".to_owned(), 2_020));
+    assert_eq!((document.plan_version, document.services.len()), (2, 2));
 }
 
 #[tokio::test]

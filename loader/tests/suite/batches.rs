@@ -131,7 +131,7 @@ async fn who_waits_in_vain_is_told_before_the_deadline_what_is_known() {
 async fn no_more_are_under_way_than_may_be() {
     let mut bench = Bench::new();
     bench.config.commands_max = 4;
-    bench.config.import_concurrency = 4;
+    bench.config.import_concurrency = 2;
     let loader = bench.furnished().await;
     for round in 0..3 {
         let asked = (0..6).map(|n| create(&format!("tenant-{round}-{n}"), &format!("r{round}-{n}"))).collect();

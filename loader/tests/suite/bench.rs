@@ -162,7 +162,7 @@ pub(crate) async fn furnish(handle: &Handle) {
 pub(crate) fn document(users: i64) -> Document {
     let grant = ServiceGrant { features: [FeatureId::parse("exports").unwrap()].into(), familiarity: None };
     Document {
-        services: BTreeMap::from([(ServiceId::parse("reporting").unwrap(), grant)]),
+        services: BTreeMap::from([(ServiceId::parse("reporting").unwrap(), grant.into())]),
         limits: BTreeMap::from([(LimitId::parse("max_users").unwrap(), LimitValue::Maximum(Amount::new(users).unwrap()))]),
         ..Document::default()
     }

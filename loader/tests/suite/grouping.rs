@@ -99,7 +99,7 @@ async fn full_queues_refuse() {
     let mut bench = Bench::new();
     bench.config.stream_queue_max = 2;
     bench.config.commands_max = 5;
-    bench.config.import_concurrency = 5;
+    bench.config.import_concurrency = 2;
     let loader = bench.furnished().await;
     let chances = StoreChances { delay_max: Duration::from_millis(50), ..StoreChances::default() };
     bench.store.inner.faults().seed(1, chances);

@@ -4,6 +4,7 @@ mod audit;
 mod bad_input;
 mod batches;
 mod bench;
+mod bound;
 mod due;
 mod edge;
 mod events;

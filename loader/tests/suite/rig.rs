@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost_types::Timestamp;
 use tessera_loader::Handle;
 use tessera_proto::v1;
 use tessera_proto::v1::add_on_service_client::AddOnServiceClient;
@@ -14,7 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, new_year};
 
 pub(crate) struct Rig {
     pub(crate) bench: Bench,
@@ -88,6 +89,12 @@ impl Rig {
     pub(crate) fn advance(&self, days: u64) {
         self.bench.clock.advance(Duration::from_secs(days * 86_400));
     }
+}
+
+/// New year's day plus that many days.
+#[expect(clippy::unnecessary_wraps, reason = "it fills optional fields of requests")]
+pub(crate) fn day(days: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds: new_year().seconds() + days * 86_400, nanos: 0 })
 }
 
 pub(crate) fn service(id: &str, features: &[&str]) -> v1::UpsertServiceRequest {

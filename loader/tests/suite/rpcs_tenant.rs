@@ -2,21 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prost_types::{Duration, FieldMask, Timestamp};
+use prost_types::{Duration, FieldMask};
+use tessera_core::access::Scopes;
+use tessera_core::aggregate::Actor;
 use tessera_proto::v1;
-use tonic::Code;
+use tessera_proto::v1::tenant_service_client::TenantServiceClient;
+use tessera_runtime::identity::{Grant, Principal};
+use tonic::{Code, Request};
 
-use crate::bench::new_year;
-use crate::rig::{Rig, create_tenant, fields, refused};
+use crate::bench::Bench;
+use crate::rig::{Rig, create_tenant, day, fields, refused};
 
 fn id() -> String {
     "acme".to_owned()
-}
-
-/// New year's day plus that many days.
-#[expect(clippy::unnecessary_wraps, reason = "it fills optional fields of requests")]
-fn day(days: i64) -> Option<Timestamp> {
-    Some(Timestamp { seconds: new_year().seconds() + days * 86_400, nanos: 0 })
 }
 
 #[tokio::test]
@@ -64,6 +62,23 @@ async fn an_id_that_is_made_is_the_same_for_the_same_request() {
     // Without a request id one is made and told.
     let answer = rig.tenants.create_tenant(create_tenant("")).await.unwrap();
     assert!(!answer.metadata().get("tessera-request-id").unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_made_is_another_for_another_caller() {
+    let bench = Bench::new();
+    bench.furnished().await;
+    // What stands before the services says who calls.
+    let mut tenants = TenantServiceClient::new(bench.loader().routes());
+    let mut made = BTreeSet::new();
+    for actor in ["alice", "bob"] {
+        let actor = Actor::parse("an actor", actor).unwrap();
+        let mut asked = Request::new(v1::CreateTenantRequest { request_id: "r1".to_owned(), ..create_tenant("") });
+        asked.extensions_mut().insert(Principal::new(Grant { actor, scopes: Scopes::all(), tenants: None }));
+        let answer = tenants.create_tenant(asked).await.unwrap().into_inner();
+        assert!(made.insert(answer.tenant.unwrap().tenant_id), "the tenant of another caller");
+        assert!(!answer.idempotent_replay);
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use tessera_core::ids::{AddOnId, FeatureId, LimitId, PlanId, ServiceId};
 use tessera_core::plan::{Document, GrantDiff, Plan, PlanDiff, PublishedVersion, ServiceGrant};
@@ -63,7 +64,7 @@ fn read_document(
                 fields.fault(format_args!("{field}.features[{at}]"), format_args!("`{feature}` comes twice; allowed is once"));
             }
         }
-        document.services.extend(id.map(|id| (id, read)));
+        document.services.extend(id.map(|id| (id, Arc::new(read))));
     }
     for (limit, grant) in limits {
         let field = format!("document.limits[\"{}\"]", limit.escape_default());
@@ -236,7 +237,7 @@ pub fn to_limit_grant(value: LimitValue) -> v1::LimitGrant {
     v1::LimitGrant { value: Some(value) }
 }
 
-fn to_services(services: &BTreeMap<ServiceId, ServiceGrant>) -> BTreeMap<String, v1::ServiceGrant> {
+fn to_services(services: &BTreeMap<ServiceId, Arc<ServiceGrant>>) -> BTreeMap<String, v1::ServiceGrant> {
     let grant = |grant: &ServiceGrant| v1::ServiceGrant {
         features: grant.features.iter().map(ToString::to_string).collect(),
         familiarity_basis_points: to_familiarity(grant.familiarity),

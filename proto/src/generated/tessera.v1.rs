@@ -609,7 +609,7 @@ pub mod add_on_service_client {
                 .insert(GrpcMethod::new("tessera.v1.AddOnService", "UpdateAddOn"));
             self.inner.unary(req, path, codec).await
         }
-        /// Publishes the draft as the next version: one write, however many tenants follow it.
+        /// Publishes the draft as the next version, of 1,000 at most: one write, however many tenants follow it.
         pub async fn publish_add_on(
             &mut self,
             request: impl tonic::IntoRequest<super::PublishAddOnRequest>,
@@ -799,7 +799,7 @@ pub mod add_on_service_server {
             tonic::Response<super::UpdateAddOnResponse>,
             tonic::Status,
         >;
-        /// Publishes the draft as the next version: one write, however many tenants follow it.
+        /// Publishes the draft as the next version, of 1,000 at most: one write, however many tenants follow it.
         async fn publish_add_on(
             &self,
             request: tonic::Request<super::PublishAddOnRequest>,
@@ -5623,7 +5623,7 @@ pub mod plan_service_client {
                 .insert(GrpcMethod::new("tessera.v1.PlanService", "UpdatePlan"));
             self.inner.unary(req, path, codec).await
         }
-        /// Publishes the draft as the next version: one write, however many tenants follow it.
+        /// Publishes the draft as the next version, of 1,000 at most: one write, however many tenants follow it.
         pub async fn publish_plan(
             &mut self,
             request: impl tonic::IntoRequest<super::PublishPlanRequest>,
@@ -5810,7 +5810,7 @@ pub mod plan_service_server {
             tonic::Response<super::UpdatePlanResponse>,
             tonic::Status,
         >;
-        /// Publishes the draft as the next version: one write, however many tenants follow it.
+        /// Publishes the draft as the next version, of 1,000 at most: one write, however many tenants follow it.
         async fn publish_plan(
             &self,
             request: tonic::Request<super::PublishPlanRequest>,
@@ -7751,7 +7751,8 @@ pub mod tenant_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Any number of tenant documents, each a `StateTenant` of its own. Rows that fail are reported and do not end the stream; a
-        /// second run of the same import changes nothing.
+        /// second run of the same import decides them again and changes nothing else. Rows of one tenant apply in the order in which they
+        /// come; one that only a second run does applies then.
         pub async fn import_tenants(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -7953,7 +7954,8 @@ pub mod tenant_service_server {
             + std::marker::Send
             + 'static;
         /// Any number of tenant documents, each a `StateTenant` of its own. Rows that fail are reported and do not end the stream; a
-        /// second run of the same import changes nothing.
+        /// second run of the same import decides them again and changes nothing else. Rows of one tenant apply in the order in which they
+        /// come; one that only a second run does applies then.
         async fn import_tenants(
             &self,
             request: tonic::Request<tonic::Streaming<super::ImportTenantsRequest>>,

@@ -110,7 +110,7 @@ fn to_limit((limit, given): (&LimitId, &LimitValue)) -> stored::LimitValue {
     value::to_limit(limit, *given)
 }
 
-fn to_grant((service, grant): (&ServiceId, &ServiceGrant)) -> stored::ServiceGrant {
+fn to_grant((service, grant): (&ServiceId, &Arc<ServiceGrant>)) -> stored::ServiceGrant {
     stored::ServiceGrant {
         service: service.as_str().to_owned(),
         features: to_features(&grant.features),
@@ -118,9 +118,10 @@ fn to_grant((service, grant): (&ServiceId, &ServiceGrant)) -> stored::ServiceGra
     }
 }
 
-fn grant(grant: &stored::ServiceGrant) -> Result<(ServiceId, ServiceGrant), StorageError> {
+fn grant(grant: &stored::ServiceGrant) -> Result<(ServiceId, Arc<ServiceGrant>), StorageError> {
     let familiarity = value::familiarity(grant.familiarity_basis_points)?;
-    Ok((ServiceId::parse(&grant.service)?, ServiceGrant { features: features(&grant.features)?, familiarity }))
+    let granted = ServiceGrant { features: features(&grant.features)?, familiarity };
+    Ok((ServiceId::parse(&grant.service)?, Arc::new(granted)))
 }
 
 fn to_features<'a>(features: impl IntoIterator<Item = &'a FeatureId>) -> Vec<String> {

@@ -38,7 +38,7 @@ impl Consistency {
         let until = caller.deadline.map_or(longest, |deadline| longest.min(before(deadline)));
         let metrics = &self.shared.metrics;
         let id = TenantId::parse(tenant).map_err(|error| Failure::invalid_field("tenant_id", error.to_string()))?;
-        let permit = self.permits.take(caller.address, until).await;
+        let permit = self.permits.take(caller, until).await;
         let _permit = permit.inspect_err(|_| metrics.fully_consistent_refused.increment(1))?;
         for _ in 0..ROUNDS_MAX {
             let read = tokio::time::timeout_at(until, self.heads(&id)).await;

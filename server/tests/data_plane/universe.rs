@@ -129,7 +129,7 @@ impl Universe {
             familiarity: None,
         };
         let document = Document {
-            services: grants.iter().map(|(id, features)| (ServiceId::parse(id).unwrap(), grant(features))).collect(),
+            services: grants.iter().map(|(id, features)| (ServiceId::parse(id).unwrap(), grant(features).into())).collect(),
             limits: limits
                 .iter()
                 .map(|(id, max)| (LimitId::parse(id).unwrap(), LimitValue::Maximum(Amount::new(*max).unwrap())))

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tessera_core::shown::{shown, shown_bytes};
+use tessera_core::stream::StreamKind;
+use tessera_loader::digest;
 use tessera_ports::memory::{Operation, StoreChances};
 use tessera_proto::v1;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
@@ -232,6 +236,46 @@ async fn pages_have_sizes_and_tokens_of_their_own_listing() {
             // Another size goes on where the page ended.
             ask(&rig, method, &and(&and(&request, "page_token", json!(token)), "page_size", json!(7))).await.unwrap();
         }
+    }
+}
+
+/// A token of ours with so many ranges more, in which there is nothing, and a checksum that is right: anybody can make one.
+fn with_ranges(token: &str, kind: StreamKind, count: usize) -> String {
+    let mut body = URL_SAFE_NO_PAD.decode(token).unwrap().split_off(8);
+    let range = [0x12, 8, 0x08, kind as u8, 0x12, 1, b'z', 0x1a, 1, b'z'];
+    body.extend(range.repeat(count));
+    let checksum = &digest::of_command("page_token", &body).0[..8];
+    URL_SAFE_NO_PAD.encode([checksum, &body].concat())
+}
+
+#[tokio::test]
+async fn tokens_made_by_hand_do_not_make_long_work() {
+    let mut rig = Rig::furnished().await;
+    for n in 0..3 {
+        rig.create(&format!("t{n}")).await;
+    }
+    let page_size = 1;
+    let tenants = v1::ListTenantsRequest { page_size, ..Default::default() };
+    let tenants = rig.tenants.list_tenants(tenants).await.unwrap().into_inner().next_page_token;
+    let plans = v1::ListPlansRequest { page_size, ..Default::default() };
+    let plans = rig.plans.list_plans(plans).await.unwrap().into_inner().next_page_token;
+    let events = v1::ListAuditEventsRequest { page_size, ..Default::default() };
+    let events = rig.audit.list_audit_events(events).await.unwrap().into_inner().next_page_token;
+    let verified = v1::VerifyAuditRequest { page_size, ..Default::default() };
+    let verified = rig.audit.verify_audit(verified).await.unwrap().into_inner().next_page_token;
+    for (method, token, kind) in [
+        ("TenantService/ListTenants", &tenants, StreamKind::Tenant),
+        ("PlanService/ListPlans", &plans, StreamKind::Plan),
+        ("AuditService/ListAuditEvents", &events, StreamKind::Tenant),
+        ("AuditService/VerifyAudit", &verified, StreamKind::Tenant),
+    ] {
+        let long = with_ranges(token, kind, 60_000);
+        said(ask(&rig, method, &json!({ "page_token": long })).await).is_invalid("page_token", &["is not a page token"]);
+        // What a store might have cut is taken, and a page looks at no more of it than at streams.
+        let scanned = rig.bench.store.scans.lock().unwrap().len();
+        ask(&rig, method, &json!({ "page_token": with_ranges(token, kind, 16_000) })).await.unwrap();
+        let scans = rig.bench.store.scans.lock().unwrap().len() - scanned;
+        assert!((1_000..=5_000).contains(&scans), "{method}: {scans}");
     }
 }
 

@@ -1,13 +1,22 @@
 //! Documents, registries, tenants, texts and requests over their limits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message as _;
 use serde_json::{Value, json};
-use tessera_proto::v1;
+use tessera_core::ids::PlanId;
+use tessera_core::plan::{self, PlanState};
+use tessera_core::stream::StreamId;
+use tessera_core::tenant::{Action, SUSPENSIONS_MAX, TenantState};
+use tessera_core::value::{Description, Offer, Reason, Title};
+use tessera_loader::aggregate::Handled;
+use tessera_proto::{storage, v1};
 use tonic::Code;
 
 use super::asking::{Said, ask, said, send};
+use crate::bench::{Bench, ask as ask_of, create, document, new_year, reason, rename, request, stream};
 use crate::rig::{Rig, create_plan, service};
 
 fn tenant_document(more: Value) -> Value {
@@ -279,8 +288,86 @@ async fn a_state_that_would_not_fit_is_refused_and_says_how_long_it_is() {
     let mut rig = Rig::new().await;
     rig.catalog.upsert_service(services_of("s0", 400, 2_000)).await.unwrap();
     let found = said(rig.catalog.upsert_service(services_of("s1", 100, 2_000)).await);
-    found.is(Code::FailedPrecondition, "STATE_TOO_LARGE", &["the stored state would have", "at most 921600"]);
+    found.is(Code::FailedPrecondition, "STATE_TOO_LARGE", &["the stored state would have", "at most 856064"]);
     rig.catalog.upsert_service(services_of("s1", 1, 0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_catalog_full_of_descriptions_has_room_for_kill_switches_and_archiving() {
+    let mut rig = Rig::new().await;
+    rig.catalog.upsert_service(services_of("s0", 400, 2_000)).await.unwrap();
+    // Up to the last bytes.
+    let mut last = 0;
+    for description in [2_000, 200, 20, 0] {
+        loop {
+            match rig.catalog.upsert_service(services_of(&format!("s{}", last + 1), 1, description)).await {
+                Ok(_) => last += 1,
+                refused => break said(refused).is(Code::FailedPrecondition, "STATE_TOO_LARGE", &[]),
+            }
+        }
+    }
+    for feature in 0..300 {
+        let disable = json!({ "service_id": "s0", "feature_id": format!("f{feature}"), "reason": "x".repeat(200) });
+        ask(&rig, "CatalogService/DisableFeature", &disable).await.unwrap();
+    }
+    ask(&rig, "CatalogService/ArchiveService", &json!({ "service_id": "s1" })).await.unwrap();
+    // What states less goes through, too.
+    rig.catalog.upsert_service(services_of("s0", 400, 1_990)).await.unwrap();
+    let found = said(rig.catalog.upsert_service(services_of(&format!("s{}", last + 1), 1, 0)).await);
+    found.is(Code::FailedPrecondition, "STATE_TOO_LARGE", &["at most 856064"]);
+}
+
+/// Makes the stored state of a stream so long that nothing more may be stated in it: each `more` but the first adds as many bytes.
+fn fill<A: Handled>(bench: &Bench, stream: &StreamId, more: impl Fn(&mut A, usize)) {
+    let (_, bytes) = bench.store.inner.current(stream).unwrap();
+    let (mut state, at) = storage::decode_state::<A>(&bytes).unwrap();
+    let mut len_with = |n| {
+        more(&mut state, n);
+        storage::encode_state(&state, at).len()
+    };
+    let (before, after) = (len_with(0), len_with(1));
+    for n in 2..=(A::STATED_LEN_MAX - before) / (after - before) + 1 {
+        more(&mut state, n);
+    }
+    let full = storage::encode_state(&state, at);
+    assert!((A::STATED_LEN_MAX + 1..A::STATE_LEN_MAX - 1_000).contains(&full.len()), "{} bytes", full.len());
+    assert!(bench.store.inner.faults().overwrite_state(stream, full.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_and_a_tenant_in_which_nothing_more_may_be_stated_can_be_ended_and_switched_off() {
+    let bench = Bench::new();
+    bench.furnished().await.tenants().handle(create("acme", "r1")).await.unwrap();
+    fill(&bench, &stream("acme"), |acme: &mut TenantState, n| {
+        acme.0.as_mut().unwrap().trials_used.insert(PlanId::parse(&format!("plan-{n:05}")).unwrap());
+    });
+    let gold = Offer::Plan(PlanId::parse("gold").unwrap());
+    fill(&bench, &StreamId::from(gold.clone()), |gold: &mut PlanState, n| {
+        let description = Description::parse("a description", &format!("{n:05}{}", "x".repeat(1_900))).unwrap();
+        let document = Arc::new(plan::Document { description, ..plan::Document::default() });
+        gold.0.as_mut().unwrap().versions.push(plan::PublishedVersion { document, published_at: new_year() });
+    });
+    let loader = bench.loader().handle();
+    let of_gold = |action, id| request(StreamId::from(gold.clone()), plan::Command { offer: gold.clone(), action }, id);
+    let title = Title::parse("a title", "another").unwrap();
+    let draft = plan::Document { title, ..document(1_000) };
+    assert_eq!(reason(loader.offers().handle(of_gold(plan::Action::Update(draft), "r2")).await), "STATE_TOO_LARGE");
+    assert_eq!(reason(loader.tenants().handle(rename("acme", "another", "r3")).await), "STATE_TOO_LARGE");
+    let why = |n: usize| Reason::parse("a reason", &format!("{n:02}{}", "x".repeat(198))).unwrap();
+    let suspend = |n| Action::Suspend { reason: why(n), effective_at: Some(new_year()) };
+    let later = Some(new_year().saturating_add(Duration::from_mins(1)));
+    let going_through = (0..SUSPENSIONS_MAX).map(suspend).chain([
+        Action::CancelSubscription(later),
+        Action::RecordDue,
+        Action::Resume([why(0)].into()),
+        Action::Delete,
+    ]);
+    for (n, action) in going_through.enumerate() {
+        let shown = format!("{action:?}");
+        let done = loader.tenants().handle(ask_of("acme", action, &format!("s{n}"))).await;
+        assert!(done.is_ok(), "{shown}: {done:?}");
+    }
+    loader.offers().handle(of_gold(plan::Action::Archive, "r4")).await.unwrap();
 }
 
 #[tokio::test]
