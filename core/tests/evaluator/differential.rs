@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::hash::{BuildHasher, RandomState};
 
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tessera_core::decision::{Decision, EffectiveDocument, Query, Reason};
 use tessera_core::evaluator::{self, TenantRow};
@@ -30,6 +31,8 @@ struct Seen {
     changing: u64,
     exact: u64,
     documents: u64,
+    /// Rows that are older than the tables they are asked of.
+    early: u64,
 }
 
 #[test]
@@ -51,6 +54,7 @@ fn the_fast_evaluator_answers_as_the_reference() {
             let times = seen.reasons.get(&reason).copied().unwrap_or(0);
             assert!(times >= cases / 2_000, "{reason:?} came up {times} times only in {cases}");
         }
+        assert!(seen.early >= seen.documents / 20, "too few rows are older than the tables: {seen:?}");
         assert!(seen.changing >= cases / 20, "too few answers change by time: {seen:?}");
         assert!(seen.exact >= seen.changing / 2, "valid_until is mostly earlier than need be: {seen:?}");
     }
@@ -65,7 +69,8 @@ fn one_stage(number: u64, seen: &mut Seen) {
     let stage = random::stage(&mut rng);
     for _ in 0..TENANTS_PER_STAGE {
         let tenant = random::tenant(&mut rng, &stage);
-        let row = TenantRow::compile(&stage.tables, 1, &tenant).unwrap();
+        let (row, is_early) = row(&mut rng, &stage, &tenant);
+        seen.early += u64::from(is_early);
         let pair = Pair { seed: number, stage: &stage, tenant: &tenant, row: &row };
         for _ in 0..TIMES_PER_TENANT {
             let now = random::time(&mut rng);
@@ -78,6 +83,17 @@ fn one_stage(number: u64, seen: &mut Seen) {
     }
     let query = random::query(&mut rng);
     unknown_tenant(&stage, &query, random::time(&mut rng), seen);
+}
+
+/// The tenant's row, compiled against the tables of any time at which they could hold it, as a server's are; whether those were
+/// earlier ones.
+fn row(rng: &mut StdRng, stage: &Stage, tenant: &Tenant) -> (TenantRow, bool) {
+    let first = rng.random_range(0..=stage.earlier.len());
+    let earlier = stage.earlier.iter().skip(first).find_map(|tables| TenantRow::compile(tables, 1, tenant).ok());
+    match earlier {
+        Some(row) => (row, true),
+        None => (TenantRow::compile(&stage.tables, 1, tenant).unwrap(), false),
+    }
 }
 
 /// One tenant in both forms.

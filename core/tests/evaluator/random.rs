@@ -45,6 +45,7 @@ pub(crate) fn stage(rng: &mut StdRng) -> Stage {
             register_limit(&mut stage.catalog, limit);
         }
     }
+    catalogs.push(stage.catalog.clone());
     throw_switches(rng, &mut stage.catalog);
     catalogs.push(stage.catalog.clone());
 
@@ -60,6 +61,9 @@ pub(crate) fn stage(rng: &mut StdRng) -> Stage {
         stage.tables.set_catalog(seq, catalog).unwrap();
         let last = seq == catalogs.len() as u64;
         apply_offers(rng, &mut stage, seq, last);
+        if !last {
+            stage.earlier.push(stage.tables.clone());
+        }
     }
     stage
 }
@@ -109,7 +113,7 @@ fn document(rng: &mut StdRng, catalog: &Catalog) -> Document {
         }
         let features = service.features.iter().filter(|_| rng.random_bool(0.4)).map(|feature| feature.id.clone()).collect();
         let familiarity = rng.random_bool(0.5).then(|| familiarity(rng));
-        document.services.insert(service.id.clone(), ServiceGrant { features, familiarity });
+        document.services.insert(service.id.clone(), ServiceGrant { features, familiarity }.into());
     }
     for limit in &catalog.limits {
         if rng.random_bool(0.5) {

@@ -72,7 +72,7 @@ fn document(text: &str) -> Document {
         };
         let (service, features) = grant.strip_suffix(']').unwrap().split_once('[').unwrap();
         let features = features.split(',').filter(|feature| !feature.is_empty()).map(id).collect();
-        document.services.insert(id(service), ServiceGrant { features, familiarity });
+        document.services.insert(id(service), ServiceGrant { features, familiarity }.into());
     }
     document
 }
@@ -166,8 +166,8 @@ fn apply(tenant: &mut Tenant, words: &[&str]) {
         ["then", at, plan] => {
             tenant.last_change_id += 1;
             let change = ScheduledChange { id: tenant.last_change_id, at: time(at), choice: choice(plan) };
+            // In the order of the lines, whatever their times: who reads them must not rely on it.
             subscription.scheduled.push(change);
-            subscription.scheduled.sort_by_key(|change| (change.at, change.id));
         }
         ["add-on", add_on, rest @ ..] => {
             let (add_on, version) = versioned(add_on);

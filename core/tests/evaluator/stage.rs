@@ -21,6 +21,8 @@ pub(crate) struct Stage {
     pub(crate) plans: BTreeMap<PlanId, Plan>,
     pub(crate) add_ons: BTreeMap<AddOnId, Plan>,
     pub(crate) tables: Tables,
+    /// What `tables` were before, oldest first.
+    pub(crate) earlier: Vec<Tables>,
 }
 
 pub(crate) fn id<T: FromStr<Err: Debug>>(text: &str) -> T {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use prost::Message as _;
 use tessera_core::stream::StreamId;
 use tessera_core::time::Timestamp;
+use tessera_ports::Clock;
 use tessera_ports::change_feed::{Change, ChangePublisher as _, Heartbeat};
 use tessera_ports::clock::ManualClock;
 use tessera_ports::memory::{MemoryFeed, MemoryStore};
-use tessera_ports::{ChangeFeed, Clock, EventStore};
 use tessera_proto::v1;
 use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tessera_runtime::lifecycle::Tasks;
@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::universe::{self, Universe, start};
+use crate::universe::{self, Universe, latest, start};
 
 /// Everything round one data plane.
 pub(crate) struct Bench {
@@ -51,12 +51,18 @@ impl Bench {
 
     /// With the usual universe stored, just started.
     pub(crate) fn not_loaded(config: Config) -> Self {
-        let (universe, changes) = Universe::usual();
+        Self::started(config, 0, |own| own)
+    }
+
+    /// With the usual universe and so many tenants `t0`, `t1`… on gold stored, just started; through `ports`, made of its own.
+    pub(crate) fn started(config: Config, tenants: usize, ports: impl FnOnce(Dependencies) -> Dependencies) -> Self {
+        let (mut universe, mut changes) = Universe::usual();
+        changes.extend((0..tenants).map(|n| universe.create(&format!("t{n}"), latest("gold"))));
         let (store, feed) = (MemoryStore::new("first"), MemoryFeed::new("topic", 2));
         for change in &changes {
             universe::store(&store, change);
         }
-        Self::over(config, universe, store, feed)
+        Self::through(ports, config, universe, store, feed, Arc::new(ManualClock::new(start())), |server| server)
     }
 
     pub(crate) fn over(config: Config, universe: Universe, store: MemoryStore, feed: MemoryFeed) -> Self {
@@ -72,13 +78,12 @@ impl Bench {
         clock: Arc<ManualClock>,
         complete: impl FnOnce(Server) -> Server,
     ) -> Self {
-        let ports = (Arc::new(store.clone()) as Arc<dyn EventStore>, Arc::new(feed.clone()) as Arc<dyn ChangeFeed>);
-        Self::through(ports, config, universe, store, feed, clock, complete)
+        Self::through(|own| own, config, universe, store, feed, clock, complete)
     }
 
-    /// Through those ports to that store and that feed.
+    /// Through `ports`, made of those to that store, that feed and that clock.
     pub(crate) fn through(
-        ports: (Arc<dyn EventStore>, Arc<dyn ChangeFeed>),
+        ports: impl FnOnce(Dependencies) -> Dependencies,
         config: Config,
         universe: Universe,
         store: MemoryStore,
@@ -87,8 +92,12 @@ impl Bench {
         complete: impl FnOnce(Server) -> Server,
     ) -> Self {
         let tasks = Tasks::new();
-        let dependencies = Dependencies { store: ports.0, feed: ports.1, clock: Arc::clone(&clock) as Arc<dyn Clock> };
-        let server = complete(build(config, dependencies, &tasks).unwrap());
+        let own = Dependencies {
+            store: Arc::new(store.clone()),
+            feed: Arc::new(feed.clone()),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+        };
+        let server = complete(build(config, ports(own), &tasks).unwrap());
         let routes = server.routes();
         let client = EntitlementServiceClient::new(routes.clone());
         let handle = server.start(&tasks);

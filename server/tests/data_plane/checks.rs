@@ -1,11 +1,17 @@
 //! One check, batches, streams: answers and their order.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tessera_core::stream::StreamId;
 use tessera_core::tenant::Event;
+use tessera_core::time::Timestamp;
+use tessera_ports::Clock;
 use tessera_proto::v1;
 use tessera_proto::v1::check_result::Result as Item;
+use tessera_server::{Config, Dependencies};
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
@@ -113,6 +119,40 @@ async fn a_stream_answers_every_frame_in_order_and_outlives_bad_ones() {
     assert!(!response(&answers[4].results[0]).revision.is_empty());
 }
 
+/// A clock that is later each time it is asked.
+#[derive(Debug, Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        start().saturating_add(Duration::from_nanos(self.0.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// The time that all these were decided for, in nanoseconds of its second.
+fn one_time(items: &[v1::CheckResult]) -> i32 {
+    let times: BTreeSet<_> = items.iter().map(|item| response(item).evaluated_at.unwrap().nanos).collect();
+    assert_eq!((items.len(), times.len()), (100, 1), "{times:?}");
+    times.into_iter().next().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_checks_of_a_message_are_decided_for_one_time() {
+    let ticking = |own| Dependencies { clock: Arc::new(Ticking::default()), ..own };
+    let mut bench = Bench::started(Config::default(), 1, ticking);
+    bench.handle.loaded().await;
+    let checks = vec![check("t0", "reports", "view"); 100];
+    let request = v1::BatchCheckEntitlementRequest { checks: checks.clone(), ..Default::default() };
+    let batch = bench.client.batch_check_entitlement(request).await.unwrap().into_inner();
+    assert_eq!(one_time(&batch.results), batch.evaluated_at.unwrap().nanos);
+
+    let frames = [1, 2].map(|id| v1::StreamCheckEntitlementRequest { id, checks: checks.clone(), ..Default::default() });
+    let answers = bench.client.stream_check_entitlement(tokio_stream::iter(frames)).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.map(Result::unwrap).collect().await;
+    let times: Vec<_> = answers.iter().map(|answer| one_time(&answer.results)).collect();
+    assert!(times[0] < times[1], "each frame has a time of its own: {times:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn details_come_when_asked_for() {
     let mut bench = bench().await;
@@ -173,7 +213,7 @@ async fn a_decision_in_process_is_that_of_a_call_and_there_is_none_before_the_da
         let decided = bench.handle.decide(tenant, query).unwrap();
         assert_eq!(tessera_proto::convert::decision::to_reason(decided), called, "{tenant} {service} {feature}");
     }
-    let early = Bench::not_loaded(tessera_server::Config::default());
+    let early = Bench::not_loaded(Config::default());
     let query = tessera_core::decision::Query { service: "reports", feature: "view", limit: None };
     assert_eq!(early.handle.decide("acme", query).unwrap_err().reason(), "NOT_READY");
 }

@@ -167,6 +167,29 @@ async fn fully_consistent_is_never_older_than_the_store() {
     assert_eq!(bench.ask(check_fully("nobody")).await.unwrap().reason(), v1::Reason::TenantUnknown);
 }
 
+/// The tenant moves to another plan while the streams that it named before are waited for: what the feed brings of that plan may
+/// be older than what the store has.
+#[tokio::test(start_paused = true)]
+async fn fully_consistent_asks_again_when_another_stream_is_named_meanwhile() {
+    let mut bench = bench().await;
+    let silver = bench.universe.publish("silver", &[("reports", &["view"])], &[]);
+    bench.commit(&silver).await;
+    bench.settled().await;
+    let mut stale = bench.universe.clone();
+    let second = bench.universe.publish("silver", &[("reports", &["view", "export"])], &[]);
+    bench.lose(&second);
+    // The first round waits for the catalog, until it is read from the store after 100 ms.
+    let registered = bench.universe.service("billing", &["pay"]);
+    bench.lose(&registered);
+    let moving = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        bench.commit(&stale.tenant_event("acme", Event::PlanChanged(latest("silver")))).await;
+    };
+    let (answer, ()) = tokio::join!(bench.ask(check_fully("acme")), moving);
+    let answer = answer.unwrap();
+    assert_eq!((answer.plan_id.as_str(), answer.plan_version), ("silver", 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn fully_consistent_without_a_store_is_refused_and_others_go_on() {
     let bench = bench().await;

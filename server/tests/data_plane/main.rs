@@ -9,6 +9,7 @@ mod connections;
 mod consistency;
 #[cfg(feature = "test-hooks")]
 mod guards;
+mod limits;
 mod lists;
 mod repairs;
 #[cfg(feature = "test-hooks")]

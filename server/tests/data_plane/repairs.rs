@@ -45,6 +45,39 @@ async fn the_scan_alone_replaces_a_state_that_differs_at_the_same_seq() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_scan_reads_no_more_rows_per_second_than_allowed() {
+    let config =
+        Config { scan_page_rows: 1, scan_rows_per_second_max: 1, scan_pause_max_ms: 1, scan_lap_s: 1, ..Config::default() };
+    let mut bench = Bench::with(config).await;
+    for n in 0..60 {
+        let created = bench.universe.create(&format!("t{n}"), latest("gold"));
+        bench.lose(&created);
+    }
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let found = bench.handle.digest()["streams"]["tenant"].as_u64().unwrap();
+    assert!((1..=31).contains(&found), "{found} tenants in 30 s");
+    // A lap has 62 rows.
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    assert_eq!(bench.handle.digest(), bench.stored_digest().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lap_of_the_scan_takes_as_long_as_it_is_to_take() {
+    let config = Config { scan_page_rows: 1, scan_lap_s: 60, scan_pause_max_ms: 60_000, ..Config::default() };
+    let mut bench = Bench::started(config, 600, |own| own);
+    bench.handle.loaded().await;
+    for n in 0..600 {
+        let renewed = bench.universe.tenant_event(&format!("t{n}"), Event::SubscriptionRenewed);
+        bench.lose(&renewed);
+    }
+    // A lap begins after the longest pause.
+    tokio::time::sleep(Duration::from_secs(110)).await;
+    assert_ne!(bench.handle.digest(), bench.stored_digest().await);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(bench.handle.digest(), bench.stored_digest().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_fetch_alone_brings_what_parked_rows_wait_for() {
     let mut bench = Bench::with(without_scan()).await;
     let silver = bench.universe.publish("silver", &[("reports", &["view"])], &[]);

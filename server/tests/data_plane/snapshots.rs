@@ -15,7 +15,7 @@ use tessera_ports::{ChangeFeed, Clock as _, EventStore};
 use tessera_proto::v1;
 use tessera_server::snapshot::folder::SnapshotFolder as _;
 use tessera_server::snapshot::memory::MemoryFolder;
-use tessera_server::{Config, Server};
+use tessera_server::{Config, Dependencies, Server};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -80,7 +80,7 @@ impl Keeper {
         bench.tasks.crash();
         let (place, config) = (Arc::new(folder.clone()), without_scan());
         let with_snapshots = |server: Server| server.with_snapshots(place);
-        let ports = (store, feed);
+        let ports = |own| Dependencies { store, feed, ..own };
         let bench = Bench::through(ports, config, bench.universe, bench.store, bench.feed, bench.clock, with_snapshots);
         Self { bench, folder }
     }
