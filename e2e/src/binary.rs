@@ -2,10 +2,18 @@
 //! of [`crate::process`].
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use tempfile::NamedTempFile;
+
+use crate::process::Process;
+
+/// A run that takes longer hangs. Some start engines, and build what starts them.
+const RUN_MAX: Duration = Duration::from_mins(10);
 
 /// What a finished run left behind.
 #[derive(Debug)]
@@ -32,6 +40,16 @@ pub fn tessera() -> anyhow::Result<PathBuf> {
     beside_this_test("tessera")
 }
 
+/// A copy of `tessera` in a folder, both for any user to run.
+pub fn for_everybody(folder: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    let copy = folder.join("tessera");
+    // By somebody else: what this process has open for writing, whatever it starts meanwhile has open too, and then nobody may run it.
+    let mut install = Command::new("install");
+    run(install.args(["-m", "755"]).arg(tessera()?).arg(&copy))?.success().context("copy the binary")?;
+    Ok(copy)
+}
+
 /// The `tessera-server` that was built beside this test.
 pub fn server() -> anyhow::Result<PathBuf> {
     beside_this_test("tessera-server")
@@ -56,18 +74,41 @@ fn beside_this_test(name: &str) -> anyhow::Result<PathBuf> {
     Ok(binary)
 }
 
-/// Runs a program in the root of the repository until it ends; nothing is on its standard input.
+/// Runs a program in the root of the repository until it ends; nothing is on its standard input. One that does not end in ten
+/// minutes is killed, and the error shows what it has printed.
 pub fn run(command: &mut Command) -> anyhow::Result<Finished> {
-    let output = command
-        .current_dir(repository())
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("start `{}`", command.get_program().display()))?;
-    Ok(Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Begun::start(command)?.finish(RUN_MAX)
+}
+
+/// A run that has not been seen to end. Dropping it kills the program. It prints into files: a pipe would have to be read
+/// meanwhile, and stays open as long as anything that the program has started.
+struct Begun {
+    process: Process,
+    stdout: NamedTempFile,
+    stderr: NamedTempFile,
+}
+
+// === impl Begun ===
+
+impl Begun {
+    fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let (stdout, stderr) = (NamedTempFile::new()?, NamedTempFile::new()?);
+        command.current_dir(repository()).stdin(Stdio::null()).stdout(stdout.reopen()?).stderr(stderr.reopen()?);
+        let child = command.spawn().with_context(|| format!("start `{}`", command.get_program().display()))?;
+        Ok(Self { process: Process::of(child), stdout, stderr })
+    }
+
+    fn finish(mut self, patience: Duration) -> anyhow::Result<Finished> {
+        let ended = self.process.ends_within(patience);
+        let (stdout, stderr) = (printed(&self.stdout)?, printed(&self.stderr)?);
+        let status = ended.with_context(|| format!("stdout:\n{stdout}\nstderr:\n{stderr}"))?;
+        Ok(Finished { code: status.code(), stdout, stderr })
+    }
+}
+
+fn printed(file: &NamedTempFile) -> anyhow::Result<String> {
+    let bytes = std::fs::read(file.path()).context("read what a program has printed")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 // === impl Finished ===
@@ -99,4 +140,31 @@ pub fn fail_points(folders: &[&str]) -> anyhow::Result<BTreeSet<String>> {
         }
     }
     Ok(points)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(text: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(text);
+        command
+    }
+
+    #[test]
+    fn a_run_leaves_what_it_printed_and_how_it_ended() {
+        let Finished { code, stdout, stderr } = run(&mut script("echo out; echo err >&2; exit 3")).unwrap();
+        assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(3), "out\n", "err\n"));
+    }
+
+    #[test]
+    fn a_run_that_hangs_is_killed_and_told_with_what_it_printed() {
+        let begun = Begun::start(&mut script("echo out; echo stuck >&2; exec tail -f /dev/null")).unwrap();
+        while printed(&begun.stderr).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        let error = format!("{:#}", begun.finish(Duration::ZERO).unwrap_err());
+        assert!(error.starts_with("stdout:\nout\n\nstderr:\nstuck\n: it does not end within 0ns"), "{error}");
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -36,8 +36,9 @@ pub struct Running {
     process: Process,
 }
 
+/// A process of the system, waited for on a thread of its own. Dropping it kills it.
 #[derive(Debug)]
-struct Process {
+pub(crate) struct Process {
     pid: Pid,
     exit: mpsc::Receiver<ExitStatus>,
     ended: Option<ExitStatus>,
@@ -111,10 +112,7 @@ impl Start {
         let mut child = self.command.spawn().with_context(|| format!("start `{}`", self.command.get_program().display()))?;
         let stdout = Lines::follow(child.stdout.take().context("no standard output")?);
         let log = Lines::follow(child.stderr.take().context("no standard error")?);
-        let pid = Pid::from_child(&child);
-        let (sender, exit) = mpsc::channel();
-        std::thread::spawn(move || child.wait().map(|status| sender.send(status)));
-        Ok((Process { pid, exit, ended: None }, stdout, log))
+        Ok((Process::of(child), stdout, log))
     }
 }
 
@@ -266,11 +264,22 @@ impl Running {
 // === impl Process ===
 
 impl Process {
+    pub(crate) fn of(mut child: Child) -> Self {
+        let pid = Pid::from_child(&child);
+        let (sender, exit) = mpsc::channel();
+        std::thread::spawn(move || child.wait().map(|status| sender.send(status)));
+        Self { pid, exit, ended: None }
+    }
+
     fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        self.ends_within(PATIENCE)
+    }
+
+    pub(crate) fn ends_within(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
         if let Some(status) = self.ended {
             return Ok(status);
         }
-        let status = self.exit.recv_timeout(PATIENCE).context("the process does not end")?;
+        let status = self.exit.recv_timeout(patience).with_context(|| format!("it does not end within {patience:?}"))?;
         self.ended = Some(status);
         Ok(status)
     }

@@ -24,6 +24,6 @@ pub fn absent(what: &str) -> anyhow::Result<()> {
     if tessera_engines::in_ci() {
         bail!("`{what}` is not to be had here, and CI skips nothing");
     }
-    eprintln!("SKIP: `{what}` is not to be had here; `.ci/run` installs what can be installed");
+    tessera_engines::tell_skip(format_args!("`{what}` is not to be had here; `.ci/run` installs what can be installed"));
     Ok(())
 }

@@ -9,16 +9,20 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use rustix::process::Signal;
 use tessera_e2e::commands::{Change, Command, Ledger};
+use tessera_e2e::waiting::PATIENCE;
 use tessera_e2e::{Dev, Launch, Planes, binary, shop};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tonic::Status;
 
 const KILLS: usize = 50;
 const WRITERS: usize = 8;
@@ -83,21 +87,14 @@ struct Ending<'a> {
     after: usize,
 }
 
-/// Starts the process, checks what the life before left, writes until it dies. Returns whether it died at its fail point.
+/// Starts the process, writes until it dies, and checks what that left. Returns whether it died at its fail point.
 async fn live_and_die(data: &Path, ending: &Ending<'_>, ledger: &mut Ledger) -> anyhow::Result<bool> {
     let mut launch = Launch::over(data)?;
     if let Some(point) = ending.point {
         launch = launch.env("TESSERA_TEST_FAIL_POINT", &format!("{point}:{}", ending.after));
     }
-    let dev = match launch.ready().await {
-        Ok(dev) => dev,
-        // It may be reached while starting, when work of the life before is finished.
-        Err(_) if ending.point.is_some() => {
-            settle(data, &[], ledger).await?;
-            return Ok(true);
-        }
-        Err(error) => return Err(error),
-    };
+    // The life before is settled: nothing is written, and no fail point reached, before there are writers.
+    let dev = launch.ready().await?;
     let acknowledged = Arc::new(AtomicUsize::new(0));
     let enough = Arc::new(Notify::new());
     let mut writers = JoinSet::new();
@@ -106,32 +103,49 @@ async fn live_and_die(data: &Path, ending: &Ending<'_>, ledger: &mut Ledger) -> 
         let name = format!("{}-{writer}", ending.life);
         writers.spawn(write_until_it_dies(planes.clone(), name, Arc::clone(&acknowledged), ending.after, Arc::clone(&enough)));
     }
-    let outcomes = if ending.point.is_some() {
-        writers.join_all().await
-    } else {
-        enough.notified().await;
-        dev.signal(rustix::process::Signal::KILL)?;
-        writers.join_all().await
-    };
-    let died_by_itself = dev.kill()? == Some(rustix::process::Signal::ABORT.as_raw());
+    let mut all_end = pin!(writers.join_all());
+    if ending.point.is_none() {
+        tokio::select! {
+            biased;
+            () = enough.notified() => dev.signal(Signal::KILL)?,
+            outcomes = &mut all_end => {
+                let errors: Vec<Status> = outcomes.into_iter().filter_map(|(_, pending)| Some(pending?.1)).collect();
+                anyhow::bail!("all writers ended before it was killed: {errors:?}\n{}", dev.account());
+            }
+        }
+    }
+    let outcomes = all_end.await;
+    let log = dev.log.clone();
+    let signal = dev.kill()?;
 
-    let mut unknown = Vec::new();
+    let (mut unknown, mut errors) = (Vec::new(), Vec::new());
     for (written, pending) in outcomes {
         ledger.append(written);
-        unknown.extend(pending);
+        if let Some((command, error)) = pending {
+            unknown.push(command);
+            errors.push(error);
+        }
     }
+    let died_there = ending.point.is_some() && signal == Some(Signal::ABORT.as_raw());
+    // Otherwise we have killed it, and in a life with a fail point that was when all writers had done all they had to do.
+    let killed_here = signal == Some(Signal::KILL.as_raw()) && (ending.point.is_none() || errors.is_empty());
+    anyhow::ensure!(
+        died_there || killed_here,
+        "it ended by signal {signal:?}, writers with {errors:?}\n{}",
+        log.whole(PATIENCE).join("\n")
+    );
     settle(data, &unknown, ledger).await?;
-    Ok(died_by_itself)
+    Ok(died_there)
 }
 
-/// Writes one command after the other; ends with what was acknowledged and the command whose fate is unknown.
+/// Writes one command after the other; ends with what was acknowledged, and the command whose fate is unknown and why.
 async fn write_until_it_dies(
     planes: Planes,
     name: String,
     acknowledged: Arc<AtomicUsize>,
     enough_at: usize,
     enough: Arc<Notify>,
-) -> (Ledger, Option<Command>) {
+) -> (Ledger, Option<(Command, Status)>) {
     let mut ledger = Ledger::default();
     for number in 0..COMMANDS_MAX {
         let request_id = format!("life-{name}-{number}");
@@ -144,7 +158,7 @@ async fn write_until_it_dies(
         let command = Command { tenant, request_id, change };
         match command.send(&planes, false).await {
             Ok(answer) => ledger.note(command, answer),
-            Err(_) => return (ledger, Some(command)),
+            Err(error) => return (ledger, Some((command, error))),
         }
         if acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == enough_at {
             enough.notify_one();
@@ -183,7 +197,7 @@ async fn same_digests(dev: &Dev) -> anyhow::Result<()> {
 async fn dies_while_starting(point: &str, data: &Path) -> anyhow::Result<()> {
     let (status, log) = Launch::over(data)?.env("TESSERA_TEST_FAIL_POINT", point).until_it_ends()?;
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-    anyhow::ensure!(signal == Some(rustix::process::Signal::ABORT.as_raw()), "`{point}` was not reached: {status}\n{log}");
+    anyhow::ensure!(signal == Some(Signal::ABORT.as_raw()), "`{point}` was not reached: {status}\n{log}");
     let dev = Launch::over(data)?.ready().await.with_context(|| format!("start after a death at `{point}`"))?;
     shop::open(&dev.planes().await?).await?;
     dev.stop()

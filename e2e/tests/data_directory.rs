@@ -132,6 +132,12 @@ async fn a_flipped_bit_in_a_state_while_it_runs_stops_nobody_else() -> anyhow::R
     assert!(export.stdout.contains("globex") && !export.stdout.contains("acme"), "{}", export.stdout);
     assert!(export.stderr.contains("this export is not whole: 1 plans, add-ons or tenants cannot be read"), "{}", export.stderr);
     assert_eq!(export.code, Some(1));
+    // Nor does it take the place of one that was whole.
+    let last = folder.path().join("export.yaml");
+    std::fs::write(&last, "whole")?;
+    let export = dev.tessera(&["export", "--out", last.to_str().context("a path")?])?;
+    assert!(export.code == Some(1) && export.stderr.contains("is left as it was"), "{}", export.stderr);
+    assert_eq!(std::fs::read_to_string(&last)?, "whole");
     let listed = dev.tessera(&["tenant", "list"])?;
     assert!(listed.stderr.contains("left out since it cannot be read: 1 × tenant"), "{}", listed.stderr);
     assert_eq!(dev.page("/readyz").await?.status, 200);
@@ -175,7 +181,7 @@ async fn a_directory_that_may_not_be_written_is_refused() -> anyhow::Result<()> 
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     std::fs::create_dir(&data)?;
-    let program = for_everybody(folder.path())?;
+    let program = binary::for_everybody(folder.path())?;
     std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o555))?;
     let mut launch = Launch::of(&program, &data);
     if rustix::process::geteuid().is_root() {
@@ -194,7 +200,7 @@ async fn a_database_in_a_directory_that_may_not_be_written_is_refused() -> anyho
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     one_tenant(&data).await?;
-    let program = for_everybody(folder.path())?;
+    let program = binary::for_everybody(folder.path())?;
     let mut launch = Launch::of(&program, &data);
     if rustix::process::geteuid().is_root() {
         for path in [data.clone(), data.join("tessera.db"), data.join("tessera.lock")] {
@@ -298,14 +304,4 @@ fn flip_a_bit(data: &Path, choice: &str) -> anyhow::Result<()> {
     let changed = connection.execute(update, rusqlite::params![cell, stream, seq])?;
     anyhow::ensure!(changed == 1, "{changed} events changed");
     Ok(())
-}
-
-/// A copy of the binary that any user may run.
-fn for_everybody(folder: &Path) -> anyhow::Result<PathBuf> {
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-    let copy = folder.join("tessera");
-    // By somebody else: what this process has open for writing, whatever it starts meanwhile has open too, and then nobody may run it.
-    let mut install = std::process::Command::new("install");
-    binary::run(install.args(["-m", "755"]).arg(binary::tessera()?).arg(&copy))?.success().context("copy the binary")?;
-    Ok(copy)
 }

@@ -213,13 +213,11 @@ fn what_tokens_may_not_be_is_said_when_they_are_made() {
 #[test]
 fn a_change_that_a_loss_of_power_may_undo_is_reported() {
     let place = Place::new();
-    std::fs::set_permissions(place.folder.path(), Permissions::from_mode(0o711)).unwrap();
-    let [folder, program] = ["tokens", "tessera"].map(|name| place.path(name));
+    let folder = place.path("tokens");
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, Permissions::from_mode(0o300)).unwrap();
     // Another user may not be let in where the program is.
-    std::fs::copy(binary::tessera().unwrap(), &program).unwrap();
-    let mut command = Command::new(program);
+    let mut command = Command::new(binary::for_everybody(place.folder.path()).unwrap());
     // Root may read everything, and is nobody else's business.
     if chown(&folder, Some(12_345), Some(12_345)).is_ok() {
         command.uid(12_345).gid(12_345);

@@ -10,7 +10,8 @@ use tessera_e2e::binary;
 use tessera_engines::shared;
 
 /// What the words begin with, which belongs to a profile of its own.
-const BUILD: &str = "cargo build --release -p tessera-cli -p tessera-server -p tessera-loader";
+const BUILD: &str =
+    "cargo build --release -p tessera-cli -p tessera-server -p tessera-loader && PATH=\"$PWD/target/release:$PATH\"";
 /// Whatever happens, nothing goes on. Jobs, so that `%1` is the first of them, and the first failure is the end.
 const AROUND: &str = "set -em; trap 'kill $(jobs -p) 2> /dev/null || true; cargo xtask down' EXIT";
 
@@ -21,7 +22,7 @@ fn the_words_of_the_readme_for_many_processes_work() -> anyhow::Result<()> {
     }
     let root = binary::repository();
     if root.join("target/cluster").exists() && std::env::var_os("CI").is_none() {
-        eprintln!("skipped: there is a cluster in target/cluster already, which `cargo xtask down` would remove");
+        shared::tell_skip("there is a cluster in target/cluster already, which `cargo xtask down` would remove");
         return Ok(());
     }
     let readme = std::fs::read_to_string(root.join("README.md")).context("read README.md")?;

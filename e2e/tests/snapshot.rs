@@ -3,134 +3,49 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal};
-use tessera_e2e::lines::Lines;
+use rustix::process::Signal;
 use tessera_e2e::waiting::{PATIENCE, eventually};
-use tessera_e2e::{Dev, Launch, binary, http, shop};
+use tessera_e2e::{Dev, Launch, Running, Start, binary, shop};
 use tessera_proto::v1;
 use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
+use tonic::transport::Endpoint;
 
 /// Fail points on the way of a snapshot into its folder, each with how often it is passed before it kills.
 const FAIL_POINTS: [(&str, usize); 3] = [("snapshot.block", 5), ("snapshot.renaming", 2), ("snapshot.renamed", 2)];
 
-/// A `tessera-server` that runs. Dropping it kills it.
-struct Server {
-    child: Child,
-    log: Lines,
-    data: std::net::SocketAddr,
-    http: std::net::SocketAddr,
+/// `tessera-server` over that data directory, with these settings of the data plane.
+fn start(data: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Start> {
+    let mut start = Start::new(Command::new(binary::server()?), &["data", "http"]);
+    start.command().env("TESSERA_BACKENDS__KIND", "sqlite").env("TESSERA_BACKENDS__DATA_DIR", data);
+    for (name, value) in settings {
+        start = start.env(&format!("TESSERA_SERVER__{}", name.to_uppercase()), value);
+    }
+    Ok(start)
 }
 
-/// How to start one.
-struct Start {
-    command: Command,
+async fn check(server: &Running, tenant: &str) -> anyhow::Result<v1::CheckEntitlementResponse> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address("data")?))?.timeout(PATIENCE);
+    let mut client = EntitlementServiceClient::new(endpoint.connect().await?);
+    let (service, feature) = (shop::SERVICE.to_owned(), shop::FEATURE.to_owned());
+    let request = v1::CheckEntitlementRequest { tenant_id: tenant.to_owned(), service, feature, ..Default::default() };
+    Ok(client.check_entitlement(request).await?.into_inner())
 }
 
-impl Start {
-    /// Over that data directory, with these settings of the data plane.
-    fn over(data: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let mut command = Command::new(binary::tessera()?.with_file_name("tessera-server"));
-        command.args(["--print-addresses", "--data-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
-        command.env("TESSERA_BACKENDS__KIND", "sqlite").env("TESSERA_BACKENDS__DATA_DIR", data);
-        for (name, value) in settings {
-            command.env(format!("TESSERA_SERVER__{}", name.to_uppercase()), value);
-        }
-        command.current_dir(binary::repository()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Self { command })
-    }
-
-    fn fail_point(mut self, point: &str) -> Self {
-        self.command.env("TESSERA_TEST_FAIL_POINT", point);
-        self
-    }
-
-    /// Waits until it has said where it listens.
-    fn listening(mut self) -> anyhow::Result<Server> {
-        let mut child = self.command.spawn().context("start `tessera-server`")?;
-        let stdout = Lines::follow(child.stdout.take().context("no standard output")?);
-        let log = Lines::follow(child.stderr.take().context("no standard error")?);
-        let addresses = stdout.wait_for(PATIENCE, |line| {
-            let said: serde_json::Value = serde_json::from_str(line).ok()?;
-            let address = |name: &str| said.get(name)?.as_str()?.parse().ok();
-            Some((address("data")?, address("http")?))
-        });
-        let Some((data, http)) = addresses else {
-            drop(child.kill());
-            anyhow::bail!("it does not listen:\n{}", log.whole(PATIENCE).join("\n"));
-        };
-        Ok(Server { child, log, data, http })
-    }
-
-    async fn ready(self) -> anyhow::Result<Server> {
-        let server = self.listening()?;
-        let is_ready = async || {
-            let page = http::get(server.http, "/readyz").await?;
-            anyhow::ensure!(page.status == 200, "not ready: {}", page.body);
-            Ok(())
-        };
-        eventually("readiness", is_ready).await.with_context(|| server.log.all().join("\n"))?;
-        Ok(server)
-    }
-
-    /// Waits for its end: how it ended, and its log.
-    fn until_it_ends(mut self) -> anyhow::Result<(ExitStatus, String)> {
-        let output = self.command.output()?;
-        Ok((output.status, String::from_utf8_lossy(&output.stderr).into_owned()))
-    }
+/// Whether it answers by a snapshot, because it does not have its store.
+async fn serves_snapshot(server: &Running) -> anyhow::Result<bool> {
+    let metric = server.metric("tessera_snapshot_served").await?;
+    Ok(metric.context("no metric of the snapshot that is served")? > 0.5)
 }
 
-impl Server {
-    async fn check(&self, tenant: &str) -> anyhow::Result<v1::CheckEntitlementResponse> {
-        let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", self.data))?.connect().await?;
-        let mut client = EntitlementServiceClient::new(channel);
-        let (service, feature) = (shop::SERVICE.to_owned(), shop::FEATURE.to_owned());
-        let request = v1::CheckEntitlementRequest { tenant_id: tenant.to_owned(), service, feature, ..Default::default() };
-        Ok(client.check_entitlement(request).await?.into_inner())
-    }
-
-    async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let page = http::get(self.http, "/metrics").await?.body;
-        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.with_context(|| format!("no metric `{name}`"))?.parse()?)
-    }
-
-    /// Waits until the metric has at least that value.
-    async fn metric_reaches(&self, name: &str, least: f64) -> anyhow::Result<()> {
-        let reached = async || {
-            let value = self.metric(name).await?;
-            anyhow::ensure!(value >= least, "{name} is {value}");
-            Ok(())
-        };
-        eventually(name, reached).await.with_context(|| self.log.all().join("\n"))
-    }
-
-    async fn has_written(&self, count: f64) -> anyhow::Result<()> {
-        self.metric_reaches("tessera_snapshots_total{outcome=\"written\"}", count).await
-    }
-
-    fn logged(&self, text: &str) -> bool {
-        self.log.all().iter().any(|line| line.contains(text))
-    }
-
-    /// Asks it to end, and insists on exit code 0 and a log without errors.
-    fn stop(mut self) -> anyhow::Result<()> {
-        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)?;
-        let status = self.child.wait()?;
-        let log = self.log.whole(PATIENCE).join("\n");
-        anyhow::ensure!(status.success() && !log.contains("ERROR"), "ended with {status}\n{log}");
-        Ok(())
-    }
+async fn has_written(server: &Running, count: f64) -> anyhow::Result<()> {
+    server.metric_reaches("tessera_snapshots_total{outcome=\"written\"}", count).await
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
+fn logged(server: &Running, text: &str) -> bool {
+    server.log.all().iter().any(|line| line.contains(text))
 }
 
 const OFTEN: [(&str, &str); 2] = [("snapshot_interval_ms", "200"), ("snapshot_wait_ms", "300")];
@@ -188,10 +103,10 @@ async fn a_server_whose_store_cannot_be_opened_serves_its_snapshot_and_catches_u
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     shop_with_acme(&data).await?;
-    let server = Start::over(&data, &OFTEN)?.ready().await?;
-    server.has_written(2.0).await?;
-    assert!(server.check("acme").await?.entitled);
-    assert!(server.metric("tessera_snapshot_served").await? < 0.5);
+    let server = start(&data, &OFTEN)?.ready().await?;
+    has_written(&server, 2.0).await?;
+    assert!(check(&server, "acme").await?.entitled);
+    assert!(!serves_snapshot(&server).await?);
     server.stop()?;
     let kept = files(&data.join("snapshots"), ".snapshot")?;
     assert_eq!(kept.len(), 2, "{kept:?}");
@@ -203,23 +118,23 @@ async fn a_server_whose_store_cannot_be_opened_serves_its_snapshot_and_catches_u
     let other = dev(&data).await?;
     delete(&other, "acme").await?;
     create(&other, "late").await?;
-    let server = Start::over(&data, &OFTEN)?.ready().await?;
-    let answer = server.check("acme").await?;
+    let server = start(&data, &OFTEN)?.ready().await?;
+    let answer = check(&server, "acme").await?;
     assert!(answer.entitled, "{answer:?}");
-    assert!(server.metric("tessera_snapshot_served").await? > 0.5);
-    assert!(server.logged("serving a snapshot") && server.logged("in use by another process"), "{:?}", server.log.all());
-    assert!(!server.check("late").await?.entitled);
+    assert!(serves_snapshot(&server).await?);
+    assert!(logged(&server, "serving a snapshot") && logged(&server, "in use by another process"), "{:?}", server.log.all());
+    assert!(!check(&server, "late").await?.entitled);
 
     // Back again: nothing is lost that was done meanwhile, and nothing is hydrated.
     other.stop()?;
     let caught_up = async || {
-        anyhow::ensure!(server.metric("tessera_snapshot_served").await? < 0.5, "still the snapshot");
+        anyhow::ensure!(!serves_snapshot(&server).await?, "still the snapshot");
         Ok(())
     };
     eventually("the store to be caught up with", caught_up).await?;
-    assert_eq!(server.check("acme").await?.reason(), v1::Reason::TenantDeleted);
-    assert!(server.check("late").await?.entitled);
-    assert!(!server.logged("hydrating"), "{:?}", server.log.all());
+    assert_eq!(check(&server, "acme").await?.reason(), v1::Reason::TenantDeleted);
+    assert!(check(&server, "late").await?.entitled);
+    assert!(!logged(&server, "hydrating"), "{:?}", server.log.all());
     server.stop()
 }
 
@@ -228,29 +143,29 @@ async fn torn_files_leave_the_one_before_and_then_the_store() -> anyhow::Result<
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     shop_with_acme(&data).await?;
-    let server = Start::over(&data, &OFTEN)?.ready().await?;
-    server.has_written(2.0).await?;
+    let server = start(&data, &OFTEN)?.ready().await?;
+    has_written(&server, 2.0).await?;
     server.stop()?;
     let kept = files(&data.join("snapshots"), ".snapshot")?;
     let [older, newer] = kept.as_slice() else { anyhow::bail!("two generations, not {kept:?}") };
 
     tear(newer)?;
     let other = dev(&data).await?;
-    let server = Start::over(&data, &[("snapshot_wait_ms", "300"), ("snapshot_interval_ms", "86400000")])?.ready().await?;
-    assert!(server.check("acme").await?.entitled);
+    let server = start(&data, &[("snapshot_wait_ms", "300"), ("snapshot_interval_ms", "86400000")])?.ready().await?;
+    assert!(check(&server, "acme").await?.entitled);
     server.metric_reaches("tessera_snapshots_refused_total{cause=\"torn\"}", 1.0).await?;
-    assert!(server.logged(&format!("{} ends at byte ", newer.display())), "{:?}", server.log.all());
+    assert!(logged(&server, &format!("{} ends at byte ", newer.display())), "{:?}", server.log.all());
     server.stop()?;
 
     // Without any, a process that cannot open its store has nothing to serve, and says why.
     tear(older)?;
-    let (status, log) = Start::over(&data, &OFTEN)?.until_it_ends()?;
+    let (status, log) = start(&data, &OFTEN)?.until_it_ends()?;
     assert!(!status.success() && log.contains("in use by another process"), "{status}: {log}");
     other.stop()?;
-    let server = Start::over(&data, &OFTEN)?.ready().await?;
-    assert!(server.check("acme").await?.entitled);
+    let server = start(&data, &OFTEN)?.ready().await?;
+    assert!(check(&server, "acme").await?.entitled);
     server.metric_reaches("tessera_snapshots_refused_total{cause=\"torn\"}", 2.0).await?;
-    assert!(server.logged("hydrating"));
+    assert!(logged(&server, "hydrating"));
     server.stop()
 }
 
@@ -260,22 +175,22 @@ async fn a_process_that_dies_while_writing_leaves_a_snapshot_to_start_from() -> 
         let folder = tempfile::tempdir()?;
         let data = folder.path().join("data");
         shop_with_acme(&data).await?;
-        let server = Start::over(&data, &OFTEN)?.ready().await?;
-        server.has_written(1.0).await?;
+        let server = start(&data, &OFTEN)?.ready().await?;
+        has_written(&server, 1.0).await?;
         server.stop()?;
 
-        let (status, log) = Start::over(&data, &OFTEN)?.fail_point(&format!("{point}:{times}")).until_it_ends()?;
+        let (status, log) = start(&data, &OFTEN)?.fail_point(&format!("{point}:{times}")).until_it_ends()?;
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         assert_eq!(signal, Some(Signal::ABORT.as_raw()), "`{point}` was not reached: {status}\n{log}");
 
         let other = dev(&data).await?;
-        let server = Start::over(&data, &OFTEN)?.ready().await?;
-        assert!(server.check("acme").await?.entitled, "{point}");
-        assert!(server.metric("tessera_snapshot_served").await? > 0.5);
+        let server = start(&data, &OFTEN)?.ready().await?;
+        assert!(check(&server, "acme").await?.entitled, "{point}");
+        assert!(serves_snapshot(&server).await?);
         let unfinished = files(&data.join("snapshots"), ".unfinished")?;
         assert!(unfinished.is_empty(), "{point}: {unfinished:?}");
         other.stop()?;
-        server.has_written(1.0).await?;
+        has_written(&server, 1.0).await?;
         server.stop()?;
     }
     Ok(())
@@ -301,10 +216,10 @@ async fn a_folder_that_cannot_be_written_to_is_told_and_harms_nobody() -> anyhow
     let file = folder.path().join("file");
     std::fs::write(&file, "no folder")?;
     let place = file.display().to_string();
-    let server = Start::over(&data, &[OFTEN[0], ("snapshot_dir", &place)])?.ready().await?;
+    let server = start(&data, &[OFTEN[0], ("snapshot_dir", &place)])?.ready().await?;
     server.metric_reaches("tessera_snapshots_total{outcome=\"failed\"}", 2.0).await?;
-    assert!(server.check("acme").await?.entitled);
-    assert!(server.logged("a snapshot cannot be written; the ones before stay"), "{:?}", server.log.all());
+    assert!(check(&server, "acme").await?.entitled);
+    assert!(logged(&server, "a snapshot cannot be written; the ones before stay"), "{:?}", server.log.all());
     server.stop()
 }
 
@@ -316,14 +231,14 @@ async fn a_snapshot_of_another_store_is_refused_by_name() -> anyhow::Result<()> 
     let dev = dev(&another).await?;
     shop::open(&dev.planes().await?).await?;
     dev.stop()?;
-    let server = Start::over(&data, &OFTEN)?.ready().await?;
-    server.has_written(1.0).await?;
+    let server = start(&data, &OFTEN)?.ready().await?;
+    has_written(&server, 1.0).await?;
     server.stop()?;
     let place = data.join("snapshots").display().to_string();
-    let server = Start::over(&another, &[OFTEN[0], ("snapshot_dir", &place)])?.ready().await?;
-    assert_eq!(server.check("acme").await?.reason(), v1::Reason::TenantUnknown);
+    let server = start(&another, &[OFTEN[0], ("snapshot_dir", &place)])?.ready().await?;
+    assert_eq!(check(&server, "acme").await?.reason(), v1::Reason::TenantUnknown);
     server.metric_reaches("tessera_snapshots_refused_total{cause=\"foreign\"}", 1.0).await?;
-    assert!(server.logged("the snapshot is of store "), "{:?}", server.log.all());
+    assert!(logged(&server, "the snapshot is of store "), "{:?}", server.log.all());
     server.stop()
 }
 

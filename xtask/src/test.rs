@@ -53,7 +53,11 @@ fn conclude(reports: &[Report]) -> anyhow::Result<()> {
     println!("\n{:<34} {:>8} {:>9}  outcome", "step", "tests", "time");
     for report in reports {
         let tests = report.tests.map_or_else(String::new, |count| count.to_string());
-        println!("{:<34} {tests:>8} {:>7.1} s  {}", report.name, report.elapsed.as_secs_f64(), report.outcome);
+        let idle = match report.idle {
+            0 => String::new(),
+            some => format!(", {some} with nothing to do here: see `SKIP` above"),
+        };
+        println!("{:<34} {tests:>8} {:>7.1} s  {}{idle}", report.name, report.elapsed.as_secs_f64(), report.outcome);
     }
     let count = |wanted: fn(&Outcome) -> bool| reports.iter().filter(|report| wanted(&report.outcome)).count();
     let failed: Vec<&str> =
@@ -105,7 +109,7 @@ mod tests {
     use super::*;
 
     fn report(name: &str, outcome: Outcome) -> Report {
-        Report { name: name.to_owned(), outcome, tests: None, elapsed: Duration::ZERO }
+        Report { name: name.to_owned(), outcome, tests: None, idle: 0, elapsed: Duration::ZERO }
     }
 
     #[test]

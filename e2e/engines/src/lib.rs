@@ -34,4 +34,4 @@ mod waiting;
 pub use cassandra::Cassandra;
 pub use engine::{Engine, Options};
 pub use kafka::Kafka;
-pub use shared::{available, in_ci, present, shared_cassandra, shared_kafka};
+pub use shared::{available, in_ci, present, shared_cassandra, shared_kafka, tell_skip};

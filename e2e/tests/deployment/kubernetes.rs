@@ -113,6 +113,30 @@ fn the_kustomization_names_what_there_is() -> anyhow::Result<()> {
 }
 
 #[test]
+fn the_migration_has_what_the_readme_makes_before_anything_runs() -> anyhow::Result<()> {
+    let all = manifests()?;
+    let (_, job) = workloads(&all).into_iter().find(|(name, _)| *name == "tessera-migrate").context("no migration")?;
+    let volumes = job.pointer("/spec/template/spec/volumes").and_then(Value::as_array).context("no volumes")?;
+    let names = ["/configMap/name", "/secret/secretName"];
+    let names = names.into_iter().flat_map(|name| volumes.iter().filter_map(move |volume| volume.pointer(name)));
+    let readme = file("README.md")?;
+    let at = |words: &str| readme.find(words).with_context(|| format!("README.md has no `{words}`"));
+    let applied = at("apply --kustomize")?;
+    let migrated = at("replace --force")?;
+    assert!(migrated < applied, "processes start before the migration");
+    let mut made = 0;
+    for name in names {
+        let name = name.as_str().context("a name")?;
+        let words = [format!("create configmap {name} "), format!("create secret generic {name} ")];
+        let first = words.iter().filter_map(|words| readme.find(words)).min();
+        assert!(first.is_some_and(|first| first < migrated), "`{name}` is not made before the migration");
+        made += 1;
+    }
+    assert_eq!(made, 2);
+    Ok(())
+}
+
+#[test]
 fn pods_keep_to_the_restricted_standard_and_hold_no_secret_in_the_open() -> anyhow::Result<()> {
     let all = manifests()?;
     let namespace = of_kind(&all, "Namespace").next().context("no namespace")?;

@@ -48,6 +48,8 @@ pub(crate) struct Report {
     pub(crate) outcome: Outcome,
     /// How many tests ran, where the step runs tests.
     pub(crate) tests: Option<u64>,
+    /// How many of them said that they had nothing to do here.
+    pub(crate) idle: u64,
     pub(crate) elapsed: Duration,
 }
 
@@ -60,24 +62,25 @@ impl Step {
         {
             let outcome = absent(tool, in_ci);
             println!("{outcome}");
-            return Report { name: self.name, outcome, tests: None, elapsed: Duration::ZERO };
+            return Report { name: self.name, outcome, tests: None, idle: 0, elapsed: Duration::ZERO };
         }
         let started = now();
         let mut variables = vec![(SEED_VARIABLE, seed.to_owned())];
         let ready = if self.engines { engines.variables().map(|named| variables.extend(named)) } else { Ok(()) };
-        let (result, tests) = match &self.action {
-            _ if ready.is_err() => (ready.context("start the engines"), None),
-            Action::Command(command) => (run_command(command, variables).map(drop), None),
-            Action::Tests(command) => split(run_command(command, variables).and_then(some_tests)),
-            Action::Check(check) => (check(), None),
+        let result = match &self.action {
+            _ if ready.is_err() => ready.map(|()| None).context("start the engines"),
+            Action::Command(command) => run_command(command, variables).map(|_| None),
+            Action::Tests(command) => run_command(command, variables).and_then(some_tests).map(Some),
+            Action::Check(check) => check().map(|()| None),
         };
         let elapsed = started.elapsed();
-        let outcome = match result {
-            Ok(()) => Outcome::Passed,
-            Err(error) => Outcome::Failed(format!("{error:#}")),
+        let (outcome, told) = match result {
+            Ok(told) => (Outcome::Passed, told),
+            Err(error) => (Outcome::Failed(format!("{error:#}")), None),
         };
+        let (tests, idle) = (told.map(|told| told.tests), told.map_or(0, |told| told.idle));
         println!("=== {}: {outcome} after {:.1} s", self.name, elapsed.as_secs_f64());
-        Report { name: self.name, outcome, tests, elapsed }
+        Report { name: self.name, outcome, tests, idle, elapsed }
     }
 }
 
@@ -92,20 +95,28 @@ fn absent(tool: &str, in_ci: bool) -> Outcome {
     if in_ci { Outcome::Failed(why) } else { Outcome::Skipped(why) }
 }
 
-fn split(result: anyhow::Result<u64>) -> (anyhow::Result<()>, Option<u64>) {
-    match result {
-        Ok(count) => (Ok(()), Some(count)),
-        Err(error) => (Err(error), None),
+/// What the output of a command tells of tests.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Told {
+    tests: u64,
+    idle: u64,
+}
+
+impl Told {
+    fn note(&mut self, line: &str) {
+        self.tests += tests_in(line);
+        // Where tests run one at a time, the runner has begun the line with the name of the test.
+        self.idle += u64::from(line.contains("SKIP: "));
     }
 }
 
-fn some_tests(count: u64) -> anyhow::Result<u64> {
-    anyhow::ensure!(count > 0, "no test ran");
-    Ok(count)
+fn some_tests(told: Told) -> anyhow::Result<Told> {
+    anyhow::ensure!(told.tests > 0, "no test ran");
+    Ok(told)
 }
 
-/// Runs a command, showing its output; returns how many tests its output reports.
-fn run_command(command: &[String], variables: Vec<(&str, String)>) -> anyhow::Result<u64> {
+/// Runs a command, showing its output.
+fn run_command(command: &[String], variables: Vec<(&str, String)>) -> anyhow::Result<Told> {
     let (program, arguments) = command.split_first().context("an empty command")?;
     println!("$ {}", command.join(" "));
     let mut child = Command::new(tools::find(program).unwrap_or_else(|| program.into()))
@@ -116,19 +127,19 @@ fn run_command(command: &[String], variables: Vec<(&str, String)>) -> anyhow::Re
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("start `{program}`"))?;
-    let mut tests = 0;
+    let mut told = Told::default();
     if let Some(stdout) = child.stdout.take() {
         let mut reader = BufReader::new(stdout);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).context("read output")? > 0 {
             std::io::stdout().write_all(&line).context("show output")?;
-            tests += tests_in(&String::from_utf8_lossy(&line));
+            told.note(&String::from_utf8_lossy(&line));
             line.clear();
         }
     }
     let status = child.wait().context("wait for the command")?;
     anyhow::ensure!(status.success(), "`{program}` ended with {status}");
-    Ok(tests)
+    Ok(told)
 }
 
 /// How many tests a closing line of libtest speaks of: `test result: ok. 12 passed; 1 failed; …`.
@@ -170,6 +181,16 @@ mod tests {
         );
         assert_eq!(tests_in("test foo ... ok"), 0);
         assert_eq!(tests_in("running 3 tests"), 0);
+    }
+
+    #[test]
+    fn tests_that_had_nothing_to_do_are_counted() {
+        let mut told = Told::default();
+        told.note("SKIP: `promtool` is not to be had here\n");
+        told.note("test alerts::fire ... SKIP: `promtool` is not to be had here\n");
+        told.note("test alerts::fire ... ok\n");
+        told.note("test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n");
+        assert_eq!(told, Told { tests: 2, idle: 2 });
     }
 
     #[test]
