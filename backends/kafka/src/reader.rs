@@ -34,9 +34,9 @@ const READ_AHEAD_RECORDS: u32 = 4_000;
 /// Bytes asked for at once. A record that is longer comes all the same. They are packed: what they are unpacked to comes on top of
 /// what may be read ahead.
 const FETCH_BYTES: u32 = 128 * 1024;
-/// How long a broker holds back its answer when there is nothing. What comes is sent at once; a move to another position waits
-/// this long.
-const FETCH_WAIT_MS: u32 = 100;
+/// How long a broker holds back its answer when there is nothing: a partition without changes costs it two answers a second per
+/// server. What comes is sent at once; a move to another position waits this long.
+const FETCH_WAIT_MS: u32 = 500;
 /// How long a consumer is waited for before it is compared with what else is known.
 const STEP: Duration = Duration::from_secs(1);
 

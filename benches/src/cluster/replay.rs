@@ -41,7 +41,7 @@ const SETTINGS: [(&str, &str); 15] = [
     ("auto.offset.reset", "error"),
     ("isolation.level", "read_uncommitted"),
     ("fetch.min.bytes", "1"),
-    ("fetch.wait.max.ms", "100"),
+    ("fetch.wait.max.ms", "500"),
     ("fetch.message.max.bytes", "131072"),
     ("fetch.error.backoff.ms", "100"),
     ("fetch.queue.backoff.ms", "5"),
