@@ -356,7 +356,7 @@ async fn answers_that_nobody_takes_are_reset() -> anyhow::Result<()> {
         peer.say(&streams(allowed).flat_map(|id| asks(first + id, BATCH)).collect::<Vec<u8>>()).await?;
         for _ in 0..allowed {
             let reset = peer.next_of(kind::RST_STREAM).await?;
-            anyhow::ensure!(reset.payload == CANCEL.to_be_bytes(), "{reset:?}");
+            anyhow::ensure!(reset.payload == ENHANCE_YOUR_CALM.to_be_bytes(), "{reset:?}");
         }
     }
     attacked.dev.metric_reaches("tessera_slow_readers_total", f64::from(3 * allowed)).await?;

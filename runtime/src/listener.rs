@@ -8,7 +8,8 @@
 //! - `config`: what can be set;
 //! - `incoming`, `unix`: where connections come in, and how many;
 //! - `cores`: threads that serve;
-//! - `connection`, `course`: the life of one, as shell and as pure steps;
+//! - `connection`, `course`, `keepalive`: the life of one, as shell and as pure steps;
+//! - `http2`: its calls come in and their answers go out;
 //! - `transport`, `traffic`: its bytes, and what is seen of them;
 //! - `call`, `answer`: one call, and the body of its answer;
 //! - `peer`: who is at the other end.
@@ -19,7 +20,9 @@ mod config;
 mod connection;
 mod cores;
 mod course;
+mod http2;
 mod incoming;
+mod keepalive;
 mod peer;
 mod traffic;
 mod transport;

@@ -2,7 +2,6 @@
 //! becomes. Costs nothing on the heap but the extensions of the request.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -11,9 +10,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use http::{HeaderMap, Request, Response, Uri};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::Frame;
 use metrics::counter;
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
@@ -26,7 +25,8 @@ use tower::{BoxError, ServiceExt as _};
 use tracing::error;
 
 use super::Calls;
-use super::answer::{Answer, serve_at_once};
+use super::answer::Answer;
+use super::http2::poll_message;
 use super::peer::Peer;
 use super::traffic::{Ending, Traffic, UnderWay};
 use crate::lifecycle::panic_text;
@@ -47,7 +47,7 @@ thread_local! {
 /// HTTP/2 whatever comes for a call that is over is a breach of the protocol, and whoever has many calls refused would lose the
 /// connection.
 #[derive(Debug)]
-struct Message(Option<Incoming>);
+struct Message(Option<RecvStream>);
 
 impl Drop for Message {
     fn drop(&mut self) {
@@ -64,8 +64,8 @@ impl Drop for Message {
 }
 
 /// Forgets what comes of a message until all of it has.
-fn poll_unread(message: &mut Incoming, cx: &mut Context<'_>) -> Poll<()> {
-    while let Some(Ok(_)) = ready!(Pin::new(&mut *message).poll_frame(cx)) {}
+fn poll_unread(message: &mut RecvStream, cx: &mut Context<'_>) -> Poll<()> {
+    while let Some(Ok(_)) = ready!(poll_message(message, cx)) {}
     Poll::Ready(())
 }
 
@@ -135,7 +135,7 @@ impl http_body::Body for Question {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let Some(message) = &mut this.inner.0 else { return Poll::Ready(None) };
-        if let Poll::Ready(next) = Pin::new(message).poll_frame(cx) {
+        if let Poll::Ready(next) = poll_message(message, cx) {
             let Some(Ok(frame)) = &next else { return Poll::Ready(next.map(|frame| frame.map_err(BoxError::from))) };
             this.gathered.take_in(frame.data_ref().map_or(&[][..], Bytes::as_ref));
             if this.gathered.unfinished() > MESSAGE_LEN_MAX
@@ -151,11 +151,7 @@ impl http_body::Body for Question {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.0.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.0.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
+        self.inner.0.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 }
 
@@ -172,18 +168,14 @@ pub(super) struct Taker<S> {
     pub(super) message_max: Duration,
 }
 
-impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
-    type Response = Response<Answer>;
-    type Error = Infallible;
-    type Future = Call<S>;
-
-    fn call(&self, request: Request<Incoming>) -> Call<S> {
+impl<S: Calls> Taker<S> {
+    pub(super) fn call(&self, request: Request<RecvStream>) -> Call<S> {
         let now = Instant::now();
         let request = request.map(|message| Message(Some(message)));
         let under_way = self.admit(request.uri().path(), now);
-        // Within the step of the connection: what takes long would hold up the others.
-        if under_way.is_none() || self.refusals.is_small(request.uri().path()) {
-            serve_at_once();
+        // What takes long would hold up the others.
+        let at_once = under_way.is_none() || self.refusals.is_small(request.uri().path());
+        if at_once {
             self.traffic.hold_back();
         }
         let Some(under_way) = under_way else { return Call::refused(self.refusals.response(), &self.traffic) };
@@ -205,11 +197,10 @@ impl<S: Calls> hyper::service::Service<Request<Incoming>> for Taker<S> {
             message_until: now + self.message_max,
             timer: None,
             under_way: Some(under_way),
+            at_once,
         }
     }
-}
 
-impl<S> Taker<S> {
     /// Lets a call to that path begin, unless it is refused now; counted if it is.
     fn admit(&self, path: &str, now: Instant) -> Option<UnderWay> {
         if self.refusals.lacks_memory(path) {
@@ -254,29 +245,44 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         under_way: Option<UnderWay>,
+        at_once: bool,
     }
 }
 
 impl<S: Calls> Call<S> {
+    /// Whether it is served within the step that its connection's task is making.
+    pub(super) fn is_served_at_once(&self) -> bool {
+        self.at_once
+    }
+
     fn refused(response: Response<Body>, traffic: &Arc<Traffic>) -> Self {
         let under_way = Some(UnderWay::on(traffic));
         let message_until = Instant::now();
-        Self { inner: None, refused: Some(response), has_begun: false, deadline: None, message_until, timer: None, under_way }
+        Self {
+            inner: None,
+            refused: Some(response),
+            has_begun: false,
+            deadline: None,
+            message_until,
+            timer: None,
+            under_way,
+            at_once: true,
+        }
     }
 }
 
 impl<S: Calls> Future for Call<S> {
-    type Output = Result<Response<Answer>, Infallible>;
+    type Output = Response<Answer>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(response) = this.refused.take() {
-            return Poll::Ready(Ok(response.map(|body| Answer::new(body, this.under_way.take()))));
+            return Poll::Ready(response.map(|body| Answer::new(body, this.under_way.take())));
         }
         // Whoever has ceased to wait is not worked for.
         let begins = !std::mem::replace(this.has_begun, true);
         if begins && this.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Poll::Ready(Ok(too_late().map(|body| Answer::new(body, this.under_way.take()))));
+            return Poll::Ready(too_late().map(|body| Answer::new(body, this.under_way.take())));
         }
         WAITS_FOR_MESSAGE.set(false);
         let polled = catch_unwind(AssertUnwindSafe(|| match this.inner.as_mut().as_pin_mut() {
@@ -300,7 +306,7 @@ impl<S: Calls> Future for Call<S> {
             }
         };
         let under_way = this.under_way.take();
-        Poll::Ready(Ok(response.map(|body| Answer::new(body, under_way))))
+        Poll::Ready(response.map(|body| Answer::new(body, under_way)))
     }
 }
 

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::Error;
+use super::keepalive::Keepalive;
 use crate::overload::buckets::Rate;
 use crate::tls::TlsConfig;
 
@@ -51,7 +53,8 @@ pub struct ListenerConfig {
     /// The message of a call that is answered once all of it is there (all calls but streams of questions) has so long to come,
     /// from the call's headers on: what it is asked with is looked at then. 1 to 60 s; default 10 s.
     pub message_timeout_s: u64,
-    /// A peer is asked after so long of silence whether it is still there. 5 to 3,600 s; default 30 s.
+    /// A peer is asked after so long of silence, or up to a quarter more, whether it is still there; the first time not before
+    /// `first_bytes_timeout_s` is over. 5 to 3,600 s; default 30 s.
     pub keepalive_interval_s: u64,
     /// It has so long to answer. 1 to 600 s; default 10 s.
     pub keepalive_timeout_s: u64,
@@ -167,6 +170,11 @@ impl ListenerConfig {
 
     pub(super) fn wait_target(&self) -> Duration {
         Duration::from_millis(self.wait_target_ms)
+    }
+
+    /// Of a connection that begins at `now`.
+    pub(super) fn keepalive(&self, now: Instant) -> Keepalive {
+        Keepalive::begin(Duration::from_secs(self.keepalive_interval_s), Duration::from_secs(self.keepalive_timeout_s), now)
     }
 
     pub(super) fn slow_reader(&self) -> Duration {

@@ -1,5 +1,5 @@
 //! One connection from its handshake to its end: performs what `course.rs` says. A connection is one task, and its calls are
-//! tasks that end before it does; whoever drops the connection drops its calls.
+//! tasks that are woken when it ends, and end then.
 
 use std::future::poll_fn;
 use std::io;
@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::Reason;
+use h2::server::Builder;
 use metrics::{counter, gauge};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
@@ -17,11 +17,12 @@ use tonic::transport::server::{Connected as _, TcpConnectInfo};
 use tracing::debug;
 
 use super::Calls;
-use super::answer::Senders;
 use super::call::Taker;
 use super::config::ListenerConfig;
 use super::course::{Cause, Course, Step};
+use super::http2::Http2;
 use super::incoming::{Accepted, Raw};
+use super::keepalive::Beat;
 use super::peer::Peer;
 use super::traffic::{Presence, Traffic};
 use super::transport::{Socket, Transport};
@@ -35,23 +36,20 @@ use crate::tls::Tls;
 pub(super) struct Rules {
     config: ListenerConfig,
     tls: Option<Tls>,
-    http: http2::Builder<Senders>,
+    http: Builder,
     refusals: Arc<Refusals>,
 }
 
 impl Rules {
     pub(super) fn new(config: &ListenerConfig, tls: Option<Tls>, refusals: Refusals) -> Self {
-        let mut http = http2::Builder::new(Senders { slow_reader: config.slow_reader() });
-        http.timer(TokioTimer::new())
-            .initial_connection_window_size(config.connection_window_bytes)
-            .initial_stream_window_size(config.stream_window_bytes)
+        let mut http = Builder::new();
+        http.initial_connection_window_size(config.connection_window_bytes)
+            .initial_window_size(config.stream_window_bytes)
             .max_concurrent_streams(config.streams_per_connection_max)
-            .max_send_buf_size(config.send_buffer_bytes)
+            .max_send_buffer_size(config.send_buffer_bytes)
             .max_header_list_size(config.header_list_bytes_max)
             .max_pending_accept_reset_streams(config.pending_resets_max)
-            .max_local_error_reset_streams(config.error_resets_max)
-            .keep_alive_interval(Duration::from_secs(config.keepalive_interval_s))
-            .keep_alive_timeout(Duration::from_secs(config.keepalive_timeout_s));
+            .max_local_error_reset_streams(Some(config.error_resets_max));
         Self { config: config.clone(), tls, http, refusals: Arc::new(refusals) }
     }
 
@@ -153,7 +151,8 @@ async fn live<S: Calls>(
 ) -> &'static str {
     let _presence = Presence(Arc::clone(&traffic));
     let mut course = Course::begin(&rules.config, Instant::now(), draw, rules.certificate_good_for(&taker.peer));
-    let mut connection = pin!(rules.http.serve_connection(TokioIo::new(transport), taker));
+    let mut keepalive = rules.config.keepalive(Instant::now());
+    let mut http = Http2::begin(&rules.http, transport, taker, rules.config.slow_reader());
     let mut timer = pin!(tokio::time::sleep_until(Instant::now() + Duration::from_secs(rules.config.first_bytes_timeout_s)));
     let mut is_draining = false;
     loop {
@@ -161,10 +160,10 @@ async fn live<S: Calls>(
             biased;
             ended = poll_fn(|cx| {
                 traffic.begin_step();
-                let mut polled = connection.as_mut().poll(cx);
+                let mut polled = http.poll(cx);
                 // All answers of the step together.
                 while traffic.let_go() && polled.is_pending() {
-                    polled = connection.as_mut().poll(cx);
+                    polled = http.poll(cx);
                 }
                 traffic.end_step();
                 polled
@@ -178,18 +177,22 @@ async fn live<S: Calls>(
             () = draining.cancelled(), if !is_draining => {
                 is_draining = true;
                 if course.drain(Instant::now(), traffic.seen()) {
-                    connection.as_mut().graceful_shutdown();
+                    http.go();
                 }
             }
             () = timer.as_mut() => {}
         }
         loop {
             match course.next(Instant::now(), traffic.seen()) {
-                Step::Wait(until) => {
-                    timer.as_mut().reset(until);
-                    break;
-                }
-                Step::TellToGo => connection.as_mut().graceful_shutdown(),
+                Step::Wait(until) => match keepalive.next(Instant::now(), traffic.seen().read) {
+                    Beat::Wait(look) => {
+                        timer.as_mut().reset(until.min(look));
+                        break;
+                    }
+                    Beat::Ask => http.ask(),
+                    Beat::Gone => return "keepalive",
+                },
+                Step::TellToGo => http.go(),
                 Step::EndStreams => traffic.end_streams(),
                 Step::Drop => return course.cause().map_or("peer", name),
             }
@@ -208,21 +211,11 @@ fn name(cause: Cause) -> &'static str {
 }
 
 /// Why HTTP/2 ended with an error that is not ours.
-fn cause_of(error: &hyper::Error) -> &'static str {
+fn cause_of(error: &h2::Error) -> &'static str {
     debug!(%error, "a connection ended with an error");
-    if error.is_timeout() {
-        return "keepalive";
+    match error.reason() {
+        Some(Reason::ENHANCE_YOUR_CALM) if error.is_library() => "excess",
+        Some(_) if error.is_library() => "protocol",
+        _ => "peer",
     }
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(error) = cause.downcast_ref::<h2::Error>() {
-            return match error.reason() {
-                Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() => "excess",
-                Some(_) if error.is_library() => "protocol",
-                _ => "peer",
-            };
-        }
-        source = cause.source();
-    }
-    "peer"
 }

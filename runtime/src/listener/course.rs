@@ -16,6 +16,8 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 const DRAIN_STREAMS_AFTER: Duration = Duration::from_secs(5);
 /// Streams that are ended at the end of the grace have so long to say so to their callers.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
+/// Looks at whether a call that is finished while the process drains is over.
+const CALL_LOOK: Duration = Duration::from_secs(1);
 /// Looks at whether a connection is idle, over the time that it may be: idle is who had no call at so many in a row.
 const IDLE_LOOKS: u32 = 4;
 
@@ -75,11 +77,11 @@ enum Stage {
     Beginning { until: Instant },
     /// Serves. Looked at next at `look`; `quiet` looks in a row have found no call, `begun` had begun by the last.
     Serving { look: Instant, quiet: u32, begun: u64 },
-    /// Was told to go when so much had been heard; something has to be heard by then.
+    /// Was told to go. More than so much has to have been heard by then.
     Told { heard: u64, until: Instant, grace_until: Instant },
     /// Was heard since. May finish what it has begun; streams by then.
     Going { grace_until: Instant },
-    /// Its streams are ended. Has until then to take the last words, and if it drains until the process ends: a call is answered.
+    /// Its streams are ended. Has until then to take the last words, and if it drains for as long as a call is under way: that is answered.
     Ended { until: Option<Instant> },
 }
 
@@ -111,7 +113,9 @@ impl Course {
     /// It is being told to go.
     fn tell_to_go(&mut self, cause: Cause, grace: Duration, now: Instant, seen: Seen) {
         self.cause = Some(cause);
-        self.stage = Stage::Told { heard: seen.read, until: now + FAREWELL_MAX, grace_until: now + grace };
+        // Who has not begun may go on doing so, but a byte now and then is nothing.
+        let heard = seen.read.max(PREFACE_LEN - 1);
+        self.stage = Stage::Told { heard, until: now + FAREWELL_MAX, grace_until: now + grace };
     }
 
     /// The process drains: whether it is to be told. Who was told before has no more time than others.
@@ -166,7 +170,7 @@ impl Course {
                 if now < *until {
                     return Step::Wait(*until);
                 }
-                if seen.read == *heard {
+                if seen.read <= *heard {
                     return Step::Drop;
                 }
                 let grace_until = *grace_until;
@@ -181,7 +185,13 @@ impl Course {
                 self.stage = Stage::Ended { until };
                 Step::EndStreams
             }
-            Stage::Ended { until: None } => Step::Wait(now + self.grace),
+            // HTTP/2 ends when all streams have, but only for who answers its PING and takes what is left for it.
+            Stage::Ended { until: None } if seen.under_way => Step::Wait(now + CALL_LOOK),
+            Stage::Ended { until: None } => {
+                let until = now + LAST_WORDS_MAX;
+                self.stage = Stage::Ended { until: Some(until) };
+                Step::Wait(until)
+            }
             Stage::Ended { until: Some(until) } => {
                 if now < *until {
                     Step::Wait(*until)

@@ -94,18 +94,29 @@ async fn who_says_nothing_after_being_told_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_leaves_the_end_to_the_process() {
+async fn who_drains_goes_when_its_calls_are_answered_whatever_else_it_says() {
+    for answered in [0, 6, 20, 900] {
+        let start = Instant::now();
+        let mut course = Course::begin(&config(), start, 0, None);
+        assert!(course.drain(start, BEGUN));
+        // It says something every second, and never the one thing that HTTP/2 waits for.
+        let seen = |elapsed: Duration| Seen { read: 61 + elapsed.as_secs(), begun: 1, under_way: elapsed < seconds(answered) };
+        let (step, ended) = follow(&mut course, start, seen);
+        assert_eq!((step, ended), (Step::EndStreams, DRAIN_STREAMS_AFTER));
+        let (step, dropped) = follow(&mut course, start + ended, |elapsed| seen(ended + elapsed));
+        let since_answered = (ended + dropped).saturating_sub(seconds(answered).max(ended));
+        assert_eq!((step, course.cause()), (Step::Drop, Some(Cause::Drain)));
+        assert!((LAST_WORDS_MAX..=LAST_WORDS_MAX + CALL_LOOK).contains(&since_answered), "{answered}: {since_answered:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_begun_when_it_drains_has_to_begin_now() {
     let start = Instant::now();
     let mut course = Course::begin(&config(), start, 0, None);
-    assert!(course.drain(start, BEGUN));
-    let heard = Seen { read: 61, ..BEGUN };
-    let (step, after) = follow(&mut course, start, |_| heard);
-    assert_eq!((step, after), (Step::EndStreams, DRAIN_STREAMS_AFTER));
-    let mut now = start + after;
-    while now < start + seconds(100_000) {
-        let Step::Wait(until) = course.next(now, heard) else { panic!("{course:?}") };
-        now = until;
-    }
+    assert!(course.drain(start, Seen { read: 3, ..Seen::default() }));
+    let (step, dropped) = follow(&mut course, start, |elapsed| Seen { read: 3 + elapsed.as_secs() * 10, ..Seen::default() });
+    assert_eq!((step, dropped, course.cause()), (Step::Drop, FAREWELL_MAX, Some(Cause::Drain)));
 }
 
 #[tokio::test(start_paused = true)]

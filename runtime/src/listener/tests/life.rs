@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A service that does what it is asked for by name.
 #[derive(Debug)]
 struct Probe {
-    /// Told when a stream is dropped.
+    /// Told when a stream, or a call that is never answered, is dropped, and when such a call comes.
     dropped: mpsc::UnboundedSender<&'static str>,
 }
 
@@ -53,7 +53,11 @@ impl Health for Probe {
         let headers = request.metadata().len();
         match request.into_inner().service.as_str() {
             "panic" => panic!("as asked for"),
-            "never" => pending().await,
+            "never" => {
+                let _tells = TellsWhenDropped("never", self.dropped.clone());
+                self.dropped.send("asked").unwrap();
+                pending().await
+            }
             "tcp" => assert!(peer.address.is_some() && peer.address == remote, "{peer:?} {remote:?}"),
             "unix" => assert_eq!((peer, remote), (Peer::default(), None)),
             "headers" => assert_eq!(headers, 0),
@@ -218,6 +222,45 @@ async fn a_call_that_waits_ends_at_its_callers_deadline() {
     let answer = within(answer).await.unwrap();
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "the deadline of the call has passed"));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_ends_when_it_is_taken_back_and_when_its_connection_ends() {
+    let mut served = served(ListenerConfig::default()).await;
+    for taken_back in [true, false] {
+        let stream = TcpStream::connect(served.address).await.unwrap();
+        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let (end, ended) = oneshot::channel::<()>();
+        let driver = async move {
+            tokio::select! {
+                _ = connection => {}
+                _ = ended => {}
+            }
+            pending().await
+        };
+        let asks = async {
+            let request =
+                Request::post("http://localhost/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
+            let request = request.header("te", "trailers").body(()).unwrap();
+            let (answer, mut body) = sender.ready().await.unwrap().send_request(request, false).unwrap();
+            body.send_data(Bytes::from_static(b"\0\0\0\0\x07\x0a\x05never"), true).unwrap();
+            assert_eq!(served.dropped.recv().await, Some("asked"));
+            if taken_back {
+                body.send_reset(h2::Reason::CANCEL);
+            } else {
+                end.send(()).unwrap();
+            }
+            assert_eq!(served.dropped.recv().await, Some("never"), "taken back: {taken_back}");
+            drop(answer);
+        };
+        within(async {
+            tokio::select! {
+                () = driver => {}
+                () = asks => {}
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -447,7 +490,7 @@ async fn a_stream_that_nobody_reads_is_reset_and_its_neighbours_are_not() {
         })
         .await;
         let reason = reset.and_then(|data| data.unwrap_err().reason());
-        assert_eq!(reason, Some(h2::Reason::CANCEL), "window {window}");
+        assert_eq!(reason, Some(h2::Reason::ENHANCE_YOUR_CALM), "window {window}");
         // The connection goes on.
         let (request, _) = endless();
         assert!(http.ready().await.unwrap().send_request(request, false).is_ok());
