@@ -3,11 +3,13 @@
 //! Publisher and sweeper leave here which events are to be told and by which hints they know; one task tells them and then erases
 //! those hints. Until it has, the hints stand in the store, so that whoever sweeps after a loader that died tells them again:
 //! at least once, and whoever listens drops what it has seen. The events of a stream are told in order as far as this process
-//! goes, also those that had to wait. Changes wait for none of this, and neither do heartbeats, which speak of changes.
+//! goes, also those that had to wait. Changes wait for none of this, and neither do heartbeats, which speak of changes. A loader that
+//! drains tells of what it published last before it is gone, if it can in time.
 
 mod spans;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -129,21 +131,35 @@ impl Announcer {
         (Announcements(Arc::clone(&shared)), Self { shared, store, hints, events })
     }
 
-    /// Tells events for ever.
-    pub async fn run(self) {
-        let mut failing = false;
+    /// Tells events until no more changes are published: what waits when that is `over`, it tells if it can, and hints lead others
+    /// to the rest.
+    pub async fn run(self, over: impl Future<Output = ()>) {
+        let (mut failing, mut over) = (false, pin!(over));
         loop {
-            self.shared.wake.notified().await;
-            let Err(reason) = self.round().await else {
-                failing = false;
-                continue;
+            let is_over = tokio::select! {
+                biased;
+                () = &mut over => true,
+                () = self.something_to_tell(failing) => false,
             };
+            let told = self.round().await;
+            if is_over {
+                return;
+            }
             // Said once per outage; hints that grow in number tell the rest.
-            if !std::mem::replace(&mut failing, true) {
+            let failed_before = std::mem::replace(&mut failing, told.is_err());
+            if let Err(reason) = told
+                && !failed_before
+            {
                 tracing::warn!(%reason, "events were not told to others; trying again");
             }
+        }
+    }
+
+    async fn something_to_tell(&self, failing: bool) {
+        if failing {
             tokio::time::sleep(RETRY_PAUSE).await;
-            self.shared.wake.notify_one();
+        } else {
+            self.shared.wake.notified().await;
         }
     }
 

@@ -8,6 +8,7 @@
 mod times;
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,13 +131,17 @@ impl DueTimer {
         let recording = futures::stream::iter(due).map(|tenant| async move {
             let result = self.record_one(&tenant).await;
             metrics::due_recorded(result.is_ok());
-            if let Err(reason) = result {
-                tracing::warn!(%reason, "due changes of a tenant were not recorded yet");
-                let later = self.clock.now().saturating_add(RETRY_AFTER);
-                self.times.note(&StreamId::Tenant(tenant), Some(later));
-            }
+            let reason = result.err()?;
+            let later = self.clock.now().saturating_add(RETRY_AFTER);
+            self.times.note(&StreamId::Tenant(tenant), Some(later));
+            // Of what is damaged the log has heard already, and would hear every second.
+            Some(reason).filter(|reason| !matches!(reason, Refusal::StoreDamaged(_)))
         });
-        recording.buffer_unordered(RECORDED_AT_ONCE).collect::<()>().await;
+        let failed: Vec<Refusal> = recording.buffer_unordered(RECORDED_AT_ONCE).filter_map(ready).collect().await;
+        // One line for all: as many may fail as are tried.
+        if let Some(reason) = failed.first() {
+            tracing::warn!(tenants = failed.len(), %reason, "due changes were not recorded yet");
+        }
         count
     }
 

@@ -7,6 +7,7 @@
 //! - commands of many streams that are asked for together share reads and the hand-over of their appends, and nothing else
 //!   ([`batch`]);
 //! - nothing of a group, a rejection included, is answered before the group is committed;
+//! - what has to be read from history to answer a replay is read beside the queue, which goes on ([`replay`]);
 //! - an unknown outcome is resolved by a strong read, never by deciding again while the head has not moved ([`group`]);
 //! - a command runs in a task of its own; the request only waits for it, and says at its deadline what is known
 //!   ([`pending`]).
@@ -29,10 +30,11 @@ use tessera_ports::event_store::CommandDigest;
 use tessera_ports::{Clock, HintStore};
 use tessera_runtime::lifecycle::Tasks;
 use tessera_runtime::telemetry::traces;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use self::queue::Queues;
+pub(crate) use self::replay::REPLAYS_AT_ONCE;
 use crate::aggregate::{Handled, Snapshot};
 use crate::config::Config;
 use crate::due::DueTimes;
@@ -106,6 +108,8 @@ pub struct Desk<A: Handled> {
     pub clock: Arc<dyn Clock>,
     /// Runs commands.
     pub tasks: Tasks,
+    /// Lets so many replays read history at once.
+    pub replays: Semaphore,
     /// Settings.
     pub config: Arc<Config>,
 }

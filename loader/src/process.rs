@@ -113,7 +113,7 @@ async fn serve(
         ids: Arc::new(SystemIds),
     };
     let loader = build(config, dependencies, &tasks)?;
-    let bound = arguments.process.bind("control", arguments.control_listen).await?;
+    let bound = arguments.process.bind("control", arguments.control_listen, &tasks).await?;
     let service = exposure.guard(traces.over(loader.routes()).prepare(), access::rules);
     drop(traces);
     let pages = shown(&metrics, loader.start(&tasks));

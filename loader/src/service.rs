@@ -1,5 +1,6 @@
 //! Putting the loader together: from ports and settings to services, background work and a handle.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +19,7 @@ use tessera_proto::v1::tenant_service_server::TenantServiceServer;
 use tessera_runtime::http::named;
 use tessera_runtime::lifecycle::{Shutdown, Tasks};
 use tessera_runtime::listener::{HEALTH_REQUEST_LEN_MAX, REFLECTION_REQUEST_LEN_MAX};
+use tokio::sync::{Semaphore, oneshot};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -34,7 +36,7 @@ use crate::grpc::offers::Offers;
 use crate::grpc::plan_svc::PlanSvc;
 use crate::grpc::tenant_svc::TenantSvc;
 use crate::grpc::undecoded::{REQUEST_LEN_MAX, Undecoded};
-use crate::handler::{Desk, Handler};
+use crate::handler::{Desk, Handler, REPLAYS_AT_ONCE};
 use crate::heartbeat::Pulse;
 use crate::metric_definitions;
 use crate::publisher::{Outgoing, Publisher};
@@ -189,6 +191,7 @@ impl Parts {
             due: Arc::clone(&self.due),
             clock: Arc::clone(&self.clock),
             tasks: self.tasks.clone(),
+            replays: Semaphore::new(REPLAYS_AT_ONCE),
             config: Arc::clone(&self.config),
         }
     }
@@ -258,15 +261,18 @@ impl Loader {
     /// Begins everything that goes on beside the calls.
     pub fn start(self, tasks: &Tasks) -> Handle {
         let Background { publisher, announcer, pulse, due, health } = self.background;
+        // Closed when everything is published that ever will be.
+        let (publishing, published) = oneshot::channel::<Infallible>();
         if let Some(publisher) = publisher {
             tasks.spawn_outlet("loader.publisher", |work_done| async move {
+                let _publishing = publishing;
                 publisher.run(work_done).await;
                 Ok(())
             });
         }
         if let Some(announcer) = announcer {
-            tasks.spawn_behind("loader.announcer", async move {
-                announcer.run().await;
+            tasks.spawn_outlet("loader.announcer", |_work_done| async move {
+                announcer.run(published.map(drop)).await;
                 Ok(())
             });
         }

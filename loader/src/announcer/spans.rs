@@ -11,6 +11,10 @@ use tessera_ports::hint_store::Hint;
 /// Cells of one stream that are kept; beyond that, events are read from the store.
 const CELLS_MAX: usize = 256;
 
+/// Bytes of cells that are kept of all streams that wait; beyond that, too, events are read from the store. As many spans as there
+/// may be hints would hold gigabytes of long ones while nobody takes them.
+const CELL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// Streams of which it is known how far they were told; when there are more, all that is known is forgotten, and some events are
 /// told twice.
 const TOLD_MAX: usize = 16_384;
@@ -43,6 +47,8 @@ struct Told {
 pub(super) struct Waiting {
     hints_max: usize,
     spans: BTreeMap<StreamId, Span>,
+    /// Of the cells in them, at most.
+    cell_bytes: usize,
     /// By their keys, the hints of all spans, of those too that are being told now.
     held: BTreeSet<(StreamId, RequestId, Seq)>,
     /// Events after these seqs are in no span, and whatever comes next in their streams must not be told before them.
@@ -123,7 +129,8 @@ fn key(hint: &Hint) -> (StreamId, RequestId, Seq) {
 impl Waiting {
     /// At most so many hints are held.
     pub(super) fn new(hints_max: usize) -> Self {
-        Self { hints_max, spans: BTreeMap::new(), held: BTreeSet::new(), owed: BTreeMap::new(), told: BTreeMap::new() }
+        let (spans, cell_bytes) = (BTreeMap::new(), 0);
+        Self { hints_max, spans, cell_bytes, held: BTreeSet::new(), owed: BTreeMap::new(), told: BTreeMap::new() }
     }
 
     /// Takes it in, with as many of its hints as there is room for: how many. Without any room it is owed.
@@ -136,6 +143,12 @@ impl Waiting {
         span.hints.truncate(room);
         let held = span.hints.len();
         self.held.extend(span.hints.iter().map(key));
+        let cell_bytes = span.cells.iter().map(Bytes::len).fold(self.cell_bytes, usize::saturating_add);
+        if cell_bytes <= CELL_BYTES_MAX {
+            self.cell_bytes = cell_bytes;
+        } else {
+            span.cells.clear();
+        }
         if let Some(after) = self.owed.remove(&stream) {
             span.begin_after(after);
         }
@@ -155,6 +168,7 @@ impl Waiting {
     /// All that waits, without what was told meanwhile. Its hints are still held.
     pub(super) fn take_out(&mut self) -> BTreeMap<StreamId, Span> {
         let mut spans = std::mem::take(&mut self.spans);
+        self.cell_bytes = 0;
         for (stream, span) in &mut spans {
             if let Some(told) = self.told.get(stream) {
                 span.skip(*told);

@@ -10,29 +10,29 @@ use tessera_ports::event_store::{Append, AppendError, Appended, RequestRow};
 use super::Desk;
 use super::group::{Group, Next, Step, Unfinished};
 use super::pending::Pending;
-use super::queue::{Counted, Task, latest_cutoff, until};
+use super::queue::{Queues, Task, latest_cutoff, until};
 use crate::aggregate::Handled;
 use crate::metric_definitions as metrics;
 
 /// One command for each of many streams that nobody else works on.
 pub(super) struct Batch<A: Handled> {
+    pub(super) queues: Arc<Queues<A>>,
     pub(super) desk: Arc<Desk<A>>,
     /// The streams, each an entry of the queues.
     pub(super) tasks: Vec<Task<A>>,
     /// Their commands, in the same order.
     pub(super) members: Vec<Pending<A>>,
-    pub(super) counted: Counted<A>,
 }
 
 impl<A: Handled> Batch<A> {
     pub(super) async fn run(self) {
-        let Self { desk, tasks, members, counted } = self;
+        let Self { queues, desk, tasks, members } = self;
         metrics::groups_of_one_begun(A::NAME, members.len());
         let latest = latest_cutoff(&members);
         // When their time is over, those whose append was not answered are told so by what they wait on.
         let unfinished = until(latest, begin(&desk, &tasks, members)).await.unwrap_or_default();
         let unfinished = unfinished.into_iter().chain(std::iter::repeat_with(|| None));
-        Task::go_on(&desk, tasks.into_iter().zip(unfinished).collect(), counted);
+        Task::go_on(&queues, &desk, tasks.into_iter().zip(unfinished).collect());
     }
 }
 
@@ -43,7 +43,7 @@ struct Begun<'a, A: Handled> {
 }
 
 /// The first attempt of all groups. What is left of each, in the same order.
-async fn begin<A: Handled>(desk: &Desk<A>, tasks: &[Task<A>], members: Vec<Pending<A>>) -> Vec<Option<Unfinished<A>>> {
+async fn begin<A: Handled>(desk: &Arc<Desk<A>>, tasks: &[Task<A>], members: Vec<Pending<A>>) -> Vec<Option<Unfinished<A>>> {
     let store = desk.streams.store();
     let mut begun = decide(desk, tasks, members).await;
     if store.feeds_itself() {
@@ -60,7 +60,7 @@ async fn begin<A: Handled>(desk: &Desk<A>, tasks: &[Task<A>], members: Vec<Pendi
 }
 
 /// Decides every command on what one read of all streams returned, against what one more read returned.
-async fn decide<'a, A: Handled>(desk: &'a Desk<A>, tasks: &'a [Task<A>], members: Vec<Pending<A>>) -> Vec<Begun<'a, A>> {
+async fn decide<'a, A: Handled>(desk: &'a Arc<Desk<A>>, tasks: &'a [Task<A>], members: Vec<Pending<A>>) -> Vec<Begun<'a, A>> {
     let groups = tasks.iter().zip(members).map(|(task, member)| Group::of_batch(desk, task.stream(), member));
     let groups: Vec<Group<'_, A>> = groups.collect();
     let reads = desk.streams.read_many(groups.iter().map(Group::question).collect()).await;
@@ -75,7 +75,7 @@ async fn decide<'a, A: Handled>(desk: &'a Desk<A>, tasks: &'a [Task<A>], members
             begun.step = begun.group.after_read(read, Some(&shared)).await;
         }
     }
-    // Those whose request id is known read what their first result was.
+    // Those whose request id is known read what came of them then.
     let replays = begun.iter_mut().filter_map(|(begun, read)| Some((begun, read.take()?)));
     let replays = replays.map(async |(begun, read)| begun.step = begun.group.after_read(read, Some(&shared)).await);
     join_all(replays).await;

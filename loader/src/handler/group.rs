@@ -13,8 +13,10 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use tessera_core::stream::StreamId;
 use tessera_ports::change_feed::Change;
 use tessera_ports::event_store::{Append, AppendError, Appended, Question, RequestRow};
@@ -24,7 +26,7 @@ use tessera_ports::hooks::{self, Guard};
 use super::Desk;
 use super::decide::{Attempt, Decided, Plan, decide_group};
 use super::pending::Pending;
-use super::replay::first_result;
+use super::replay::{FirstResult, first_result};
 use crate::aggregate::{Handled, Snapshot};
 use crate::metric_definitions as metrics;
 use crate::refusal::Refusal;
@@ -33,7 +35,7 @@ use crate::world::SharedWorld;
 
 /// Commands that go into one append.
 pub(super) struct Group<'a, A: Handled> {
-    desk: &'a Desk<A>,
+    desk: &'a Arc<Desk<A>>,
     stream: &'a StreamId,
     members: Vec<Pending<A>>,
     /// Sent, and nobody knows what became of it.
@@ -74,18 +76,18 @@ pub(super) struct Unfinished<A: Handled> {
 }
 
 impl<'a, A: Handled> Group<'a, A> {
-    pub(super) fn new(desk: &'a Desk<A>, stream: &'a StreamId, members: Vec<Pending<A>>) -> Self {
+    pub(super) fn new(desk: &'a Arc<Desk<A>>, stream: &'a StreamId, members: Vec<Pending<A>>) -> Self {
         Self { desk, stream, members, unknown: None, hints: Vec::new(), first: true, keeps: true }
     }
 
     /// The group of one command of a batch. What it commits is not kept decoded: who writes many hardly comes back.
-    pub(super) fn of_batch(desk: &'a Desk<A>, stream: &'a StreamId, member: Pending<A>) -> Self {
+    pub(super) fn of_batch(desk: &'a Arc<Desk<A>>, stream: &'a StreamId, member: Pending<A>) -> Self {
         let members = if member.is_alive() { vec![member] } else { Vec::new() };
         Self { keeps: false, ..Self::new(desk, stream, members) }
     }
 
     /// One that was begun elsewhere; and how it goes on.
-    pub(super) fn resume(desk: &'a Desk<A>, stream: &'a StreamId, unfinished: Unfinished<A>) -> (Self, Next) {
+    pub(super) fn resume(desk: &'a Arc<Desk<A>>, stream: &'a StreamId, unfinished: Unfinished<A>) -> (Self, Next) {
         let Unfinished { members, unknown, hints, first, next } = unfinished;
         (Self { desk, stream, members, unknown, hints, first, keeps: true }, next)
     }
@@ -246,9 +248,11 @@ impl<'a, A: Handled> Group<'a, A> {
         Ok((streams.read(self.stream, &[]).await?.0, rows))
     }
 
-    /// Answers those whose request id is known with their first result.
+    /// Answers those whose request id is known with their first result, or has that read in a task of its own.
     async fn answer_known(&mut self, read: &Snapshot<A>, rows: Vec<RequestRow>) -> Result<(), Refusal> {
-        for row in rows {
+        let last_events = rows.iter().map(|row| self.desk.streams.event(self.stream, row.seq));
+        let last_events = join_all(last_events).await;
+        for (row, last) in rows.into_iter().zip(last_events) {
             let found = self.members.iter().position(|member| member.request.caller.request_id == row.id);
             let Some(position) = found else { continue };
             let Some(member) = self.members.get_mut(position) else { continue };
@@ -259,11 +263,13 @@ impl<'a, A: Handled> Group<'a, A> {
                     continue;
                 }
             }
-            match first_result(self.desk, member, &row, read).await {
+            match first_result(member, &row, last, read) {
                 Err(refusal @ Refusal::StoreUnavailable(_)) => return Err(refusal),
                 // An earlier call's: what is decided now is written behind it, and found in its place from then on.
                 Err(Refusal::Rejected(_)) if !member.request.rejection_stands && !member.wrote(&row) => {}
-                result => self.members.remove(position).answer(result),
+                Err(refusal) => self.members.remove(position).answer(Err(refusal)),
+                Ok(FirstResult::Known(done)) => self.members.remove(position).answer(Ok(done)),
+                Ok(FirstResult::InHistory(replay)) => replay.start(self.desk, self.members.remove(position)),
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::decide::Decided;
+use super::queue::Room;
 use super::{Done, Request};
 use crate::aggregate::Handled;
 use crate::config::Config;
@@ -29,6 +30,8 @@ pub(super) struct Pending<A: Handled> {
     pub(super) request: Request<A::Command>,
     /// What was decided in the attempt under way.
     pub(super) decided: Option<Decided<A>>,
+    /// Once it is taken.
+    pub(super) room: Option<Room>,
     /// The head that the first attempt of this call expected, if there was one.
     first_expected: Option<Seq>,
     cutoff: Instant,
@@ -52,7 +55,7 @@ pub(super) fn new<A: Handled>(request: Request<A::Command>, config: &Config) -> 
     let (sender, receiver) = oneshot::channel();
     let request_id = request.caller.request_id.clone();
     let waiting = Waiting { request_id, cutoff, mark: Arc::clone(&mark), reply: receiver };
-    (Pending { request, decided: None, first_expected: None, cutoff, mark, reply: sender }, waiting)
+    (Pending { request, decided: None, room: None, first_expected: None, cutoff, mark, reply: sender }, waiting)
 }
 
 /// When to answer at the latest so that the answer still arrives: the margin before the deadline, but never giving up more
@@ -98,8 +101,16 @@ impl<A: Handled> Pending<A> {
         }
     }
 
+    /// Marks it sent because it was found in the stream: at its deadline, too, nobody is told that nothing was applied. `false`:
+    /// the request has left.
+    pub(super) fn found(&self) -> bool {
+        self.mark.compare_exchange(WAITING, SENT, Ordering::SeqCst, Ordering::SeqCst) != Err(GONE)
+    }
+
     /// Answers.
     pub(super) fn answer(self, result: Result<Done<A>, Refusal>) {
+        // Before: whoever is answered may ask for the next at once.
+        drop(self.room);
         // Whoever has left has been told what was known.
         drop(self.reply.send(result));
     }

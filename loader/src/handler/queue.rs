@@ -3,6 +3,8 @@
 //! Within one process no two appends to a stream compete; between processes the append's condition sees to it. Commands of many
 //! streams that are handed in together, and for which nobody works yet, begin as one batch ([`super::batch`]).
 //!
+//! A command counts as under way from when it is taken until it is answered ([`Room`]), whoever works on it by then.
+//!
 //! Whoever hands in many takes [`Queues::room`] for them before: all who do have half of what may be under way, and wait for each
 //! other. The other half is left to single commands, which do not wait: they are refused when there is no room.
 
@@ -31,22 +33,25 @@ const GROUP_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Queues<A: Handled> {
     stream_queue_max: usize,
-    commands_max: usize,
-    command_bytes_max: usize,
-    waiting: Mutex<Waiting<A>>,
+    /// Commands that wait. A stream has an entry exactly while its task runs.
+    streams: Mutex<Streams<A>>,
+    /// Commands that there is room for, and bytes of them.
+    commands: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
     /// Half of the commands that may be under way.
     rooms: Arc<Semaphore>,
     rooms_max: u32,
+    /// Bytes that each of as many commands as may be under way can have.
+    bytes_each: usize,
 }
 
+type Streams<A> = HashMap<StreamId, VecDeque<Pending<A>>>;
+
+/// What a command takes of what may be under way, until it is dropped.
 #[derive(Debug)]
-struct Waiting<A: Handled> {
-    /// A stream has an entry exactly while its task runs.
-    streams: HashMap<StreamId, VecDeque<Pending<A>>>,
-    /// Commands that wait or run.
-    commands: usize,
-    /// Their bytes.
-    bytes: usize,
+pub(super) struct Room {
+    _command: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
 }
 
 /// What became of a command that was handed in.
@@ -61,15 +66,16 @@ enum Placed<A: Handled> {
 
 impl<A: Handled> Queues<A> {
     pub(super) fn new(config: &Config) -> Self {
-        let waiting = Waiting { streams: HashMap::new(), commands: 0, bytes: 0 };
-        let rooms = (config.commands_max / 2).min(Semaphore::MAX_PERMITS);
+        let semaphore = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        let rooms = semaphore(config.commands_max / 2);
         Self {
             stream_queue_max: config.stream_queue_max,
-            commands_max: config.commands_max,
-            command_bytes_max: config.command_bytes_max,
-            waiting: Mutex::new(waiting),
-            rooms: Arc::new(Semaphore::new(rooms)),
-            rooms_max: u32::try_from(rooms).unwrap_or(u32::MAX),
+            streams: Mutex::default(),
+            commands: semaphore(config.commands_max),
+            bytes: semaphore(config.command_bytes_max),
+            rooms_max: u32::try_from(rooms.available_permits()).unwrap_or(u32::MAX),
+            rooms,
+            bytes_each: (config.command_bytes_max / config.commands_max).max(1),
         }
     }
 
@@ -77,7 +83,7 @@ impl<A: Handled> Queues<A> {
     /// Those that are long take the room of as many as may have their bytes, so that no more than half of the bytes is taken
     /// either, unless one alone is longer.
     pub(super) async fn room(&self, commands: usize, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let of_bytes = bytes.div_ceil((self.command_bytes_max / self.commands_max).max(1));
+        let of_bytes = bytes.div_ceil(self.bytes_each);
         let count = u32::try_from(commands.max(of_bytes)).unwrap_or(u32::MAX).min(self.rooms_max);
         // Nobody closes it.
         Arc::clone(&self.rooms).acquire_many_owned(count).await.ok()
@@ -86,14 +92,14 @@ impl<A: Handled> Queues<A> {
     /// Queues a command; starts its stream's task if none runs.
     pub(super) fn push(self: &Arc<Self>, desk: &Arc<Desk<A>>, pending: Pending<A>) -> Result<(), Refusal> {
         let task = {
-            let mut waiting = self.lock();
-            let pending = match self.place(&mut waiting, pending) {
+            let mut streams = self.lock();
+            let pending = match self.place(&mut streams, pending) {
                 Placed::Queued => return Ok(()),
                 Placed::Refused(_, refusal) => return Err(refusal),
                 Placed::First(pending) => pending,
             };
             let task = self.task(desk, &pending);
-            waiting.streams.entry(task.stream.clone()).or_default().push_back(pending);
+            streams.entry(task.stream.clone()).or_default().push_back(pending);
             task
         };
         drop(desk.tasks.run("loader.stream", task.run()));
@@ -105,9 +111,9 @@ impl<A: Handled> Queues<A> {
         let mut first = Vec::with_capacity(many.len());
         let mut refused = Vec::new();
         {
-            let mut waiting = self.lock();
+            let mut streams = self.lock();
             for pending in many {
-                match self.place(&mut waiting, pending) {
+                match self.place(&mut streams, pending) {
                     Placed::Queued => {}
                     Placed::First(pending) => first.push(pending),
                     Placed::Refused(pending, refusal) => refused.push((pending, refusal)),
@@ -115,9 +121,8 @@ impl<A: Handled> Queues<A> {
             }
         }
         if !first.is_empty() {
-            let counted = Counted::new(self, &first);
             let tasks = first.iter().map(|pending| self.task(desk, pending)).collect();
-            let batch = Batch { desk: Arc::clone(desk), tasks, members: first, counted };
+            let batch = Batch { queues: Arc::clone(self), desk: Arc::clone(desk), tasks, members: first };
             drop(desk.tasks.run("loader.batch", batch.run()));
         }
         for (pending, refusal) in refused {
@@ -126,27 +131,33 @@ impl<A: Handled> Queues<A> {
     }
 
     /// Puts a command where it waits, if there is room for it.
-    fn place(&self, waiting: &mut Waiting<A>, pending: Pending<A>) -> Placed<A> {
-        let bytes = waiting.bytes.saturating_add(pending.request.len);
-        if waiting.commands >= self.commands_max || bytes > self.command_bytes_max {
+    fn place(&self, streams: &mut Streams<A>, mut pending: Pending<A>) -> Placed<A> {
+        let Some(room) = self.room_of_one(pending.request.len) else {
             return Placed::Refused(pending, Refusal::Overloaded("the process has as many commands under way as it may"));
-        }
-        let placed = match waiting.streams.get_mut(&pending.request.stream) {
+        };
+        match streams.get_mut(&pending.request.stream) {
             Some(queue) if queue.len() >= self.stream_queue_max => {
-                return Placed::Refused(pending, Refusal::Overloaded("as many commands wait for this resource as may"));
+                Placed::Refused(pending, Refusal::Overloaded("as many commands wait for this resource as may"))
             }
             Some(queue) => {
+                pending.room = Some(room);
                 queue.push_back(pending);
                 Placed::Queued
             }
             None => {
-                waiting.streams.insert(pending.request.stream.clone(), VecDeque::new());
+                pending.room = Some(room);
+                streams.insert(pending.request.stream.clone(), VecDeque::new());
                 Placed::First(pending)
             }
-        };
-        waiting.commands += 1;
-        waiting.bytes = bytes;
-        placed
+        }
+    }
+
+    /// The room of a command of so many bytes, if there is any now.
+    fn room_of_one(&self, bytes: usize) -> Option<Room> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let command = Arc::clone(&self.commands).try_acquire_owned().ok()?;
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).ok()?;
+        Some(Room { _command: command, _bytes: bytes })
     }
 
     fn task(self: &Arc<Self>, desk: &Arc<Desk<A>>, pending: &Pending<A>) -> Task<A> {
@@ -156,18 +167,18 @@ impl<A: Handled> Queues<A> {
 
     /// The next group of a stream; `None` when nothing waits, and then the stream has no entry any more.
     fn take(&self, stream: &StreamId) -> Option<Vec<Pending<A>>> {
-        let mut waiting = self.lock();
-        let queue = waiting.streams.get_mut(stream)?;
+        let mut streams = self.lock();
+        let queue = streams.get_mut(stream)?;
         let group = take_group(queue);
         if group.is_empty() {
-            waiting.streams.remove(stream);
+            streams.remove(stream);
             return None;
         }
         Some(group)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting<A>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Streams<A>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -205,32 +216,28 @@ impl<A: Handled> Task<A> {
     async fn run(mut self) {
         while let Some(members) = self.queues.take(&self.stream) {
             metrics::group_begun(A::NAME, members.len());
-            let counted = Counted::new(&self.queues, &members);
             let latest = latest_cutoff(&members);
             until(latest, Group::new(&self.desk, &self.stream, members).run(Next::AtOnce)).await;
-            drop(counted);
         }
         self.finished = true;
     }
 
     /// Goes on with a group that a batch has left, and then with the queue.
-    async fn run_unfinished(self, unfinished: Unfinished<A>, counted: Counted<A>) {
+    async fn run_unfinished(self, unfinished: Unfinished<A>) {
         let latest = latest_cutoff(&unfinished.members);
         let (group, next) = Group::resume(&self.desk, &self.stream, unfinished);
         until(latest, group.run(next)).await;
-        drop(counted);
         self.run().await;
     }
 
-    /// Goes on with what a batch has left of each stream, if anything, and with what has come for it since. `counted`: all that
-    /// was in the batch.
-    pub(super) fn go_on(desk: &Desk<A>, left: Vec<(Self, Option<Unfinished<A>>)>, mut counted: Counted<A>) {
+    /// Goes on with what a batch has left of each stream, if anything, and with what has come for it since.
+    pub(super) fn go_on(queues: &Queues<A>, desk: &Desk<A>, left: Vec<(Self, Option<Unfinished<A>>)>) {
         let mut busy = Vec::new();
         {
-            let mut waiting = counted.queues.lock();
+            let mut streams = queues.lock();
             for (mut task, unfinished) in left {
-                if unfinished.is_none() && waiting.streams.get(&task.stream).is_none_or(VecDeque::is_empty) {
-                    waiting.streams.remove(&task.stream);
+                if unfinished.is_none() && streams.get(&task.stream).is_none_or(VecDeque::is_empty) {
+                    streams.remove(&task.stream);
                     task.finished = true;
                 } else {
                     busy.push((task, unfinished));
@@ -239,10 +246,7 @@ impl<A: Handled> Task<A> {
         }
         for (task, unfinished) in busy {
             match unfinished {
-                Some(unfinished) => {
-                    let counted = counted.hand_over(&unfinished.members);
-                    drop(desk.tasks.run("loader.stream", task.run_unfinished(unfinished, counted)));
-                }
+                Some(unfinished) => drop(desk.tasks.run("loader.stream", task.run_unfinished(unfinished))),
                 None => drop(desk.tasks.run("loader.stream", task.run())),
             }
         }
@@ -269,46 +273,9 @@ impl<A: Handled> Drop for Task<A> {
         if self.finished {
             return;
         }
-        let left = {
-            let mut waiting = self.queues.lock();
-            let left = waiting.streams.remove(&self.stream).unwrap_or_default();
-            waiting.commands = waiting.commands.saturating_sub(left.len());
-            waiting.bytes = waiting.bytes.saturating_sub(left.iter().map(|pending| pending.request.len).sum());
-            left
-        };
+        let left = self.queues.lock().remove(&self.stream).unwrap_or_default();
         for pending in left {
             pending.give_up(Refusal::Draining);
         }
-    }
-}
-
-/// Commands of a group under way, for the bound over all.
-#[derive(Debug)]
-pub(super) struct Counted<A: Handled> {
-    queues: Arc<Queues<A>>,
-    count: usize,
-    bytes: usize,
-}
-
-impl<A: Handled> Counted<A> {
-    fn new(queues: &Arc<Queues<A>>, members: &[Pending<A>]) -> Self {
-        let bytes = members.iter().map(|member| member.request.len).sum();
-        Self { queues: Arc::clone(queues), count: members.len(), bytes }
-    }
-
-    /// Some of them are counted by themselves from now on.
-    fn hand_over(&mut self, members: &[Pending<A>]) -> Self {
-        let part = Self::new(&self.queues, members);
-        self.count = self.count.saturating_sub(part.count);
-        self.bytes = self.bytes.saturating_sub(part.bytes);
-        part
-    }
-}
-
-impl<A: Handled> Drop for Counted<A> {
-    fn drop(&mut self) {
-        let mut waiting = self.queues.lock();
-        waiting.commands = waiting.commands.saturating_sub(self.count);
-        waiting.bytes = waiting.bytes.saturating_sub(self.bytes);
     }
 }

@@ -7,8 +7,10 @@ use tessera_core::tenant::Action;
 use tessera_core::time::Timestamp;
 use tessera_ports::memory::{Operation, StoreChances};
 use tokio::time::Instant;
+use tracing::Level;
 
 use crate::bench::{Bench, ask, choice, create, furnish, new_year, stream, wait_for};
+use crate::unreadable::Logged;
 
 #[tokio::test(start_paused = true)]
 async fn due_changes_are_recorded_by_the_system() {
@@ -105,4 +107,28 @@ async fn tenants_that_cannot_be_read_hold_up_no_others_in_a_lap() {
     bench.store.unscannable.lock().unwrap().clear();
     tokio::time::sleep(Duration::from_mins(30)).await;
     assert_eq!(recorded(&bench).len(), 40, "the next lap begins, and goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_has_one_line_for_all_that_could_not_be_recorded_and_none_for_damage() {
+    let bench = Bench::new();
+    let logged = Logged::at(Level::WARN);
+    let _logging = tracing::subscriber::set_default(logged.clone());
+    forty_due(&bench).await;
+    let _working = bench.loader().start(&bench.tasks);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bench.store.inner.faults().damage(stream("t07"));
+    let others = (0..40).filter(|n| *n != 7).map(|n| stream(&format!("t{n:02}")));
+    bench.store.unreadable.lock().unwrap().extend(others);
+    bench.clock.set(due());
+    // A command has ten seconds.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let lines = logged.with("due changes");
+    assert!(lines.len() == 1 && lines[0].contains("tenants=39"), "{lines:?}");
+    bench.store.unreadable.lock().unwrap().clear();
+    for _ in 0..5 {
+        bench.clock.advance(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!((recorded(&bench).len(), logged.with("due changes").len()), (39, 1));
 }

@@ -11,7 +11,8 @@ use tessera_core::tenant::Action;
 use tessera_core::value::{LabelKey, LabelValue, Title};
 use tessera_loader::Handle;
 use tessera_loader::announcer::{Announcements, Announcer, Span};
-use tessera_ports::memory::{MemoryEvents, Operation};
+use tessera_ports::memory::{EventChances, MemoryEvents, Operation};
+use tessera_runtime::lifecycle::Signals;
 
 use crate::bench::{Bench, ask, choice, create, furnish, new_year, rename, stream, suspend, wait_for};
 use crate::publishing::{every_shard, hints, published, sweeper, sweeper_telling};
@@ -132,6 +133,19 @@ async fn every_event_of_a_group_is_told_in_order() {
     assert!(bench.store.appends().len() < 50, "they were grouped");
     wait_for("the last event", || told(&events, &stream("acme")).len() >= 101).await;
     assert_eq!(told(&events, &stream("acme")), (1..=101).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_drains_tells_of_what_it_publishes_last() {
+    let (bench, events) = Bench::telling();
+    let loader = furnished(&bench, &events).await;
+    events.seed(1, EventChances { delay_max: Duration::from_millis(500), ..EventChances::default() });
+    loader.tenants().handle(create("acme", "r1")).await.unwrap();
+    bench.tasks.shutdown().close();
+    let (_sender, signals) = tokio::sync::mpsc::channel(1);
+    bench.tasks.clone().run_until_stopped(Signals::of_channel(signals)).await;
+    assert_eq!((published(&bench, &stream("acme")), told(&events, &stream("acme"))), (1, vec![1]));
+    assert_eq!(hints(&bench).await, [], "nothing is left to others");
 }
 
 /// A change that was not published is the sweeper's, and later ones are not: their events do not overtake those before them.

@@ -124,10 +124,10 @@ async fn a_caller_who_leaves_leaves_the_command_to_its_task() {
     wait_for("the command", || bench.store.inner.current(&stream("acme")).is_some()).await;
 }
 
-type Reply = BoxFuture<'static, Result<Done<TenantState>, Refusal>>;
+pub(crate) type Reply = BoxFuture<'static, Result<Done<TenantState>, Refusal>>;
 
 /// Has a command handled by a task, whether or not anybody waits.
-fn run(bench: &Bench, loader: &Handle, request: Request<tenant::Command>) -> Reply {
+pub(crate) fn run(bench: &Bench, loader: &Handle, request: Request<tenant::Command>) -> Reply {
     let tenants = loader.tenants().clone();
     bench.tasks.run("test", async move { tenants.handle(request).await }).map(Result::unwrap).boxed()
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod outcomes;
 mod publishing;
 mod recording;
+mod replays;
 mod rig;
 mod rpcs_catalog;
 mod rpcs_tenant;

@@ -1,5 +1,5 @@
-//! A store that remembers every append it was asked for and when, can show events otherwise than they are, and scans as badly
-//! as it is told to.
+//! A store that remembers every append it was asked for and when, can show events otherwise than they are or keep them back, and
+//! scans as badly as it is told to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +14,7 @@ use tessera_ports::event_store::{
     Append, AppendError, Appended, EventCell, ReadError, RequestRow, ScanPage, ScanRange, StoreIdentity, StreamRead,
 };
 use tessera_ports::memory::MemoryStore;
+use tokio::sync::RwLock;
 use tokio::time::Instant;
 
 /// What each append was, when it began, and what the store said.
@@ -25,6 +26,10 @@ pub(crate) struct RecordingStore {
     pub(crate) attempts: Attempts,
     /// Cells to show in the place of the real ones.
     pub(crate) altered: Arc<Mutex<BTreeMap<(StreamId, Seq), Bytes>>>,
+    /// Who writes here keeps back all events but those that are asked for one by one.
+    pub(crate) history: Arc<RwLock<()>>,
+    /// How often others were asked for.
+    pub(crate) history_reads: Arc<AtomicUsize>,
     /// Streams whose strong reads fail.
     pub(crate) unreadable: Arc<Mutex<BTreeSet<StreamId>>>,
     /// Streams that become so when they are appended to.
@@ -43,6 +48,8 @@ impl RecordingStore {
             inner,
             attempts: Attempts::default(),
             altered: Arc::default(),
+            history: Arc::default(),
+            history_reads: Arc::default(),
             unreadable: Arc::default(),
             unreadable_after: Arc::default(),
             unscannable: Arc::default(),
@@ -80,6 +87,10 @@ impl EventStore for RecordingStore {
     }
 
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
+        if limit > 1 {
+            self.history_reads.fetch_add(1, Ordering::Relaxed);
+            drop(self.history.read().await);
+        }
         let mut cells = self.inner.events(stream, after, limit).await?;
         let altered = self.altered.lock().unwrap();
         for cell in &mut cells {

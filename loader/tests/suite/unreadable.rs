@@ -16,9 +16,12 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use crate::bench::stream;
 use crate::rig::{Rig, refused};
 
-/// What was logged at ERROR on this thread, which is that of the whole loader.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<String>>>);
+/// What was logged at that level on this thread, which is that of the whole loader.
+#[derive(Clone)]
+pub(crate) struct Logged {
+    level: Level,
+    lines: Arc<Mutex<Vec<String>>>,
+}
 
 struct Text(String);
 
@@ -30,7 +33,7 @@ impl Visit for Text {
 
 impl Subscriber for Logged {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR
+        *metadata.level() == self.level
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -44,7 +47,7 @@ impl Subscriber for Logged {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
+        self.lines.lock().unwrap().push(text.0);
     }
 
     fn enter(&self, _: &Id) {}
@@ -53,10 +56,18 @@ impl Subscriber for Logged {
 }
 
 impl Logged {
+    pub(crate) fn at(level: Level) -> Self {
+        Self { level, lines: Arc::default() }
+    }
+
     /// How many lines name that stream.
     fn of(&self, stream: &StreamId) -> usize {
-        let name = format!("`{stream}`");
-        self.0.lock().unwrap().iter().filter(|line| line.contains(&name)).count()
+        self.with(&format!("`{stream}`")).len()
+    }
+
+    /// The lines with that text.
+    pub(crate) fn with(&self, text: &str) -> Vec<String> {
+        self.lines.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
     }
 }
 
@@ -86,7 +97,7 @@ fn version_of_each(tenants: &[&str], version: i32) -> BTreeSet<(String, i32)> {
 
 #[tokio::test]
 async fn listings_leave_out_what_cannot_be_read_and_go_on_behind_it() {
-    let logged = Logged::default();
+    let logged = Logged::at(Level::ERROR);
     let _logging = tracing::subscriber::set_default(logged.clone());
     let mut rig = Rig::furnished().await;
     for tenant in ["left-1", "left-2", "left-3", "left-4", "left-5"] {
@@ -100,7 +111,7 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on_behind_it() {
     for _ in 0..2 {
         assert_eq!(tenants(&mut rig).await, (version_of_each(&["left-1", "left-3", "left-5"], 1), 2));
     }
-    assert_eq!((logged.of(&damaged), logged.of(&newer)), (1, 1), "{:?}", logged.0);
+    assert_eq!((logged.of(&damaged), logged.of(&newer)), (1, 1), "{:?}", logged.lines);
 
     let (gold, seats) = (StreamId::Plan(PlanId::parse("gold").unwrap()), StreamId::AddOn(AddOnId::parse("seats").unwrap()));
     overwrite(&rig, &gold, Bytes::new());
@@ -110,7 +121,7 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on_behind_it() {
     assert_eq!(plans.unreadable_count, 1);
     let add_ons = rig.add_ons.list_add_ons(v1::ListAddOnsRequest::default()).await.unwrap().into_inner();
     assert_eq!((add_ons.add_ons, add_ons.next_page_token, add_ons.unreadable_count), (vec![], String::new(), 1));
-    assert_eq!((logged.of(&gold), logged.of(&seats)), (1, 1), "{:?}", logged.0);
+    assert_eq!((logged.of(&gold), logged.of(&seats)), (1, 1), "{:?}", logged.lines);
     // Which version of it they follow, nobody can say then.
     rig.bench.store.inner.faults().damage(gold);
     assert_eq!(tenants(&mut rig).await, (version_of_each(&["left-1", "left-3", "left-5"], 0), 2));
@@ -118,7 +129,7 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on_behind_it() {
 
 #[tokio::test]
 async fn a_listing_of_all_events_goes_on_behind_those_that_cannot_be_read() {
-    let logged = Logged::default();
+    let logged = Logged::at(Level::ERROR);
     let _logging = tracing::subscriber::set_default(logged.clone());
     let mut rig = Rig::furnished().await;
     for tenant in ["told-1", "told-2", "told-3", "told-4"] {
@@ -138,7 +149,7 @@ async fn a_listing_of_all_events_goes_on_behind_those_that_cannot_be_read() {
         assert_eq!(listed.filter(|id| id.starts_with("told-")).collect::<Vec<_>>(), ["told-2", "told-4"]);
         assert_eq!(page.next_page_token, "");
     }
-    assert_eq!((logged.of(&damaged), logged.of(&altered)), (1, 1), "{:?}", logged.0);
+    assert_eq!((logged.of(&damaged), logged.of(&altered)), (1, 1), "{:?}", logged.lines);
 
     // Who asks for that one alone is told.
     for id in ["told-1", "told-3"] {
@@ -151,7 +162,7 @@ async fn a_listing_of_all_events_goes_on_behind_those_that_cannot_be_read() {
 
 #[tokio::test]
 async fn what_a_caller_hears_of_in_general_the_log_names() {
-    let logged = Logged::default();
+    let logged = Logged::at(Level::ERROR);
     let _logging = tracing::subscriber::set_default(logged.clone());
     let mut rig = Rig::furnished().await;
     rig.create("garbled").await;
@@ -165,5 +176,5 @@ async fn what_a_caller_hears_of_in_general_the_log_names() {
         assert!(!status.message().contains("garbled"), "{status:?}");
         assert_eq!(refused(Err::<(), _>(status)).0, Code::Internal);
     }
-    assert_eq!(logged.of(&garbled), 1, "{:?}", logged.0);
+    assert_eq!(logged.of(&garbled), 1, "{:?}", logged.lines);
 }

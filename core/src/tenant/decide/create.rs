@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::exceptions::Names;
 use super::offers::{self, Standing};
-use super::standing::check_labels;
+use super::standing::{check_labels, suspended_since};
 use super::subscription;
 use crate::aggregate::Context;
 use crate::ids::PlanId;
@@ -56,8 +56,7 @@ pub(super) fn state(
     let mut document = document.clone();
     for reason in suspended {
         let known = tenant.and_then(|tenant| tenant.suspensions.get(reason)).copied();
-        let since = known.filter(|since| *since <= context.now).unwrap_or(context.now);
-        document.suspensions.insert(reason.clone(), since);
+        document.suspensions.insert(reason.clone(), suspended_since(known, context.now));
     }
     let meant = document.as_of(context.now);
     if tenant.is_some_and(|tenant| tenant.document() == meant) {

@@ -38,17 +38,22 @@ pub(super) fn activate(tenant: &Tenant) -> Result<Vec<Event>, Rejection> {
     Ok(vec![Event::Activated])
 }
 
-/// A time that is over means now; a reason that is in effect already stays since when it was.
+/// Since when a reason is in effect that is asked for without a time to come: if it is already, since when it was, else from now.
+/// `known`: what was said of it before.
+pub(super) fn suspended_since(known: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    known.filter(|since| *since <= now).unwrap_or(now)
+}
+
+/// A time that is over means now.
 pub(super) fn suspend(
     tenant: &Tenant,
     reason: &Reason,
     effective_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
-    let effective_at = effective_at.map_or(now, |at| at.max(now));
     let known = tenant.suspensions.get(reason).copied();
-    let in_effect_already = known.is_some_and(|since| since <= now) && effective_at <= now;
-    if known == Some(effective_at) || in_effect_already {
+    let effective_at = effective_at.filter(|at| *at > now).unwrap_or_else(|| suspended_since(known, now));
+    if known == Some(effective_at) {
         return Ok(Vec::new());
     }
     let count = tenant.suspensions.len();

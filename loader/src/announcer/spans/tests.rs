@@ -176,6 +176,22 @@ fn spans_that_follow_each_other_keep_their_cells_as_long_as_they_are_few() {
 }
 
 #[test]
+fn no_more_bytes_of_cells_are_kept_than_may_be() {
+    let mut waiting = Waiting::new(10);
+    let long = |tenant: &str| {
+        let span = Span { cells: vec![Bytes::from(vec![0; CELL_BYTES_MAX / 2])], ..span(0, 1) };
+        (StreamId::Tenant(TenantId::parse(tenant).unwrap()), span)
+    };
+    for _ in 0..2 {
+        for (stream, span) in ["a", "b", "c"].map(long) {
+            waiting.take_in(stream, span);
+        }
+        let at_hand: Vec<bool> = waiting.take_out().values().map(|span| span.known(1).is_some()).collect();
+        assert_eq!(at_hand, [true, true, false], "what is taken out takes up no room");
+    }
+}
+
+#[test]
 fn of_two_lives_of_the_store_the_later_one_counts() {
     let mut waiting = Waiting::new(10);
     waiting.take_in(stream(), span(4, 5));
