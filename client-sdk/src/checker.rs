@@ -25,8 +25,8 @@ use crate::metrics::Method;
 use crate::retry::{Verdict, verdict};
 use crate::settings::check_deadline;
 use driver::Driver;
-use queue::Limits;
-use shared::Shared;
+use queue::{Attempts, Limits};
+use shared::{End, Shared};
 
 /// Longest check, in bytes; a valid one with a long revision stays far below. One that a server would not read would end the
 /// stream for everybody's checks.
@@ -152,15 +152,15 @@ impl Checker {
     pub async fn check_within(&self, check: Check, deadline: Duration) -> Result<Decision, Error> {
         check_deadline(deadline)?;
         let begun = Instant::now();
-        let mut attempts = 0;
+        let attempts = Attempts::default();
         self.inner.budget().pay_in();
-        let result = self.ask(check, begun + deadline, deadline, &mut attempts).await;
+        let result = self.ask(check, begun + deadline, deadline, &attempts).await;
         let code = result.as_ref().err().and_then(Error::code).unwrap_or(Code::Ok);
-        self.inner.metrics.call_ended(Method::StreamCheck, code, attempts, begun.elapsed());
+        self.inner.metrics.call_ended(Method::StreamCheck, code, attempts.number(), begun.elapsed());
         result
     }
 
-    async fn ask(&self, check: Check, until: Instant, deadline: Duration, attempts: &mut u32) -> Result<Decision, Error> {
+    async fn ask(&self, check: Check, until: Instant, deadline: Duration, attempts: &Attempts) -> Result<Decision, Error> {
         let check = check.into_wire();
         let len = check.encoded_len();
         if len > CHECK_LEN_MAX {
@@ -169,23 +169,31 @@ impl Checker {
         }
         let policy = &self.inner.settings.retry;
         loop {
-            *attempts += 1;
-            let failure = match self.answer(check.clone(), until).await? {
-                Some(Ok(decision)) => return Ok(decision),
-                Some(Err(failure)) => failure,
+            let end = self.answer(check.clone(), until, attempts).await?;
+            let sent = attempts.number();
+            let failure = match end {
+                Some(End::Answered(Ok(decision))) => return Ok(decision),
+                Some(End::Answered(Err(failure))) => failure.tried(sent),
+                Some(End::GivenUp(failure)) => {
+                    // It had attempts left: the budget had none.
+                    if sent < policy.attempts_max && !failure.is_refusal() {
+                        self.inner.metrics.retry_refused(Method::StreamCheck);
+                    }
+                    return Err(failure.tried(sent).into());
+                }
                 None => {
                     let none = || Failure::no_answer_in_time("nothing went wrong but the time");
-                    let failure = self.shared.lock().last_failure.clone().unwrap_or_else(none);
+                    let failure = self.shared.lock().last_failure.clone().unwrap_or_else(none).tried(sent);
                     return Err(Error::DeadlineExceeded { deadline, failure });
                 }
             };
-            // Frames that were lost have been sent again already; here is what a server said of this check alone.
+            // With its stream it was sent again already; here is what a server said of this check alone.
             let after = match verdict(&failure) {
                 Verdict::After(after) | Verdict::Elsewhere(Some(after)) => after,
                 Verdict::GiveUp | Verdict::Elsewhere(None) => return Err(failure.into()),
             };
-            let again_at = Instant::now() + policy.pause(*attempts, Some(after), self.inner.random.next());
-            if *attempts >= policy.attempts_max || again_at >= until {
+            let again_at = Instant::now() + policy.pause(sent, Some(after), self.inner.random.next());
+            if sent >= policy.attempts_max || again_at >= until {
                 return Err(failure.into());
             }
             if !self.inner.budget().take(Instant::now()) {
@@ -196,21 +204,22 @@ impl Checker {
         }
     }
 
-    /// What comes of one attempt; `None` when the time is over.
+    /// What comes of a check; `None` when the time is over.
     async fn answer(
         &self,
         check: tessera_proto::v1::CheckEntitlementRequest,
         until: Instant,
-    ) -> Result<Option<Result<Decision, Failure>>, Error> {
+        attempts: &Attempts,
+    ) -> Result<Option<End>, Error> {
         let (sender, receiver) = oneshot::channel();
-        let pushed = self.shared.push(check, sender, until);
+        let pushed = self.shared.push(check, sender, until, attempts.clone());
         let number = pushed.map_err(|waiting| Error::QueueFull { waiting, allowed: self.waiting_max })?;
         let _ticket = Ticket { shared: &self.shared, number };
         Ok(match timeout_at(until, receiver).await {
-            Ok(Ok(result)) => Some(result),
+            Ok(Ok(end)) => Some(end),
             // It left the queue because its time was over, a moment before ours.
             Ok(Err(_)) if Instant::now() >= until => None,
-            Ok(Err(_)) => Some(Err(Failure::broken("the checker ended"))),
+            Ok(Err(_)) => Some(End::GivenUp(Failure::broken("the checker ended"))),
             Err(_) => None,
         })
     }

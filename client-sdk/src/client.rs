@@ -79,7 +79,7 @@ impl Inner {
         }
     }
 
-    /// What is left for retries, of calls and streams alike.
+    /// What is left for retries of calls; those of frames have a budget with their checker.
     pub(crate) fn budget(&self) -> MutexGuard<'_, Budget> {
         // A number: sound after any panic.
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)

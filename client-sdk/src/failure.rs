@@ -77,12 +77,12 @@ impl Failure {
         self.0.retry_after
     }
 
-    /// The id of the call in the servers' logs; empty when nothing was sent.
+    /// The id of the call in the servers' logs; empty when nothing was sent, and for one item of a batch or tenant of a watch.
     pub fn request_id(&self) -> &str {
         &self.0.request_id
     }
 
-    /// Which endpoint was asked last; empty when none was.
+    /// Which endpoint was asked last; empty when none was, and for one item of a batch or tenant of a watch.
     pub fn endpoint(&self) -> &str {
         &self.0.endpoint
     }
@@ -184,6 +184,12 @@ impl Failure {
     pub(crate) fn at(mut self, endpoint: &str, request_id: &str, attempts: u32) -> Self {
         endpoint.clone_into(&mut self.0.endpoint);
         request_id.clone_into(&mut self.0.request_id);
+        self.0.attempts = attempts;
+        self
+    }
+
+    /// It ended a call after so many attempts.
+    pub(crate) fn tried(mut self, attempts: u32) -> Self {
         self.0.attempts = attempts;
         self
     }

@@ -11,7 +11,8 @@ use tonic::Code;
 pub enum Method {
     /// One check.
     Check,
-    /// A check through a checker; its attempts are frames that many checks share.
+    /// A check through a checker: its attempts are the frames that it was sent in; those on endpoints are streams, which many
+    /// checks share.
     StreamCheck,
     /// Many checks at one time.
     Batch,

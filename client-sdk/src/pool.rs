@@ -82,8 +82,18 @@ impl Pool {
 
     /// The endpoint to ask next, and not one of `avoid` while there is another.
     pub(crate) fn pick(self: &Arc<Self>, avoid: &[usize]) -> Permit {
-        let (index, is_probe) = self.selection().pick(Instant::now(), self.random.next(), avoid);
+        self.pick_apart(avoid, &[])
+    }
+
+    /// As [`Pool::pick`], and of those that are well rather one that is not `taken`.
+    pub(crate) fn pick_apart(self: &Arc<Self>, avoid: &[usize], taken: &[usize]) -> Permit {
+        let (index, is_probe) = self.selection().pick(Instant::now(), self.random.next(), avoid, taken);
         Permit { pool: Arc::clone(self), index, is_probe, finished: false }
+    }
+
+    /// Whether there is somebody well to ask instead.
+    pub(crate) fn has_other(&self, index: usize) -> bool {
+        self.selection().has_other(index)
     }
 
     /// Where everything is, for messages.
@@ -151,7 +161,7 @@ impl Permit {
 
     /// Whether there is somebody else to ask.
     pub(crate) fn has_other(&self) -> bool {
-        self.pool.selection().has_other(self.index)
+        self.pool.has_other(self.index)
     }
 
     pub(crate) fn finish(mut self, outcome: Outcome) {

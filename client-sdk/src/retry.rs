@@ -15,15 +15,19 @@ use crate::random::jittered;
 /// How often and how soon a call is tried again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
-    /// Attempts of a call, the first one included: 1 to 10; default 3. 1 never tries again.
+    /// Attempts of a call, the first one included: 1 to 10; default 3. 1 never tries again. A check of a checker is sent so often
+    /// at most, whether its frames were lost or it was refused alone. Beyond them a call, but no check of a checker, is made once
+    /// more where the servers did not know its token and there is another by then.
     pub attempts_max: u32,
     /// Longest pause before the second attempt; it doubles from there. Up to 10 s; default 20 ms.
     pub pause_min: Duration,
     /// Longest pause of all. Up to 1 min; default 1 s.
     pub pause_max: Duration,
-    /// Retries for every hundred calls, while the trouble lasts: 0 to 100; default 20.
+    /// Retries for every hundred calls, while the trouble lasts: 0 to 100; default 20. Each checker counts beside that: frames
+    /// sent again for every hundred frames.
     pub budget_percent: u32,
-    /// Retries per second that are always there, for clients that ask rarely: 0 to 1,000; default 1.
+    /// Retries per second that are always there, for clients that ask rarely: 0 to 1,000; default 1. So many frames a second of
+    /// each checker, too.
     pub budget_per_second: u32,
 }
 

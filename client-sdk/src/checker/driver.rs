@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Code, Request, Streaming};
 
 use super::CheckerOptions;
-use super::shared::{Outgoing, Shared};
+use super::shared::{End, Outgoing, Shared};
 use crate::batch::result_of;
 use crate::call::name;
 use crate::client::Inner;
@@ -35,49 +35,62 @@ pub(super) struct Driver {
 /// An open stream.
 struct Open {
     answers: Streaming<v1::StreamCheckEntitlementResponse>,
-    /// A frame was sent after a time without.
-    sent: Arc<Notify>,
+    /// A frame was sent after a time without, or the stream is to leave.
+    news: Arc<Notify>,
     endpoint: String,
     request_id: String,
     /// The longest wait for an answer.
     patience: Duration,
 }
 
+/// How a stream ended.
+enum Ended {
+    /// It broke, or the server ended it; that may say something of the endpoint.
+    Broken(Failure, Option<Outcome>),
+    /// It left an endpoint on which another stream failed.
+    Left,
+}
+
 impl Driver {
     /// Runs until the checker is dropped.
     pub(super) async fn run(self) {
-        let (mut asked, mut failed): (Vec<usize>, u32) = (Vec::new(), 0);
+        // In a row, without an answer.
+        let mut failed = 0u32;
         loop {
             self.demand().await;
             let begun = Instant::now();
-            let others = self.shared.taken_by_others(self.stream);
-            let avoid: Vec<usize> = asked.iter().copied().chain(others).collect();
-            let permit = self.inner.pool.pick(&avoid);
+            let (failed_last, others) = self.shared.elsewhere(self.stream);
+            let permit = self.inner.pool.pick_apart(failed_last.as_slice(), &others);
             let (index, endpoint, token) = (permit.index(), permit.endpoint().to_owned(), self.inner.token_number());
             let request_id = self.inner.random.request_id();
             // Not longer than half a deadline where somebody else may still answer in time.
             let whole = self.inner.settings.deadline;
             let share = if permit.has_other() { whole / 2 } else { whole };
             let patience = share.max(PATIENCE_MIN);
-            let (outgoing, sent) = self.shared.open(self.stream, index, self.options.with_revisions, self.options.with_details);
+            let (outgoing, news) = self.shared.open(self.stream, index, self.options.with_revisions, self.options.with_details);
             let (failure, outcome) = match open(&permit, outgoing, &request_id, patience).await {
                 Err(failure) => {
-                    let failure = failure.at(&endpoint, &request_id, 1);
-                    permit.finish(outcome_of(&failure));
-                    (failure, None)
+                    let outcome = outcome_of(&failure);
+                    permit.finish(outcome);
+                    (failure, Some(outcome))
                 }
                 Ok(answers) => {
                     permit.finish(Outcome::Answered);
-                    let open = Open { answers, sent, endpoint: endpoint.clone(), request_id: request_id.clone(), patience };
-                    let (failure, outcome, answered) = self.listen(open).await;
-                    if answered {
-                        (asked, failed) = (Vec::new(), 0);
+                    let open = Open { answers, news, endpoint: endpoint.clone(), request_id: request_id.clone(), patience };
+                    let Ended::Broken(failure, outcome) = self.listen(open, &mut failed).await else {
+                        self.shared.left(self.stream);
+                        continue;
+                    };
+                    if let Some(outcome) = outcome {
+                        self.inner.pool.note(index, outcome);
                     }
-                    (failure.at(&endpoint, &request_id, 1), outcome)
+                    (failure, outcome)
                 }
             };
-            if let Some(outcome) = outcome {
-                self.inner.pool.note(index, outcome);
+            let failure = failure.at(&endpoint, &request_id, 1);
+            // Before what was lost waits again.
+            if matches!(outcome, Some(Outcome::Refused | Outcome::Unanswered)) {
+                self.shared.endpoint_failed(index, self.inner.pool.has_other(index));
             }
             tracing::debug!(failure = %failure.logged(), stream = self.stream, "a stream of a checker ended");
             self.inner.metrics.attempt_ended(Method::StreamCheck, &endpoint, failure.code(), begun.elapsed());
@@ -92,11 +105,9 @@ impl Driver {
                 self.shared.lost(self.stream, &failure);
             }
             failed = failed.saturating_add(1);
-            asked.push(index);
-            if asked.len() >= self.inner.pool.len() {
-                asked.clear();
-            }
-            let after = verdict(&failure).after(!asked.is_empty());
+            // Each failure leads to another endpoint, until all had their turn.
+            let another = !failed.is_multiple_of(u32::try_from(self.inner.pool.len()).unwrap_or(u32::MAX));
+            let after = verdict(&failure).after(another);
             sleep(self.inner.settings.retry.pause(failed, after, self.inner.random.next())).await;
         }
     }
@@ -113,32 +124,34 @@ impl Driver {
         }
     }
 
-    /// Hands out answers until the stream ends: why, what it says of the endpoint, and whether there was any answer.
-    async fn listen(&self, mut open: Open) -> (Failure, Option<Outcome>, bool) {
-        let mut answered = false;
+    /// Hands out answers until the stream ends. With an answer, none has `failed` in a row.
+    async fn listen(&self, mut open: Open, failed: &mut u32) -> Ended {
         loop {
-            let oldest = self.shared.lock().queue.oldest_sent(self.stream);
+            let (oldest, is_leaving) = self.shared.awaited(self.stream);
+            if is_leaving && oldest.is_none() {
+                return Ended::Left;
+            }
             let message = tokio::select! {
                 message = open.answers.message() => message,
-                () = open.sent.notified(), if oldest.is_none() => continue,
+                () = open.news.notified(), if oldest.is_none() => continue,
                 () = sleep_until(oldest.unwrap_or_else(Instant::now) + open.patience), if oldest.is_some() => {
                     let failure = Failure::no_answer_in_time(format!("no answer to a frame within {:?}", open.patience));
-                    return (failure, Some(Outcome::Unanswered), answered);
+                    return Ended::Broken(failure, Some(Outcome::Unanswered));
                 }
             };
             match message {
                 Ok(Some(answer)) => {
                     if let Err(failure) = self.hand_out(answer, &open) {
-                        return (failure, Some(Outcome::Refused), answered);
+                        return Ended::Broken(failure, Some(Outcome::Refused));
                     }
-                    answered = true;
+                    *failed = 0;
                 }
                 // In order, as at the end of a connection's time: that says nothing against the endpoint.
-                Ok(None) => return (Failure::broken("the server ended the stream"), None, answered),
+                Ok(None) => return Ended::Broken(Failure::broken("the server ended the stream"), None),
                 Err(status) => {
                     let failure = Failure::of_status(&status);
                     let outcome = outcome_of(&failure);
-                    return (failure, Some(outcome), answered);
+                    return Ended::Broken(failure, Some(outcome));
                 }
             }
         }
@@ -161,7 +174,7 @@ impl Driver {
         for (waiter, result) in waiters.into_iter().zip(results) {
             let result = result.map_err(|failure| failure.at(&open.endpoint, &open.request_id, 1));
             // Who has gone needs no answer.
-            let _ = waiter.send(result);
+            let _ = waiter.send(End::Answered(result));
         }
         Ok(())
     }

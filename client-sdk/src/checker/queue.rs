@@ -4,6 +4,8 @@
 //! A frame takes what waits when there is room for it, so frames are small when few ask and grow by themselves when many do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use prost::Message as _;
 use tessera_proto::v1;
@@ -29,6 +31,10 @@ pub(crate) trait Waiter {
     fn is_gone(&self) -> bool;
 }
 
+/// How often a check was sent, in whichever frames and however often it was pushed: clones count together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Attempts(Arc<AtomicU32>);
+
 /// The checks of all streams of a checker.
 #[derive(Debug)]
 pub(crate) struct Queue<W> {
@@ -45,7 +51,7 @@ struct Pending<W> {
     check: v1::CheckEntitlementRequest,
     waiter: W,
     until: Instant,
-    attempts: u32,
+    attempts: Attempts,
 }
 
 #[derive(Debug)]
@@ -60,13 +66,20 @@ impl<W: Waiter> Queue<W> {
         Self { limits, waiting: BTreeMap::new(), flying: BTreeMap::new(), tickets: 0, frames: 0 }
     }
 
-    /// Takes a check that is worth an answer until `until`. Refused when too many wait: the error says how many.
-    pub(crate) fn push(&mut self, check: v1::CheckEntitlementRequest, waiter: W, until: Instant) -> Result<u64, usize> {
+    /// Takes a check that is worth an answer until `until`, and goes on counting its `attempts`. Refused when too many wait: the
+    /// error says how many.
+    pub(crate) fn push(
+        &mut self,
+        check: v1::CheckEntitlementRequest,
+        waiter: W,
+        until: Instant,
+        attempts: Attempts,
+    ) -> Result<u64, usize> {
         if self.waiting.len() >= self.limits.waiting {
             return Err(self.waiting.len());
         }
         self.tickets += 1;
-        self.waiting.insert(self.tickets, Pending { check, waiter, until, attempts: 0 });
+        self.waiting.insert(self.tickets, Pending { check, waiter, until, attempts });
         Ok(self.tickets)
     }
 
@@ -114,8 +127,8 @@ impl<W: Waiter> Queue<W> {
                 break;
             }
             (len, explained) = (would_be_long, would_explain);
-            let (ticket, mut pending) = first.remove_entry();
-            pending.attempts += 1;
+            let (ticket, pending) = first.remove_entry();
+            pending.attempts.one_more();
             checks.push((ticket, pending));
         }
         if checks.is_empty() {
@@ -139,25 +152,34 @@ impl<W: Waiter> Queue<W> {
         std::mem::take(&mut self.waiting).into_values().map(|pending| pending.waiter).collect()
     }
 
-    /// A stream broke. `may_repeat` is asked for each of its frames; those checks wait again, in their places. Returned are those
-    /// who get no further attempt.
+    /// A stream broke. `may_repeat` is asked for each of its frames in which a check may be sent again; those checks wait again,
+    /// in their places. Returned are those who get no further attempt.
     pub(crate) fn lost(&mut self, stream: usize, mut may_repeat: impl FnMut() -> bool) -> Vec<W> {
         let lost: BTreeSet<u64> = self.flying.iter().filter(|(_, frame)| frame.stream == stream).map(|(id, _)| *id).collect();
         let mut given_up = Vec::new();
         for frame in lost.into_iter().filter_map(|id| self.flying.remove(&id)) {
-            let may = may_repeat();
-            for (ticket, pending) in frame.checks {
-                if pending.waiter.is_gone() {
-                    continue;
-                }
-                if may && pending.attempts < self.limits.attempts {
-                    self.waiting.insert(ticket, pending);
-                } else {
-                    given_up.push(pending.waiter);
-                }
+            let may_go_on = |check: &(u64, Pending<W>)| check.1.attempts.number() < self.limits.attempts;
+            let still_there = frame.checks.into_iter().filter(|(_, pending)| !pending.waiter.is_gone());
+            let (again, mut over): (Vec<_>, Vec<_>) = still_there.partition(may_go_on);
+            // Not asked for nothing: what is allowed is used up.
+            if !again.is_empty() && may_repeat() {
+                self.waiting.extend(again);
+            } else {
+                over.extend(again);
             }
+            given_up.extend(over.into_iter().map(|(_, pending)| pending.waiter));
         }
         given_up
+    }
+}
+
+impl Attempts {
+    pub(crate) fn number(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn one_more(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

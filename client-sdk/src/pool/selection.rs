@@ -69,16 +69,16 @@ impl Selection {
         Self { endpoints: vec![Health::default(); endpoints] }
     }
 
-    /// Picks an endpoint and counts a request on it; `avoid` names those not to ask again while there is another. The second
-    /// part says whether the request is a probe of an endpoint that is aside. Never none: when nothing is healthy, what has been
-    /// aside the longest is tried.
-    pub(crate) fn pick(&mut self, now: Instant, random: u64, avoid: &[usize]) -> (usize, bool) {
+    /// Picks an endpoint and counts a request on it; `avoid` names those not to ask again while there is another, `taken` those
+    /// not to ask while another is healthy. The second part says whether the request is a probe of an endpoint that is aside.
+    /// Never none: when nothing is healthy, what may be probed the soonest is tried.
+    pub(crate) fn pick(&mut self, now: Instant, random: u64, avoid: &[usize], taken: &[usize]) -> (usize, bool) {
         let fresh = |index: &usize| !avoid.contains(index);
         let healthy: Vec<usize> = self.indices(|health| health.aside_until.is_none());
         let due: Vec<usize> = self.indices(|health| health.probes == 0 && health.aside_until.is_some_and(|until| until <= now));
         // One request in two or more goes the long way round; the others do not notice.
         let probe = due.iter().copied().find(fresh);
-        let index = probe.unwrap_or_else(|| self.choose(&healthy, random, &fresh, avoid));
+        let index = probe.unwrap_or_else(|| self.choose(&healthy, random, avoid, taken));
         let Some(health) = self.endpoints.get_mut(index) else { return (index, false) };
         let is_probe = health.aside_until.is_some();
         health.in_flight += 1;
@@ -130,18 +130,20 @@ impl Selection {
         self.endpoints.iter().enumerate().filter(|(_, health)| wanted(health)).map(|(index, _)| index).collect()
     }
 
-    fn choose(&self, healthy: &[usize], random: u64, fresh: &dyn Fn(&usize) -> bool, avoid: &[usize]) -> usize {
+    fn choose(&self, healthy: &[usize], random: u64, avoid: &[usize], taken: &[usize]) -> usize {
+        let fresh = |index: &usize| !avoid.contains(index);
         let candidates: Vec<usize> = healthy.iter().copied().filter(fresh).collect();
-        if let Some(index) = self.less_loaded(&candidates, random) {
+        let apart: Vec<usize> = candidates.iter().copied().filter(|index| !taken.contains(index)).collect();
+        if let Some(index) = self.less_loaded(&apart, random).or_else(|| self.less_loaded(&candidates, random)) {
             return index;
         }
         // Nothing healthy and unasked is left: something aside that was not asked, then what was asked, healthy first.
-        let longest_aside = |index: &usize| {
+        let soonest = |index: &usize| {
             let health = self.endpoints.get(*index);
             (avoid.contains(index), health.and_then(|health| health.aside_until))
         };
         let aside: Vec<usize> = self.indices(|health| health.aside_until.is_some());
-        let best_aside = aside.iter().copied().min_by_key(longest_aside);
+        let best_aside = aside.iter().copied().min_by_key(soonest);
         match best_aside.filter(|index| fresh(index) || healthy.is_empty()) {
             Some(index) => index,
             None => self.less_loaded(healthy, random).unwrap_or(0),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tessera_client::fake::{Fake, FakeError};
-use tessera_client::{Check, CheckerOptions, Code, Error, Reason, RetryPolicy, Tessera};
+use tessera_client::{Check, CheckerOptions, Code, Error, Method, Reason, RetryPolicy, Tessera};
 use tessera_proto::status::RETRY_AFTER;
 
 use crate::relay::Relay;
@@ -191,15 +191,86 @@ async fn without_any_server_the_error_says_why() {
 }
 
 #[tokio::test]
-async fn a_frame_is_not_sent_again_for_ever() {
-    let server = Server::start("one").await;
-    server.fake.fail_always(FakeError::NotReady);
-    let record = Record::default();
-    let tessera = client(&[server.endpoint()]).metrics(record.clone()).connect_lazy().unwrap();
-    let error = tessera.checker().check(exports()).await.unwrap_err();
-    assert_eq!(error.reason(), "NOT_READY");
-    // Three times as part of a frame, and twice more as a check of its own, each time in three frames at most.
-    assert!(server.fake.calls() <= 20, "{} calls", server.fake.calls());
+async fn a_check_whose_frames_are_always_lost_is_sent_as_often_as_the_policy_says() {
+    for attempts_max in [1, 3, 5] {
+        let server = Server::start("one").await;
+        server.fake.fail_always(FakeError::NotReady);
+        let record = Record::default();
+        let policy = RetryPolicy { attempts_max, ..RetryPolicy::default() };
+        let builder = client(&[server.endpoint()]).retry(policy).metrics(record.clone());
+        let error = builder.connect_lazy().unwrap().checker().check(exports()).await.unwrap_err();
+        assert_eq!((server.fake.calls(), record.retries_refused()), (u64::from(attempts_max), 0));
+        assert_eq!((error.reason(), error.failure().unwrap().attempts()), ("NOT_READY", attempts_max));
+        assert_eq!(record.calls(), [(Method::StreamCheck, Code::Unavailable, attempts_max)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_is_lost_and_then_refused_alone_is_sent_no_more_often() {
+    let newer = Fake::new();
+    newer.tenant("acme").grant("reporting", "exports");
+    let revision = newer.client().check("acme", "reporting", "exports").await.unwrap().revision;
+    let (behind, record) = (Fake::new(), Record::default());
+    behind.fail_next(FakeError::NotReady);
+    let checker = behind.client_with(Tessera::builder().metrics(record.clone())).checker();
+    // What has not been reached may be later: it is asked for again.
+    let error = checker.check(exports().at_least(&revision)).await.unwrap_err();
+    assert_eq!(behind.calls(), 3, "lost once, refused twice");
+    assert_eq!((error.reason(), error.failure().unwrap().attempts()), ("REVISION_NOT_REACHED", 3));
+    behind.tenant("acme").grant("reporting", "exports");
+    behind.fail_next(FakeError::NotReady);
+    assert!(checker.check(exports()).await.unwrap().is_entitled());
+    assert_eq!(record.calls().last(), Some(&(Method::StreamCheck, Code::Ok, 2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_are_lost_are_sent_again_within_a_budget_of_their_own() {
+    let (fake, record) = (Fake::new(), Record::default());
+    fake.fail_always(FakeError::NotReady);
+    let policy = RetryPolicy { budget_percent: 0, budget_per_second: 0, ..RetryPolicy::default() };
+    let checker = fake.client_with(Tessera::builder().retry(policy).deadline(PATIENCE).metrics(record.clone())).checker();
+    // Ten retries are saved up: five checks are sent three times each.
+    for sent in [3, 3, 3, 3, 3, 1, 1] {
+        let error = checker.check(exports()).await.unwrap_err();
+        assert_eq!((error.reason(), error.failure().unwrap().attempts()), ("NOT_READY", sent));
+    }
+    assert_eq!((fake.calls(), record.retries_refused()), (17, 2));
+}
+
+#[tokio::test]
+async fn what_an_endpoint_lost_does_not_go_there_again_while_another_is_well() {
+    let (failing, well) = (Server::start("failing").await, Server::start("well").await);
+    let tessera = client(&[failing.endpoint(), well.endpoint()]).connect().await.unwrap();
+    let before = (failing.fake.calls(), well.fake.calls());
+    let options = CheckerOptions { streams: Some(8), frames_in_flight_max: 1, frame_checks_max: 1, ..Default::default() };
+    let checker = tessera.checker_with(options).unwrap();
+    // As many checks as there are streams: all open, some of them to each. Those to the one that is well are busy for longer.
+    failing.fake.set_delay(Duration::from_millis(100));
+    well.fake.set_delay(Duration::from_millis(500));
+    let mut slow = Box::pin(join_all((0..8).map(|_| checker.check(exports()))));
+    eventually("the streams to the one to be idle", async || {
+        assert!(futures::poll!(&mut slow).is_pending());
+        let sent = (failing.fake.calls() - before.0, well.fake.calls() - before.1);
+        sent.0 + sent.1 == 8 && u64::try_from(failing.fake.checks().len()).unwrap() == sent.0
+    })
+    .await;
+    failing.fake.fail_always(FakeError::NotReady);
+    let lost = failing.fake.calls();
+    assert_eq!(checker.check(exports()).await.unwrap().plan.unwrap().id, "well");
+    assert!(failing.fake.calls() - lost <= 1, "{} times", failing.fake.calls() - lost);
+    assert!(slow.await.into_iter().all(|decision| decision.is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_runs_out_of_time_is_not_told_of_trouble_that_was_over() {
+    let fake = Fake::new();
+    fake.tenant("acme").grant("reporting", "exports");
+    let checker = fake.client().checker();
+    fake.fail_next(FakeError::NotReady);
+    assert!(checker.check(exports()).await.unwrap().is_entitled());
+    fake.set_delay(Duration::from_millis(400));
+    let error = checker.check_within(exports(), Duration::from_millis(200)).await.unwrap_err();
+    assert!(matches!(error, Error::DeadlineExceeded { .. }) && !error.to_string().contains("NOT_READY"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Pick { random: u64, avoid: Vec<usize> },
+    Pick { random: u64, avoid: Vec<usize>, taken: Vec<usize> },
     Finish { which: usize, outcome: Outcome, random: u64 },
     Pass(u64),
 }
@@ -18,8 +18,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Outcome::Unanswered),
         1 => Just(Outcome::Abandoned)
     ];
+    let some = || prop::collection::vec(0usize..6, 0..3);
     let step = prop_oneof![
-        4 => (any::<u64>(), prop::collection::vec(0usize..6, 0..3)).prop_map(|(random, avoid)| Step::Pick { random, avoid }),
+        4 => (any::<u64>(), some(), some()).prop_map(|(random, avoid, taken)| Step::Pick { random, avoid, taken }),
         4 => (any::<usize>(), outcome, any::<u64>()).prop_map(|(which, outcome, random)| Step::Finish { which, outcome, random }),
         2 => (0u64..12_000).prop_map(Step::Pass),
     ];
@@ -35,9 +36,9 @@ proptest! {
         for step in steps {
             match step {
                 Step::Pass(ms) => now += Duration::from_millis(ms),
-                Step::Pick { random, avoid } => {
+                Step::Pick { random, avoid, taken } => {
                     let before = selection.endpoints.clone();
-                    let (picked, is_probe) = selection.pick(now, random, &avoid);
+                    let (picked, is_probe) = selection.pick(now, random, &avoid, &taken);
                     prop_assert!(picked < endpoints);
                     let state = &before[picked];
                     let good = |index: usize, health: &Health| !avoid.contains(&index) && health.aside_until.is_none();
@@ -48,6 +49,8 @@ proptest! {
                         prop_assert!(state.aside_until.is_some_and(|until| until <= now) && state.probes == 0);
                     } else if some_good {
                         prop_assert!(good(picked, state));
+                        let apart = |(index, health): (usize, &Health)| good(index, health) && !taken.contains(&index);
+                        prop_assert!(!taken.contains(&picked) || !before.iter().enumerate().any(apart));
                     }
                     // What was asked is not asked again while something else is there.
                     if (0..endpoints).any(|index| !avoid.contains(&index)) {
@@ -84,14 +87,14 @@ proptest! {
         let mut selection = Selection::new(2);
         let mut now = Instant::now();
         for _ in 0..failures {
-            let (picked, is_probe) = selection.pick(now, random, &[1]);
+            let (picked, is_probe) = selection.pick(now, random, &[1], &[]);
             prop_assert_eq!(picked, 0);
             selection.finish(0, is_probe, Outcome::Refused, now, random);
             now += ASIDE_MAX;
         }
-        let (picked, is_probe) = selection.pick(now + ASIDE_MAX, random, &[]);
+        let (picked, is_probe) = selection.pick(now + ASIDE_MAX, random, &[], &[]);
         prop_assert_eq!((picked, is_probe), (0, true));
-        prop_assert_eq!(selection.pick(now + ASIDE_MAX, random, &[]), (1, false));
+        prop_assert_eq!(selection.pick(now + ASIDE_MAX, random, &[], &[]), (1, false));
         prop_assert_eq!(selection.finish(0, true, Outcome::Answered, now, random), Some(Change::Returned));
         prop_assert!(selection.has_other(1));
     }
@@ -101,7 +104,7 @@ proptest! {
         let mut selection = Selection::new(2);
         let now = Instant::now();
         for _ in 0..rounds * 2 {
-            selection.pick(now, random, &[]);
+            selection.pick(now, random, &[], &[]);
         }
         prop_assert_eq!((selection.endpoints[0].in_flight, selection.endpoints[1].in_flight), (rounds, rounds));
     }
@@ -113,7 +116,7 @@ fn load_spreads_over_many() {
     let mut selection = Selection::new(5);
     let now = Instant::now();
     for _ in 0..5_000 {
-        selection.pick(now, random.next(), &[]);
+        selection.pick(now, random.next(), &[], &[]);
     }
     assert!(selection.endpoints.iter().all(|health| (990..=1_010).contains(&health.in_flight)), "{selection:?}");
 }
@@ -156,5 +159,5 @@ fn a_late_answer_to_something_from_before_returns_nothing() {
     let now = Instant::now();
     selection.finish(0, false, Outcome::Refused, now, 0);
     assert_eq!(selection.finish(0, false, Outcome::Answered, now, 0), None);
-    assert_eq!(selection.pick(now, 0, &[]), (1, false));
+    assert_eq!(selection.pick(now, 0, &[], &[]), (1, false));
 }
