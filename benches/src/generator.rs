@@ -19,6 +19,7 @@ pub struct Generator(Option<Child>);
 struct Report {
     steps: Vec<Step>,
     wrong: u64,
+    warnings: Vec<String>,
 }
 
 /// What became of the messages of one rate.
@@ -36,13 +37,29 @@ pub struct Step {
     pub answered_per_second: f64,
     /// Until the last message had its fate.
     pub elapsed_seconds: f64,
-    /// Of those that were answered.
+    /// Of those that were answered: from when they were due.
     pub latency: Latency,
+    /// Of the failed, those that were told that more is asked than can be done; `None` if there were none.
+    pub refused: Option<Refused>,
+    /// What to know before believing it.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
-/// From when a message was due until its answer was there.
+/// How soon refusals came.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Refused {
+    /// From when their messages were due.
+    pub latency: Latency,
+    /// From when they were sent.
+    pub since_sent: Latency,
+}
+
+/// How long until something came back.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Latency {
+    /// In µs.
+    pub p50_us: f64,
     /// In µs.
     pub p99_us: f64,
 }
@@ -70,10 +87,23 @@ impl Generator {
     pub fn step(mut self) -> anyhow::Result<Step> {
         let running = self.0.take().context("it was started")?;
         let output = running.wait_with_output()?;
-        let report: Report = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("the load test ended with {} and no report", output.status))?;
-        anyhow::ensure!(report.wrong == 0, "{} answers were wrong", report.wrong);
-        report.steps.into_iter().next().context("no step in the report")
+        read(&output.stdout).with_context(|| format!("the load test ended with {}", output.status))
+    }
+}
+
+fn read(report: &[u8]) -> anyhow::Result<Step> {
+    let Report { steps, wrong, warnings } = serde_json::from_slice(report).context("no report")?;
+    anyhow::ensure!(wrong == 0, "{wrong} answers were wrong");
+    let step = steps.into_iter().next().context("no step in the report")?;
+    Ok(Step { warnings, ..step })
+}
+
+impl Step {
+    /// Says on standard error what makes the figures the load test's own.
+    pub fn warn(&self, what: &str) {
+        for warning in &self.warnings {
+            eprintln!("bench: {what}: {warning}");
+        }
     }
 }
 
@@ -83,5 +113,29 @@ impl Drop for Generator {
             drop(child.kill());
             drop(child.wait());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(refused: &str, wrong: u32) -> anyhow::Result<Step> {
+        let latency = r#"{"p50_us": 1000.0, "p99_us": 2000.0, "max_us": 3000.0}"#;
+        let refused = refused.replace("LATENCY", latency);
+        let step = format!(
+            r#"{{"due": 10, "answered": 8, "failed": 2, "not_sent": {{}}, "answered_per_second": 8.0, "elapsed_seconds": 1.0,
+                "latency": {latency}, "refused": {refused}}}"#
+        );
+        read(format!(r#"{{"steps": [{step}], "wrong": {wrong}, "warnings": ["it was late"]}}"#).as_bytes())
+    }
+
+    #[test]
+    fn a_report_is_read_with_and_without_refusals() {
+        let none = step("null", 0).unwrap();
+        assert_eq!((none.refused, none.warnings), (None, vec!["it was late".to_owned()]));
+        let refused = step(r#"{"count": 2, "latency": LATENCY, "since_sent": LATENCY}"#, 0).unwrap().refused.unwrap();
+        assert_eq!((refused.latency.p50_us, refused.since_sent.p99_us), (1_000.0, 2_000.0));
+        assert!(step("null", 1).unwrap_err().to_string().contains("1 answers were wrong"));
     }
 }

@@ -27,8 +27,19 @@ use crate::scenario::Question;
 
 /// Windows so wide that nobody waits for one.
 const WINDOW_BYTES: u32 = 16 << 20;
-/// One of so many frames of a stream is looked at item by item; the others only have to come, in order.
+/// One of so many frames of a stream is looked at item by item; of the others, whether they have as many items as were asked for.
 const LOOK_AT: u64 = 16;
+
+/// A frame's answer whose items are left as they are.
+#[derive(Clone, PartialEq, Message)]
+struct Outline {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    results: Vec<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    frame_error: Option<Bytes>,
+}
 
 /// What a caller sends at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,10 +200,9 @@ async fn frames(
     let mut messages = Messages::default();
     while let Some((id, questions)) = waiting.pop_front() {
         let message = messages.next(&mut answers).await?.context("the stream ended early")?;
+        outline(&message, id, count)?;
         if checked && id % LOOK_AT == 0 {
-            let answer = v1::StreamCheckEntitlementResponse::decode(message)?;
-            anyhow::ensure!(answer.id == id, "frame {} was answered when {id} was next", answer.id);
-            look(&questions, &answer.results)?;
+            look(&questions, &v1::StreamCheckEntitlementResponse::decode(message)?.results)?;
         }
         ask(&mut stream, &mut waiting)?;
     }
@@ -220,6 +230,15 @@ async fn finish(body: &mut RecvStream) -> anyhow::Result<()> {
     let trailers = body.trailers().await?.context("no trailers")?;
     let status = trailers.get("grpc-status").map(http::HeaderValue::as_bytes);
     anyhow::ensure!(status == Some(b"0"), "the call failed: {trailers:?}");
+    Ok(())
+}
+
+/// A frame that was refused costs next to nothing: it must not pass for one that was answered.
+fn outline(message: &Bytes, id: u64, count: usize) -> anyhow::Result<()> {
+    let answer = Outline::decode(message.clone())?;
+    anyhow::ensure!(answer.id == id, "frame {} was answered when {id} was next", answer.id);
+    anyhow::ensure!(answer.frame_error.is_none(), "frame {id} failed: {answer:?}");
+    anyhow::ensure!(answer.results.len() == count, "{} answers to {count} questions of frame {id}", answer.results.len());
     Ok(())
 }
 
@@ -267,5 +286,23 @@ impl Messages {
             body.flow_control().release_capacity(data.len())?;
             self.0.extend_from_slice(&data);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_was_not_answered_passes_for_none() {
+        let answered =
+            v1::StreamCheckEntitlementResponse { id: 7, results: vec![v1::CheckResult::default(); 3], frame_error: None };
+        let failed = Outline { id: 7, results: Vec::new(), frame_error: Some(Bytes::new()) };
+        let (answered, failed) = (answered.encode_to_vec().into(), failed.encode_to_vec().into());
+        let said = |frame, id, count| outline(frame, id, count).map_err(|error| error.to_string());
+        assert_eq!(said(&answered, 7, 3), Ok(()));
+        assert_eq!(said(&answered, 8, 3).unwrap_err(), "frame 7 was answered when 8 was next");
+        assert_eq!(said(&answered, 7, 4).unwrap_err(), "3 answers to 4 questions of frame 7");
+        assert!(said(&failed, 7, 0).unwrap_err().starts_with("frame 7 failed"));
     }
 }

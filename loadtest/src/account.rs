@@ -102,6 +102,10 @@ pub struct Account {
     pub latency: Histogram<u64>,
     /// From when a message was due until it was sent, where nothing but the generator held it; in nanoseconds.
     pub lateness: Histogram<u64>,
+    /// From when a message was due until a server had refused it as a whole; they are among the failed, in nanoseconds.
+    pub refusal: Histogram<u64>,
+    /// The same from when it was sent.
+    pub refusal_since_sent: Histogram<u64>,
 }
 
 impl Account {
@@ -122,6 +126,8 @@ impl Account {
             broken: BTreeMap::new(),
             latency: Histogram::new_with_max(highest, DIGITS)?,
             lateness: Histogram::new_with_max(highest, DIGITS)?,
+            refusal: Histogram::new_with_max(highest, DIGITS)?,
+            refusal_since_sent: Histogram::new_with_max(highest, DIGITS)?,
         })
     }
 
@@ -150,6 +156,13 @@ impl Account {
     pub fn failed(&mut self, cause: Cause, said: &str) {
         self.failed += 1;
         note(&mut self.errors, cause, said);
+    }
+
+    /// A message that was sent failed because a server refused it, so long after it was due and after it was sent.
+    pub fn refused(&mut self, latency: Duration, since_sent: Duration, cause: Cause, said: &str) {
+        self.refusal.saturating_record(nanos(latency));
+        self.refusal_since_sent.saturating_record(nanos(since_sent));
+        self.failed(cause, said);
     }
 
     /// A single check failed in a message that was answered.
@@ -199,6 +212,8 @@ impl Account {
         add(&mut self.broken, other.broken);
         self.latency.add(other.latency)?;
         self.lateness.add(other.lateness)?;
+        self.refusal.add(other.refusal)?;
+        self.refusal_since_sent.add(other.refusal_since_sent)?;
         Ok(())
     }
 }
@@ -230,6 +245,7 @@ mod tests {
     enum Fate {
         Answered { late: u64, latency: u64, held: bool },
         Failed(u8),
+        Refused { late: u64, wait: u64 },
         NotSent(Hold),
         Wrong(u8),
     }
@@ -240,6 +256,7 @@ mod tests {
             4 => (0..5_000_000_u64, 0..100_000_000_000_u64, any::<bool>())
                 .prop_map(|(late, more, held)| Fate::Answered { late, latency: late + more, held }),
             1 => (0..3_u8).prop_map(Fate::Failed),
+            1 => (0..5_000_000_u64, 0..100_000_000_000_u64).prop_map(|(late, wait)| Fate::Refused { late, wait }),
             1 => hold.prop_map(Fate::NotSent),
             1 => any::<u8>().prop_map(Fate::Wrong),
         ]
@@ -254,6 +271,11 @@ mod tests {
             Fate::Failed(number) => {
                 account.sent(Duration::ZERO, false);
                 account.failed(Cause { code: "UNAVAILABLE".into(), reason: number.to_string() }, "said");
+            }
+            Fate::Refused { late, wait } => {
+                account.sent(Duration::from_nanos(*late), true);
+                let cause = Cause { code: "RESOURCE_EXHAUSTED".into(), reason: "OVERLOADED".into() };
+                account.refused(Duration::from_nanos(late + wait), Duration::from_nanos(*wait), cause, "said");
             }
             Fate::NotSent(hold) => account.not_sent(*hold),
             Fate::Wrong(number) => account.wrong(|| WrongAnswer {
@@ -281,6 +303,7 @@ mod tests {
             sum.add(counted(second)).unwrap();
             prop_assert_eq!(sum.latency, whole.latency);
             prop_assert_eq!(sum.lateness, whole.lateness);
+            prop_assert_eq!((sum.refusal, sum.refusal_since_sent), (whole.refusal, whole.refusal_since_sent));
             prop_assert_eq!((sum.due, sum.answered, sum.failed, sum.late), (whole.due, whole.answered, whole.failed, whole.late));
             prop_assert_eq!(&sum.not_sent, &whole.not_sent);
             prop_assert_eq!(&sum.errors, &whole.errors);
@@ -294,6 +317,9 @@ mod tests {
             prop_assert_eq!(account.due, messages);
             prop_assert_eq!(account.under_way(), 0);
             prop_assert_eq!(account.latency.len(), account.answered);
+            let refused = fates.iter().filter(|fate| matches!(fate, Fate::Refused { .. })).count() as u64;
+            prop_assert_eq!((account.refusal.len(), account.refusal_since_sent.len()), (refused, refused));
+            prop_assert!(account.refusal.max() >= account.refusal_since_sent.max());
             let failures: u64 = account.errors.values().map(|occurrences| occurrences.count).sum();
             prop_assert_eq!(failures, account.failed);
             let wrong = fates.iter().filter(|fate| matches!(fate, Fate::Wrong(_))).count();

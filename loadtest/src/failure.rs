@@ -47,6 +47,11 @@ impl Failed {
         Self { cause, said: status.message().to_owned(), by_server: true }
     }
 
+    /// Whether a server said that it does not do this now, which is to say: try again later.
+    pub fn is_refusal(&self) -> bool {
+        self.by_server && self.cause.code == code_name(Code::ResourceExhausted)
+    }
+
     /// A status within a message.
     pub fn rpc_status(bytes: &[u8]) -> Self {
         let Ok(status) = <pb::Status as prost::Message>::decode(bytes) else {
@@ -77,9 +82,10 @@ mod tests {
         let status = Status::from(Failure::overloaded("too much"));
         let failed = Failed::status(&status);
         assert_eq!((failed.cause.code.as_str(), failed.cause.reason.as_str()), ("RESOURCE_EXHAUSTED", "OVERLOADED"));
-        assert_eq!((failed.said.as_str(), failed.by_server), ("too much", true));
+        assert_eq!((failed.said.as_str(), failed.by_server, failed.is_refusal()), ("too much", true, true));
         let bare = Failed::status(&Status::unimplemented("no such method"));
         assert_eq!((bare.cause.code.as_str(), bare.cause.reason.as_str()), ("UNIMPLEMENTED", ""));
+        assert!(!bare.is_refusal() && !Failed::too_late().is_refusal());
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub struct Step {
     pub wrong: u64,
     /// From when a message was due until its answer was there. Of messages that were answered.
     pub latency: Latency,
+    /// The messages among the failed that a server refused, if there were any.
+    pub refused: Option<Refused>,
     /// What failed, by name.
     pub errors: Vec<Error>,
     /// Connections and streams that broke or could not be made, by name.
@@ -142,6 +144,20 @@ pub struct Latency {
     pub p999_us: f64,
     /// Greatest.
     pub max_us: f64,
+}
+
+/// Messages that a server refused as a whole (`RESOURCE_EXHAUSTED`), and how soon they were told. Checks that are refused by
+/// themselves in a message that is answered are not among them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// How many.
+    pub count: u64,
+    /// From when a message was due until it was refused.
+    pub latency: Latency,
+    /// From when it was sent until then: without what the generator held back. Sent is what HTTP/2 was given; what the other side
+    /// does not read yet counts.
+    pub since_sent: Latency,
 }
 
 /// Failures of one name.
@@ -180,7 +196,7 @@ pub struct Generator {
 pub struct Updates {
     /// Changes offered per second.
     pub offered_per_second: f64,
-    /// How long.
+    /// How long it took until the last change had its fate.
     pub elapsed_seconds: f64,
     /// Changes that were due.
     pub due: u64,
@@ -236,6 +252,7 @@ impl Step {
             failed_checks: account.failed_checks,
             wrong: account.wrong,
             latency: Latency::of(&account.latency),
+            refused: Refused::of(account),
             errors: errors(&account.errors),
             broken: errors(&account.broken),
             generator: Generator {
@@ -297,6 +314,17 @@ impl Updates {
             latency: Latency::of(&account.latency),
             errors: errors(&account.errors),
         }
+    }
+}
+
+impl Refused {
+    fn of(account: &Account) -> Option<Self> {
+        let Account { refusal, refusal_since_sent, .. } = account;
+        (!refusal.is_empty()).then(|| Self {
+            count: refusal.len(),
+            latency: Latency::of(refusal),
+            since_sent: Latency::of(refusal_since_sent),
+        })
     }
 }
 

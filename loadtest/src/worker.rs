@@ -23,7 +23,7 @@ use crate::pacing::Alarm;
 use crate::popularity::Popularity;
 use crate::question::{Mode, Questions};
 use crate::schedule::Schedule;
-use desk::Desk;
+use desk::{Desk, Times};
 pub use desk::{Progress, facts};
 use line::Line;
 
@@ -194,7 +194,7 @@ impl Worker {
                 self.desk.not_sent(held.unwrap_or(Hold::Generator));
                 return Ok(());
             }
-            match self.lanes.offer(&self.desk, due, self.size)? {
+            match self.lanes.offer(&self.desk, Times { due, sent: now }, self.size)? {
                 Offered::Sent => {
                     self.desk.sent(now.saturating_duration_since(due), held.is_some());
                     return Ok(());
@@ -229,13 +229,13 @@ impl Lanes {
         }
     }
 
-    fn offer(&self, desk: &Rc<Desk>, due: Instant, size: usize) -> anyhow::Result<Offered> {
+    fn offer(&self, desk: &Rc<Desk>, times: Times, size: usize) -> anyhow::Result<Offered> {
         if desk.full() {
             return Ok(Offered::Held(Hold::UnderWay));
         }
         match self {
-            Self::Calls(calls) => calls.offer(desk, due, size),
-            Self::Streams(streams) => streams.offer(desk, due, size),
+            Self::Calls(calls) => calls.offer(desk, times, size),
+            Self::Streams(streams) => streams.offer(desk, times, size),
         }
     }
 }
@@ -246,3 +246,6 @@ fn thread_cpu() -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

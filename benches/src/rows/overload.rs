@@ -3,14 +3,14 @@
 //! The process has a quarter of a core and one thread, as a container of that size has; whoever asks has another core.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::process::Pid;
 
 use crate::child;
 use crate::flood::Flood;
-use crate::generator::{Generator, Step};
+use crate::generator::{Generator, Refused, Step};
 use crate::place::{pinned, serving_core};
 use crate::quota::QuarterCore;
 use crate::report::{Goal, Row};
@@ -26,6 +26,12 @@ const SECONDS: u32 = 4;
 const MARGIN_SECONDS: u32 = 1;
 /// After so much silence nothing is known of overload any more.
 const SETTLING: Duration = Duration::from_millis(1_500);
+/// What is asked for to find the peak, a second, and for how long: so much that it is never what bounds it.
+const PEAK_ASKED: (f64, Duration) = (200_000.0, Duration::from_millis(100));
+/// Of that, more than so much cannot be a peak.
+const PEAK_OF_ASKED_MAX: f64 = 0.9;
+/// Who is refused should know so soon, in ms.
+const REFUSED_WITHIN: f64 = 5.0;
 /// So many times the peak are too much.
 const TOO_MUCH: f64 = 3.0;
 /// Parts of the peak that all others ask for. They ask for one call at a time, which takes more than twice the time of one in a handful,
@@ -47,6 +53,8 @@ struct Round {
     goodput: f64,
     /// Per cent of it that really reached the process; the rest waited in the generator.
     asked: f64,
+    /// How soon it was refused what was too much, if anything was.
+    refused: Option<Refused>,
     others: [Beside; OTHERS.len()],
     modest: Beside,
     attacked: Beside,
@@ -78,9 +86,15 @@ pub fn measure(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
 fn look(server: SocketAddr, seed: u64) -> anyhow::Result<Round> {
     settle();
     // Never for much at once, and everything has its answer in the end.
-    let words = format!("--rate 40k --in-flight 256 --connections 8 --deadline 60s --duration 500ms --seed {seed}");
+    let (rate, duration) = (PEAK_ASKED.0, PEAK_ASKED.1.as_millis());
+    let words = format!("--rate {rate} --in-flight 256 --connections 8 --deadline 60s --duration {duration}ms --seed {seed}");
     let most = Generator::start(server, TENANTS, &words)?.step()?;
+    most.warn("at the peak");
+    if most.failed > 0 {
+        eprintln!("bench: at the peak {} of {} calls failed: the time for that is missing in it", most.failed, most.due);
+    }
     let peak = counted(most.answered) / most.elapsed_seconds;
+    anyhow::ensure!(peak <= PEAK_OF_ASKED_MAX * rate, "{peak:.0} a second of {rate} is what was asked for, and no peak");
 
     settle();
     let flooded = flood(server, TENANTS, TOO_MUCH * peak, seed, SECONDS)?.step()?;
@@ -98,16 +112,18 @@ fn look(server: SocketAddr, seed: u64) -> anyhow::Result<Round> {
     let modest_alone = modest()?;
     let modest_beside = beside_a_flood(server, peak, seed, modest)?;
     settle();
-    let resets = Flood::start(server, RESETS_PER_SECOND);
+    let (resets, attacked_since) = (Flood::start(server, RESETS_PER_SECOND), Instant::now());
     let modest_attacked = modest().context("beside an attacker")?;
     Ok(Round {
         peak,
         goodput: 100.0 * flooded.answered_per_second / peak,
         asked: 100.0 * asked / peak,
+        refused: flooded.refused,
         others,
         modest: Beside { alone: modest_alone, beside: modest_beside },
         attacked: Beside { alone: modest_alone, beside: modest_attacked },
-        attack: counted(resets.stop()?) / f64::from(SECONDS),
+        // It began before anybody was asked about beside it, and ends after that.
+        attack: counted(resets.stop()?) / attacked_since.elapsed().as_secs_f64(),
     })
 }
 
@@ -124,6 +140,7 @@ fn rows(rounds: &[Round]) -> Vec<Row> {
         row("asked for three times the peak, it answers of it", "%", &|round| round.goodput).goal(Goal::AtLeast(80.0)),
         row("asked for three times the peak, it was asked of it", "%", &|round| round.asked),
     ];
+    rows.extend(refusals(rounds));
     for (number, (_, part)) in OTHERS.iter().enumerate() {
         let whose = format!("tenants that ask for {part} of the peak");
         let others = |round: &Round| round.others.get(number).copied().unwrap_or_default();
@@ -144,6 +161,25 @@ fn rows(rounds: &[Round]) -> Vec<Row> {
     rows
 }
 
+/// How soon those are refused who ask for three times the peak.
+fn refusals(rounds: &[Round]) -> [Row; 4] {
+    let row = |what: &str, of: fn(&Refused) -> f64| {
+        let name = format!("a quarter of a core: refusals at three times the peak, since their calls were {what}");
+        let values: Vec<f64> =
+            rounds.iter().filter_map(|round| round.refused.as_ref()).map(|refused| of(refused) / 1e3).collect();
+        if values.is_empty() {
+            return Row::skipped(&name, TENANTS, "ms", "nobody was refused");
+        }
+        Row::measured(name, TENANTS, "ms", &values).goal(Goal::AtMost(REFUSED_WITHIN))
+    };
+    [
+        row("due: p50", |refused| refused.latency.p50_us),
+        row("due: p99", |refused| refused.latency.p99_us),
+        row("sent: p50", |refused| refused.since_sent.p50_us),
+        row("sent: p99", |refused| refused.since_sent.p99_us),
+    ]
+}
+
 /// Until what came before is forgotten.
 fn settle() {
     std::thread::sleep(SETTLING);
@@ -153,6 +189,7 @@ fn settle() {
 fn asking(server: SocketAddr, rate: f64, connections: u32, seed: u64) -> anyhow::Result<f64> {
     let words = format!("--rate {rate:.0} --connections {connections} --duration {SECONDS}s --seed {}", seed + 1_000);
     let step = Generator::start_before_others(server, TENANTS, &words)?.step()?;
+    step.warn(&format!("calls at {rate:.0} a second"));
     nearly_all_answered(&step).with_context(|| format!("calls at {rate:.0} a second"))?;
     Ok(step.latency.p99_us / 1e3)
 }
@@ -185,4 +222,40 @@ fn beside_a_flood(server: SocketAddr, peak: f64, seed: u64, others: impl Fn() ->
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn counted(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::Latency;
+
+    fn round(refused: Option<Refused>) -> Round {
+        let beside = Beside { alone: 1.0, beside: 2.0 };
+        let others = [beside; OTHERS.len()];
+        Round { peak: 3e4, goodput: 90.0, asked: 98.0, refused, others, modest: beside, attacked: beside, attack: 2e4 }
+    }
+
+    fn refused(ms: f64) -> Refused {
+        let of = |ms: f64| Latency { p50_us: ms * 1e3, p99_us: ms * 2e3 };
+        Refused { latency: of(ms * 100.0), since_sent: of(ms) }
+    }
+
+    #[test]
+    fn refusals_are_told_in_ms_and_held_against_their_goal() {
+        // A round in which nobody was refused has nothing to tell of refusals.
+        let rounds = [Some(refused(2.0)), None, Some(refused(3.0)), Some(refused(4.0))].map(round);
+        let found: Vec<_> = rows(&rounds).into_iter().filter(|row| row.row.contains("refusals")).collect();
+        let told: Vec<_> = found.iter().map(|row| (row.value, row.unit, row.met)).collect();
+        let expected = [(300.0, false), (600.0, false), (3.0, true), (6.0, false)];
+        assert_eq!(told, expected.map(|(value, met)| (Some(value), "ms", Some(met))));
+        assert!(found[2].row.ends_with("since their calls were sent: p50") && found[2].min == Some(2.0), "{found:?}");
+    }
+
+    #[test]
+    fn without_refusals_there_is_nothing_to_hold_against_the_goal() {
+        let found = rows(&[round(None)]);
+        let found: Vec<_> = found.iter().filter(|row| row.row.contains("refusals")).collect();
+        assert_eq!(found.len(), 4);
+        assert!(found.iter().all(|row| row.met.is_none() && row.row.ends_with("skipped, nobody was refused")), "{found:?}");
+    }
 }

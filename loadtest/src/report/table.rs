@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 
-use super::{Error, Report, Step};
+use super::{Error, Refused, Report, Step};
 use crate::rate::Rate;
 
 /// Wrong answers that are printed in full.
@@ -63,6 +63,16 @@ pub fn table(report: &Report) -> String {
     for (step, when) in warm_up.chain(report.steps.iter().map(|step| (step, ""))) {
         let rate = Rate { from: step.offered_per_second, to: step.offered_per_second_at_end };
         errors(&mut text, &format!("at {rate}/s{when}"), &step.errors);
+        if let Some(Refused { count, latency, since_sent }) = step.refused {
+            let [p50, p99] = [latency.p50_us, latency.p99_us].map(time);
+            let [sent_p50, sent_p99] = [since_sent.p50_us, since_sent.p99_us].map(time);
+            line(
+                &mut text,
+                format_args!(
+                    "at {rate}/s{when}: {count} refused: p50 {p50}, p99 {p99}; since they were sent: p50 {sent_p50}, p99 {sent_p99}"
+                ),
+            );
+        }
         errors(&mut text, &format!("at {rate}/s{when}, connections and streams"), &step.broken);
         for (hold, count) in &step.not_sent {
             line(&mut text, format_args!("at {rate}/s{when}: {count} × not sent: {hold}"));

@@ -85,6 +85,39 @@ fn every_message_is_accounted_for() {
 }
 
 #[test]
+fn how_soon_refusals_came_is_told_if_there_were_any() {
+    let cause = |code: &str| Cause { code: code.to_owned(), reason: "OVERLOADED".to_owned() };
+    let failed = Step::of(&measured(|account| {
+        account.sent(Duration::ZERO, false);
+        account.failed(cause("UNAVAILABLE"), "no");
+    }));
+    assert_eq!((failed.failed, failed.refused), (1, None));
+    assert_eq!(serde_json::to_value(&failed).unwrap()["refused"], serde_json::Value::Null);
+    assert!(!table(&report(vec![failed])).contains("refused"));
+    let step = Step::of(&measured(|account| {
+        for _ in 0..98 {
+            account.sent(Duration::from_millis(30), true);
+            account.refused(Duration::from_millis(34), Duration::from_millis(4), cause("RESOURCE_EXHAUSTED"), "too much");
+        }
+        for _ in 0..2 {
+            account.sent(Duration::from_millis(30), true);
+            account.refused(Duration::from_millis(90), Duration::from_millis(60), cause("RESOURCE_EXHAUSTED"), "too much");
+        }
+        account.sent(Duration::ZERO, false);
+        account.failed(cause("UNAVAILABLE"), "no");
+    }));
+    let refused = step.refused.unwrap();
+    assert_eq!((refused.count, step.failed), (100, 101));
+    let told = [refused.latency.p50_us, refused.latency.p99_us, refused.since_sent.p50_us, refused.since_sent.p99_us];
+    for (told, expected) in told.into_iter().zip([34e3, 90e3, 4e3, 60e3]) {
+        assert!((told - expected).abs() < expected / 500.0, "{told} instead of {expected}");
+    }
+    let text = table(&report(vec![step]));
+    let told = "at 1k/s: 100 refused: p50 34.0 ms, p99 90.0 ms; since they were sent: p50 4.00 ms, p99 60.0 ms";
+    assert!(text.contains(told), "{text}");
+}
+
+#[test]
 fn a_generator_that_was_the_bottleneck_says_so() {
     let late = Step::of(&measured(|account| {
         for _ in 0..100 {

@@ -8,7 +8,7 @@ use h2::client::ResponseFuture;
 use tokio::time::Instant;
 
 use super::Offered;
-use super::desk::Desk;
+use super::desk::{Desk, Times};
 use super::line::{Line, SILENCE};
 use crate::account::Hold;
 use crate::failure::Failed;
@@ -24,7 +24,7 @@ pub(super) struct Calls {
 struct Call {
     desk: Rc<Desk>,
     line: Rc<Line>,
-    due: Instant,
+    times: Times,
     questions: Vec<Question>,
 }
 
@@ -38,7 +38,7 @@ impl Calls {
     }
 
     /// Sends a message on the next connection that is up.
-    pub(super) fn offer(&self, desk: &Rc<Desk>, due: Instant, size: usize) -> anyhow::Result<Offered> {
+    pub(super) fn offer(&self, desk: &Rc<Desk>, times: Times, size: usize) -> anyhow::Result<Offered> {
         for _ in 0..self.lines.len() {
             let turn = self.next.get();
             self.next.set((turn + 1) % self.lines.len());
@@ -47,7 +47,7 @@ impl Calls {
             let (questions, bytes) = desk.draw(0, size)?;
             // Before the connection has its turn, so that headers and message are written together.
             let sent = body.send_data(bytes, true);
-            let call = Call { desk: Rc::clone(desk), line: Rc::clone(line), due, questions };
+            let call = Call { desk: Rc::clone(desk), line: Rc::clone(line), times, questions };
             tokio::task::spawn_local(call.run(sent, answer));
             return Ok(Offered::Sent);
         }
@@ -57,25 +57,25 @@ impl Calls {
 
 impl Call {
     async fn run(self, sent: Result<(), h2::Error>, answer: ResponseFuture) {
-        let Self { desk, line, due, questions } = self;
+        let Self { desk, line, times, questions } = self;
         if let Err(error) = sent {
-            return desk.failed(Failed::lost(&error));
+            return desk.failed(times, Failed::lost(&error));
         }
         let mut answer = pin!(wire::only_message(answer));
-        let in_time = tokio::time::timeout_at(due + desk.deadline, &mut answer).await;
+        let in_time = tokio::time::timeout_at(times.due + desk.deadline, &mut answer).await;
         let now = Instant::now();
         match in_time {
             Ok(Ok(message)) => {
                 line.hear(now);
-                desk.answered(now.saturating_duration_since(due), &questions, &message);
+                desk.answered(times, now, &questions, &message);
             }
             Ok(Err(failed)) => {
                 line.hear(now);
-                desk.failed(failed);
+                desk.failed(times, failed);
             }
             Err(_) => {
                 line.unanswered(&desk);
-                desk.failed(Failed::too_late());
+                desk.failed(times, Failed::too_late());
                 // The server ends the call itself. Cancelling each would look like an attack, and cost the connection.
                 if tokio::time::timeout(SILENCE, answer).await.is_ok() {
                     line.hear(Instant::now());

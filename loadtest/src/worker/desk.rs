@@ -11,6 +11,7 @@ use prost::Message as _;
 use tessera_benches::scenario;
 use tessera_proto::v1;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::account::{Account, Hold, WrongAnswer};
 use crate::answer::{self, Answer, Item, Malformed};
@@ -28,6 +29,13 @@ pub struct Progress {
     pub wrong: AtomicU64,
     /// Answers of any kind, errors that a server told included: somebody is there.
     pub alive: AtomicU64,
+}
+
+/// When a message was due, and when it was sent: given to HTTP/2, on whose connection it may still wait for the other side.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) due: Instant,
+    pub(super) sent: Instant,
 }
 
 /// Shared by the tasks of one worker. No borrow lives across a wait.
@@ -112,12 +120,18 @@ impl Desk {
         self.progress.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn failed(&self, failed: Failed) {
+    pub(super) fn failed(&self, times: Times, failed: Failed) {
         if failed.by_server {
             self.progress.alive.fetch_add(1, Ordering::Relaxed);
         }
         self.progress.failed.fetch_add(1, Ordering::Relaxed);
-        self.account.borrow_mut().failed(failed.cause, &failed.said);
+        let mut account = self.account.borrow_mut();
+        if failed.is_refusal() {
+            account.refused(times.due.elapsed(), times.sent.elapsed(), failed.cause, &failed.said);
+        } else {
+            account.failed(failed.cause, &failed.said);
+        }
+        drop(account);
         self.ended();
     }
 
@@ -126,15 +140,15 @@ impl Desk {
         self.change();
     }
 
-    /// A message came back that long after its question was due: looks at every answer in it.
-    pub(super) fn answered(&self, latency: Duration, questions: &[Question], message: &[u8]) {
+    /// A message came back at that time: looks at every answer in it.
+    pub(super) fn answered(&self, times: Times, at: Instant, questions: &[Question], message: &[u8]) {
         self.progress.alive.fetch_add(1, Ordering::Relaxed);
         if let Err(failed) = self.look(questions, message) {
-            self.failed(failed);
+            self.failed(times, failed);
             return;
         }
         self.progress.answered.fetch_add(1, Ordering::Relaxed);
-        self.account.borrow_mut().answered(latency);
+        self.account.borrow_mut().answered(at.saturating_duration_since(times.due));
         self.ended();
     }
 

@@ -52,6 +52,18 @@ impl Line {
         Ok(line)
     }
 
+    /// A connection that is there already, and is not made again.
+    #[cfg(test)]
+    pub(super) fn over(sender: SendRequest<Bytes>, head: Head) -> Rc<Self> {
+        Rc::new(Self {
+            head,
+            sender: RefCell::new(Some(sender)),
+            dead: Notify::new(),
+            up: Notify::new(),
+            heard: Cell::new(Instant::now()),
+        })
+    }
+
     /// Whether calls can be begun.
     pub(super) fn is_up(&self) -> bool {
         self.sender.borrow().is_some()

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Offered;
-use super::desk::Desk;
+use super::desk::{Desk, Times};
 use super::line::{Line, SILENCE};
 use crate::account::Hold;
 use crate::answer;
@@ -41,7 +41,7 @@ struct Lane {
 /// A frame that waits for its answer.
 struct Frame {
     id: u64,
-    due: Instant,
+    times: Times,
     questions: Vec<Question>,
 }
 
@@ -69,12 +69,12 @@ impl Streams {
     }
 
     /// Sends a frame on the next stream that is open.
-    pub(super) fn offer(&self, desk: &Rc<Desk>, due: Instant, size: usize) -> anyhow::Result<Offered> {
+    pub(super) fn offer(&self, desk: &Rc<Desk>, times: Times, size: usize) -> anyhow::Result<Offered> {
         for _ in 0..self.lanes.len() {
             let turn = self.next.get();
             self.next.set((turn + 1) % self.lanes.len());
             if let Some(lane) = self.lanes.get(turn)
-                && lane.send(desk, due, size)?
+                && lane.send(desk, times, size)?
             {
                 return Ok(Offered::Sent);
             }
@@ -85,7 +85,7 @@ impl Streams {
 
 impl Lane {
     /// Whether the frame went out.
-    fn send(&self, desk: &Desk, due: Instant, size: usize) -> anyhow::Result<bool> {
+    fn send(&self, desk: &Desk, times: Times, size: usize) -> anyhow::Result<bool> {
         let mut slot = self.body.borrow_mut();
         let Some(body) = slot.as_mut() else { return Ok(false) };
         let id = self.next_id.get();
@@ -96,7 +96,7 @@ impl Lane {
             return Ok(false);
         }
         self.next_id.set(id + 1);
-        self.waiting.borrow_mut().push_back(Frame { id, due, questions });
+        self.waiting.borrow_mut().push_back(Frame { id, times, questions });
         self.sent.notify_one();
         Ok(true)
     }
@@ -109,8 +109,8 @@ impl Lane {
                 self.body.replace(None);
                 // Each frame that waits fails with the stream, unless it has failed already.
                 let late = self.late.take();
-                for _ in 0..self.waiting.take().len().saturating_sub(late) {
-                    desk.failed(failed.clone());
+                for frame in self.waiting.take().into_iter().skip(late) {
+                    desk.failed(frame.times, failed.clone());
                 }
                 desk.broke(failed);
             }
@@ -162,15 +162,16 @@ impl Lane {
             let wake = {
                 let mut waiting = self.waiting.borrow_mut();
                 let mut late = self.late.get();
-                while let Some(frame) = waiting.get_mut(late).filter(|frame| frame.due + desk.deadline <= now) {
+                while let Some(frame) = waiting.get_mut(late).filter(|frame| frame.times.due + desk.deadline <= now) {
                     frame.questions = Vec::new();
+                    let times = frame.times;
                     late += 1;
                     line.unanswered(desk);
-                    desk.failed(Failed::too_late());
+                    desk.failed(times, Failed::too_late());
                 }
                 self.late.set(late);
-                let oldest = waiting.front().filter(|_| late > 0).map(|frame| frame.due + desk.deadline + SILENCE);
-                let next = waiting.get(late).map(|frame| frame.due + desk.deadline);
+                let oldest = waiting.front().filter(|_| late > 0).map(|frame| frame.times.due + desk.deadline + SILENCE);
+                let next = waiting.get(late).map(|frame| frame.times.due + desk.deadline);
                 oldest.into_iter().chain(next).min()
             };
             match wake {
@@ -191,7 +192,7 @@ impl Lane {
         if frame.id != id {
             let failed = Failed::malformed(format!("frame {id} was answered when {} was next", frame.id));
             if late == 0 {
-                desk.failed(failed.clone());
+                desk.failed(frame.times, failed.clone());
             }
             return Err(failed);
         }
@@ -199,7 +200,7 @@ impl Lane {
             // It has failed already.
             return Ok(());
         }
-        desk.answered(frame.due.elapsed(), &frame.questions, message);
+        desk.answered(frame.times, Instant::now(), &frame.questions, message);
         Ok(())
     }
 }
