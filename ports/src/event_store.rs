@@ -224,7 +224,9 @@ pub trait EventStore: std::fmt::Debug + Send + Sync + 'static {
     /// and if so is that store from now on. Others have nothing to do: [`Self::identity`] says which store it is.
     async fn heard_of(&self, _newer: &StoreIdentity) {}
 
-    /// What is wrong with it now, one sentence each, for those who operate it; empty when all is well as far as it knows.
+    /// What is wrong with it now, one sentence each, for those who operate it; empty when all is well as far as it knows. A
+    /// loader whose store says something here is sent no commands. So a disk that is full is not told here: every write that it
+    /// refuses is answered so, and only a write finds out that there is space again.
     fn problems(&self) -> Vec<String> {
         Vec::new()
     }

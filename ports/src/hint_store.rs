@@ -27,7 +27,8 @@ pub struct Hint {
 /// Keeps hints. Hints have no time to live: only their reader removes them.
 #[async_trait]
 pub trait HintStore: std::fmt::Debug + Send + Sync + 'static {
-    /// Writes a hint; the same one again is no error.
+    /// Writes a hint; the same one again is no error. One that was erased is never put again with its time: a store that
+    /// believes the newer of the two may answer `Ok` and not have it. At another time it is another hint.
     async fn put(&self, hint: &Hint) -> Result<(), ReadError>;
 
     /// Removes a hint as it was put or listed; one that is not there is no error. Whether those of the same attempt at other times go

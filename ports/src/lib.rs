@@ -1,8 +1,8 @@
 //! What Tessera needs from the outside, as traits, and nothing of how it is provided.
 //!
-//! Ports carry ids and bytes: what the bytes say is the business of `tessera-proto`. Every trait here has an in-memory
-//! implementation with fault hooks ([`memory`]) and a conformance suite (`conformance`, behind the feature of that name) that
-//! every adapter runs.
+//! Ports carry ids and bytes: what the bytes say is the business of `tessera-proto`. Every trait here but those of [`clock`]
+//! has an in-memory implementation with fault hooks ([`memory`]) and a conformance suite (`conformance`, behind the feature of that
+//! name) that every adapter runs.
 //!
 //! - [`event_store`]: streams of events with an atomic conditional append, and the scan of all current states;
 //! - [`change_feed`]: the ordered feed of changes by which servers keep up, and its publishing side;

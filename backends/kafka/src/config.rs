@@ -187,12 +187,13 @@ fn within(field: &str, value: u64, from: u64, to: u64) -> Result<(), String> {
     if (from..=to).contains(&value) { Ok(()) } else { Err(format!("{field} is `{value}`; allowed are {from} to {to}")) }
 }
 
-/// A comma would be taken for the end of one.
+/// Whether it reads `host:port`; a host of digits and colons stands in brackets, or all of it would be taken for the host. A comma
+/// would be taken for the end of one.
 fn is_broker(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        let host_is_fine = !host.is_empty() && !host.contains(|character: char| character == ',' || character.is_whitespace());
-        host_is_fine && port.parse::<u16>().is_ok_and(|port| port != 0)
-    })
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bare = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    let one = !host.contains(|character: char| character == ',' || character.is_whitespace());
+    bare && one && !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 fn is_topic(text: &str) -> bool {
@@ -239,7 +240,7 @@ mod tests {
         }
         assert_eq!(Config { events_topic: String::new(), ..good.clone() }.validate(), Ok(()));
         assert_eq!(refused(Config::new(Vec::<String>::new())), "brokers names 0; allowed are 1 to 32");
-        for broker in ["", "a", "a:", ":9092", "a:0", "a:70000", "a:1,b:2", "a b:1"] {
+        for broker in ["", "a", "a:", ":9092", "a:0", "a:70000", "a:1,b:2", "a b:1", "::1:9092", "fd00::1:9093"] {
             assert_eq!(refused(Config::new([broker])), format!("brokers has `{broker}`; allowed are `host:port`"));
         }
         let security = Security { user: "u".to_owned(), password_file: "p".into(), mechanism: "GSSAPI".to_owned() };

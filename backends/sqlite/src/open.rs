@@ -80,11 +80,6 @@ impl Sqlite {
         self.0.fatal.clone()
     }
 
-    /// Whether the last write found the disk full: writes are refused, reads go on, and the next write that fits ends it.
-    pub fn disk_full(&self) -> bool {
-        self.0.writer.disk_full()
-    }
-
     /// Which database this is.
     pub fn which(&self) -> &StoreIdentity {
         &self.0.identity

@@ -11,7 +11,7 @@ pub(crate) use group::Feed;
 pub(crate) use statements::feed_rows;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -114,7 +114,6 @@ pub(crate) struct Writer {
     queue: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     stop: Stop,
-    disk_full: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -127,7 +126,6 @@ impl Writer {
         stop: Stop,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        let disk_full = Arc::new(AtomicBool::new(false));
         let writing = Writing {
             log: Log::watch(&mut connection).map_err(std::io::Error::other)?,
             connection,
@@ -135,10 +133,10 @@ impl Writer {
             tip,
             change_rows_max: crate::row::stored(change_rows_max),
             stop: stop.clone(),
-            disk_full: Arc::clone(&disk_full),
+            disk_full: false,
         };
         let thread = std::thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || writing.run(jobs))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), stop, disk_full })
+        Ok(Self { queue: Some(queue), thread: Some(thread), stop })
     }
 
     /// Hands in a write and waits for its outcome. Whoever stops waiting does not stop it.
@@ -166,11 +164,6 @@ impl Writer {
         queue.send(Job { works, reply }).await.map_err(|_| stopped())?;
         outcome.await.map_err(|_| Failure::Unknown("the writing thread ended".to_owned()))
     }
-
-    /// Whether the last write found the disk full.
-    pub(crate) fn disk_full(&self) -> bool {
-        self.disk_full.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for Writer {
@@ -192,7 +185,8 @@ struct Writing {
     tip: Tip,
     change_rows_max: i64,
     stop: Stop,
-    disk_full: Arc<AtomicBool>,
+    /// Whether the log was told so last.
+    disk_full: bool,
     _data_dir: DataDir,
 }
 

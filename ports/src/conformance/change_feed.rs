@@ -9,14 +9,20 @@ use std::time::Duration;
 use futures::future::join;
 use tessera_core::stream::{Seq, StreamId};
 use tessera_core::time::Timestamp;
+use tokio::time::timeout;
 
 use super::Run;
 use super::sample::{epoch, read, write};
-use crate::change_feed::{Change, ChangeFeed, ChangePublisher, FeedError, FeedMessage, Heartbeat, Position};
+use crate::change_feed::{Change, ChangeFeed, ChangePublisher, FeedBatch, FeedError, FeedMessage, Heartbeat, Position};
 use crate::event_store::EventStore;
+use crate::shard::Shard;
 
-/// Long enough for any feed that works.
-const WAIT: Duration = Duration::from_secs(20);
+/// Long enough for any feed that works, where there is nothing to wait for.
+const SOON: Duration = Duration::from_secs(20);
+/// What readers say they would wait: much longer, so that a feed that sleeps through what it has to tell is found out.
+const WAIT: Duration = Duration::from_mins(2);
+/// What a reader waits who is told nothing.
+const BRIEF: Duration = Duration::from_millis(100);
 /// Beyond any end.
 const FAR: Position = 1 << 40;
 
@@ -34,16 +40,22 @@ pub struct Sides<'a> {
 /// Every check of this suite, one after the other.
 pub async fn check_all(sides: Sides<'_>, run: &Run) {
     topic_and_ends_agree(sides, run).await;
-    changes_come_in_order_in_one_partition(sides, run).await;
+    changes_come_in_order_where_their_shard_says(sides, run).await;
     positions_belong_to_the_reader(sides, run).await;
     limit_is_kept(sides, run).await;
     reader_who_waits_is_woken(sides, run).await;
     end_is_quiet(sides, run).await;
     publishing_twice_is_harmless(sides, run).await;
     heartbeat_comes_after_what_was_published_before(sides, run).await;
+    heartbeat_comes_in_its_partitions_alone(sides, run).await;
     beyond_the_end_is_out_of_range(sides, run).await;
     another_topic_is_out_of_range(sides, run).await;
     unknown_partition_is_out_of_range(sides, run).await;
+}
+
+/// What has to come without a wait.
+async fn soon<T>(what: &str, answer: impl Future<Output = T>) -> T {
+    timeout(SOON, answer).await.unwrap_or_else(|_| panic!("{what}: nothing within {SOON:?}"))
 }
 
 impl Sides<'_> {
@@ -71,11 +83,28 @@ impl Sides<'_> {
         self.feed.ends().await.expect("ends")
     }
 
+    async fn partitions(self) -> u32 {
+        self.publisher.partitions().await.expect("a number of partitions")
+    }
+
+    async fn beat(self, partitions: &[u32], heartbeat: &Heartbeat) {
+        self.publisher.beat(partitions, heartbeat).await.expect("beat");
+    }
+
     async fn heartbeat(self, at_s: i64) -> Heartbeat {
         let identity = self.store.identity().await.expect("an identity");
         let at = Timestamp::from_seconds(at_s).expect("a time");
-        let partitions = self.publisher.partitions().await.expect("a number of partitions");
-        Heartbeat { epoch: identity.epoch, store: identity.store, at, partitions }
+        Heartbeat { epoch: identity.epoch, store: identity.store, at, partitions: self.partitions().await }
+    }
+
+    /// Reads where there is something, or where there is nothing to wait for.
+    async fn read(self, topic: &str, partition: u32, from: Position, limit: usize) -> Result<FeedBatch, FeedError> {
+        soon("a read", self.feed.read(topic, partition, from, limit, WAIT)).await
+    }
+
+    /// Nothing is there: whoever would wait for `wait` hears so then.
+    async fn read_nothing(self, topic: &str, partition: u32, from: Position, wait: Duration) -> FeedBatch {
+        soon("a short wait", self.feed.read(topic, partition, from, 100, wait)).await.expect("a batch")
     }
 
     /// Everything from one position of a partition to another.
@@ -84,7 +113,7 @@ impl Sides<'_> {
         let mut messages = Vec::new();
         let mut at = from;
         while at < end {
-            let batch = self.feed.read(topic, partition, at, 1000, WAIT).await.expect("a batch");
+            let batch = self.read(topic, partition, at, 1000).await.expect("a batch");
             assert!(batch.next > at, "reading partition {partition} at {at} does not move on to {end}");
             at = batch.next;
             messages.extend(batch.messages);
@@ -102,24 +131,21 @@ impl Sides<'_> {
         partitions
     }
 
-    /// From noted positions until every partition has told of this heartbeat.
-    async fn read_to_heartbeat(self, from: &[Position], heartbeat: &Heartbeat) -> Vec<Vec<FeedMessage>> {
-        let topic = self.topic().await;
-        let told = |messages: &[FeedMessage]| messages.contains(&FeedMessage::Heartbeat(heartbeat.clone()));
-        let mut partitions = Vec::new();
-        for (partition, from) in from.iter().enumerate() {
-            let (mut messages, mut at) = (Vec::new(), *from);
-            while !told(&messages) {
-                let number = u32::try_from(partition).expect("few partitions");
-                let batch = self.feed.read(&topic, number, at, 1000, WAIT).await.expect("a batch");
-                assert!(!batch.messages.is_empty(), "no heartbeat in partition {partition}");
-                at = batch.next;
-                messages.extend(batch.messages);
-            }
-            partitions.push(messages);
+    /// From a noted position until the partition has told of this heartbeat.
+    async fn read_to_heartbeat(self, topic: &str, partition: u32, from: Position, heartbeat: &Heartbeat) -> Vec<FeedMessage> {
+        let (mut messages, mut at) = (Vec::new(), from);
+        while !told(&messages, heartbeat) {
+            let batch = self.read(topic, partition, at, 1000).await.expect("a batch");
+            assert!(!batch.messages.is_empty(), "no heartbeat in partition {partition}");
+            at = batch.next;
+            messages.extend(batch.messages);
         }
-        partitions
+        messages
     }
+}
+
+fn told(messages: &[FeedMessage], heartbeat: &Heartbeat) -> bool {
+    messages.iter().any(|message| matches!(message, FeedMessage::Heartbeat(other) if other == heartbeat))
 }
 
 fn changes(messages: &[FeedMessage]) -> impl Iterator<Item = &Change> {
@@ -138,8 +164,8 @@ pub async fn topic_and_ends_agree(sides: Sides<'_>, _run: &Run) {
     assert_eq!(sides.feed.topic().await, Ok(topic));
 }
 
-/// From noted positions on, every stream's newest state comes, in one partition, and its seqs do not fall.
-pub async fn changes_come_in_order_in_one_partition(sides: Sides<'_>, run: &Run) {
+/// From noted positions on, every stream's newest state comes, in the partition of its shard, and its seqs do not fall.
+pub async fn changes_come_in_order_where_their_shard_says(sides: Sides<'_>, run: &Run) {
     let noted = sides.ends().await;
     let mut streams: Vec<StreamId> = (0..8).map(|n| run.tenant(&format!("fed-{n}"))).collect();
     streams.extend([run.plan("fed"), run.add_on("fed"), StreamId::Catalog]);
@@ -152,19 +178,21 @@ pub async fn changes_come_in_order_in_one_partition(sides: Sides<'_>, run: &Run)
         }
     }
     let epoch = epoch(sides.store).await;
-    let mut seen: BTreeMap<StreamId, (usize, Seq, bytes::Bytes)> = BTreeMap::new();
-    for (partition, messages) in sides.read_all(&noted).await.iter().enumerate() {
-        for change in changes(messages).filter(|change| newest.contains_key(&change.stream)) {
+    let partitions = sides.partitions().await;
+    assert_eq!(u64::from(partitions), noted.len() as u64, "both sides know the same partitions");
+    let mut seen: BTreeMap<StreamId, (Seq, bytes::Bytes)> = BTreeMap::new();
+    for (partition, messages) in (0u32..).zip(sides.read_all(&noted).await) {
+        for change in changes(&messages).filter(|change| newest.contains_key(&change.stream)) {
             assert_eq!(change.epoch, epoch);
-            if let Some((before, seq, _)) = seen.get(&change.stream) {
-                assert_eq!(*before, partition, "{} is in two partitions", change.stream);
+            assert_eq!(partition, Shard::of(&change.stream).partition(partitions), "{} is elsewhere", change.stream);
+            if let Some((seq, _)) = seen.get(&change.stream) {
                 assert!(*seq <= change.seq, "{} falls from {seq} to {}", change.stream, change.seq);
             }
-            seen.insert(change.stream.clone(), (partition, change.seq, change.state.clone()));
+            seen.insert(change.stream.clone(), (change.seq, change.state.clone()));
         }
     }
     for (stream, (seq, text)) in &newest {
-        let (_, seen_seq, state) = seen.get(stream).unwrap_or_else(|| panic!("{stream} is not in the feed"));
+        let (seen_seq, state) = seen.get(stream).unwrap_or_else(|| panic!("{stream} is not in the feed"));
         assert_eq!((seen_seq, &state[..]), (seq, text.as_bytes()), "{stream}");
     }
 }
@@ -192,7 +220,7 @@ pub async fn limit_is_kept(sides: Sides<'_>, run: &Run) {
     for (partition, (from, end)) in (0u32..).zip(noted.into_iter().zip(sides.ends().await)) {
         let mut at = from;
         while at < end {
-            let batch = sides.feed.read(&topic, partition, at, 1, WAIT).await.expect("a batch");
+            let batch = sides.read(&topic, partition, at, 1).await.expect("a batch");
             assert!(batch.messages.len() <= 1 && batch.next > at, "{batch:?} from {at}");
             at = batch.next;
             found.extend(changes(&batch.messages).map(|change| change.stream.clone()));
@@ -201,9 +229,13 @@ pub async fn limit_is_kept(sides: Sides<'_>, run: &Run) {
     assert!(streams.iter().all(|stream| found.contains(stream)), "{found:?}");
 }
 
-/// A change that is published while somebody waits for it ends the wait.
+/// A change that is published while somebody waits for it ends the wait, long before its time is over.
 pub async fn reader_who_waits_is_woken(sides: Sides<'_>, run: &Run) {
-    let (topic, noted) = (sides.topic().await, sides.ends().await);
+    let (topic, mut noted) = (sides.topic().await, sides.ends().await);
+    for (partition, at) in (0u32..).zip(&mut noted) {
+        // With a heartbeat that may still be there nobody would have to wait.
+        *at = sides.read_nothing(&topic, partition, *at, Duration::ZERO).await.next;
+    }
     let stream = run.tenant("woken");
     let waiting = async {
         let (topic, stream) = (&topic, &stream);
@@ -221,18 +253,20 @@ pub async fn reader_who_waits_is_woken(sides: Sides<'_>, run: &Run) {
         });
         futures::future::select_all(readers).await;
     };
-    join(waiting, sides.change(&stream, "a")).await;
+    soon("a reader who waits", join(waiting, sides.change(&stream, "a"))).await;
 }
 
-/// At the end there are no changes, and whoever does not want to wait does not.
+/// At the end there are no changes, whoever does not want to wait does not, and nobody waits longer than he wants to.
 pub async fn end_is_quiet(sides: Sides<'_>, run: &Run) {
     sides.change(&run.tenant("quiet"), "a").await;
     let (topic, ends) = (sides.topic().await, sides.ends().await);
     for (partition, end) in (0u32..).zip(ends) {
-        let batch = sides.feed.read(&topic, partition, end, 100, Duration::ZERO).await.expect("a batch");
+        let batch = sides.read_nothing(&topic, partition, end, Duration::ZERO).await;
         assert_eq!(changes(&batch.messages).count(), 0, "{batch:?}");
-        let batch = sides.feed.read(&topic, partition, batch.next, 100, Duration::ZERO).await.expect("a batch");
-        assert_eq!(batch.messages, [], "the end does not come to rest");
+        for wait in [Duration::ZERO, BRIEF] {
+            let batch = sides.read_nothing(&topic, partition, batch.next, wait).await;
+            assert_eq!(batch.messages, [], "the end does not come to rest");
+        }
     }
 }
 
@@ -258,11 +292,12 @@ pub async fn heartbeat_comes_after_what_was_published_before(sides: Sides<'_>, r
             sides.change(stream, "a").await;
         }
         let heartbeat = sides.heartbeat(1_000_000 + round).await;
-        let partitions = sides.publisher.partitions().await.expect("a number of partitions");
-        let partitions: Vec<u32> = (0..partitions).collect();
-        sides.publisher.beat(&partitions, &heartbeat).await.expect("beat");
+        let partitions: Vec<u32> = (0..sides.partitions().await).collect();
+        sides.beat(&partitions, &heartbeat).await;
+        let topic = sides.topic().await;
         let mut missing = streams.clone();
-        for messages in sides.read_to_heartbeat(&noted, &heartbeat).await {
+        for (partition, from) in (0u32..).zip(noted) {
+            let messages = sides.read_to_heartbeat(&topic, partition, from, &heartbeat).await;
             let until = messages.iter().take_while(|message| **message != FeedMessage::Heartbeat(heartbeat.clone()));
             let before: Vec<FeedMessage> = until.cloned().collect();
             missing.retain(|stream| !changes(&before).any(|change| change.stream == *stream));
@@ -271,12 +306,39 @@ pub async fn heartbeat_comes_after_what_was_published_before(sides: Sides<'_>, r
     }
 }
 
+/// A heartbeat comes in the partitions that it was published to, and in no other.
+pub async fn heartbeat_comes_in_its_partitions_alone(sides: Sides<'_>, _run: &Run) {
+    let topic = sides.topic().await;
+    let all: Vec<u32> = (0..sides.partitions().await).collect();
+    let last = all.last().copied().into_iter().collect();
+    for (named, at_s) in [Vec::new(), last].into_iter().zip([2_000_000, 2_000_001]) {
+        let noted = sides.ends().await;
+        let heartbeat = sides.heartbeat(at_s).await;
+        sides.beat(&named, &heartbeat).await;
+        for (partition, from) in (0u32..).zip(&noted) {
+            if named.contains(&partition) {
+                sides.read_to_heartbeat(&topic, partition, *from, &heartbeat).await;
+            } else {
+                let batch = sides.read_nothing(&topic, partition, *from, Duration::ZERO).await;
+                assert!(!told(&batch.messages, &heartbeat), "it came in partition {partition} of {named:?}");
+            }
+        }
+        // What comes a moment later is before the next one.
+        let next = sides.heartbeat(at_s + 10).await;
+        sides.beat(&all, &next).await;
+        for (partition, from) in (0u32..).zip(noted).filter(|(partition, _)| !named.contains(partition)) {
+            let messages = sides.read_to_heartbeat(&topic, partition, from, &next).await;
+            assert!(!told(&messages, &heartbeat), "it came in partition {partition} of {named:?}");
+        }
+    }
+}
+
 /// A position that nobody can have noted is refused: it was noted elsewhere.
 pub async fn beyond_the_end_is_out_of_range(sides: Sides<'_>, _run: &Run) {
     let topic = sides.topic().await;
     for (partition, end) in (0u32..).zip(sides.ends().await) {
         let position = end + FAR;
-        let answer = sides.feed.read(&topic, partition, position, 10, WAIT).await;
+        let answer = sides.read(&topic, partition, position, 10).await;
         assert_eq!(answer, Err(FeedError::OutOfRange { partition, position }));
     }
 }
@@ -284,7 +346,7 @@ pub async fn beyond_the_end_is_out_of_range(sides: Sides<'_>, _run: &Run) {
 /// Positions of another topic mean nothing.
 pub async fn another_topic_is_out_of_range(sides: Sides<'_>, run: &Run) {
     for (partition, position) in (0u32..).zip(sides.ends().await) {
-        let answer = sides.feed.read(run.text(), partition, position, 10, WAIT).await;
+        let answer = sides.read(run.text(), partition, position, 10).await;
         assert_eq!(answer, Err(FeedError::OutOfRange { partition, position }));
     }
 }
@@ -292,6 +354,6 @@ pub async fn another_topic_is_out_of_range(sides: Sides<'_>, run: &Run) {
 /// A partition that does not exist has no positions.
 pub async fn unknown_partition_is_out_of_range(sides: Sides<'_>, _run: &Run) {
     let topic = sides.feed.topic().await.expect("a topic");
-    let answer = sides.feed.read(&topic.id, topic.partitions, 0, 10, WAIT).await;
+    let answer = sides.read(&topic.id, topic.partitions, 0, 10).await;
     assert_eq!(answer, Err(FeedError::OutOfRange { partition: topic.partitions, position: 0 }));
 }

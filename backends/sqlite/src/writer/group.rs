@@ -167,8 +167,8 @@ impl Writing {
         }
     }
 
-    fn tell_disk_full(&self, full: bool) {
-        let was_full = self.disk_full.swap(full, std::sync::atomic::Ordering::Relaxed);
+    fn tell_disk_full(&mut self, full: bool) {
+        let was_full = std::mem::replace(&mut self.disk_full, full);
         match (was_full, full) {
             (false, true) => tracing::error!("the disk is full: writes are refused until there is space again, reads go on"),
             (true, false) => tracing::info!("there is space on the disk again: writes go on"),

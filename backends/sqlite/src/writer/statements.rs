@@ -113,13 +113,18 @@ impl<'a> Statements<'a> {
         Ok(())
     }
 
-    /// Puts streams into the feed once more. What the store does not have, or not at that seq, cannot be in its feed.
+    /// Puts streams into the feed once more. What the store does not have, or not at that seq, cannot be in its feed. As an append
+    /// it looks before it writes: its transaction is committed, and what is refused must leave no rows in it.
     pub(super) fn publish(&mut self, streams: &[(StreamId, u64)], feed: &mut Feed) -> Result<Done, Trouble> {
+        let mut found = Vec::with_capacity(streams.len());
         for (stream, seq) in streams {
             let Some((number, head)) = self.find(stream)?.filter(|(_, head)| head.seq >= *seq) else {
                 return Ok(Done::Refused(format!("stream `{stream}` is not at seq {seq} in this database")));
             };
-            self.feed_stream(number, stored(head.seq), feed)?;
+            found.push((number, stored(head.seq)));
+        }
+        for (number, seq) in found {
+            self.feed_stream(number, seq, feed)?;
         }
         Ok(if streams.is_empty() { Done::Conflict } else { Done::Written })
     }

@@ -180,4 +180,10 @@ async fn only_what_the_store_has_can_be_published() {
     for wrong in [change(1, "a", 2), change(1, "b", 1), change(2, "a", 1)] {
         assert!(sqlite.publish(std::slice::from_ref(&wrong)).await.is_err(), "{wrong:?}");
     }
+    // Refused beside what could be published, too, and whatever is written then is in the feed as ever.
+    let end = sqlite.ends().await.expect("ends");
+    assert!(sqlite.publish(&[change(1, "a", 1), change(1, "b", 1)]).await.is_err());
+    assert_eq!(sqlite.ends().await, Ok(end.clone()));
+    write(&sqlite, &tenant("a"), 1, "y").await;
+    assert_eq!(seqs(&read(&sqlite, end[0], 10).await.expect("a batch")), [("a".to_owned(), 2)]);
 }
