@@ -5,8 +5,9 @@
 //! stopped after it. *Outlets* ([`Tasks::spawn_outlet`]) take what work leaves them, and have a moment for the last of it when work
 //! has ended. *Errands* ([`Tasks::run`]) belong to one request that waits for the result, and go on when it leaves.
 //!
-//! The first SIGTERM or SIGINT drains. A second one, or [`DRAIN_MAX`], aborts. A task that is no errand and panics or
-//! returns an error has *died*: the process drains and exits with 1. This is the only file that spawns tasks.
+//! The first SIGTERM or SIGINT drains. A second one, or [`DRAIN_MAX`], aborts; only after a second one outlets have no moment
+//! either. A task that is no errand and panics or returns an error has *died*: the process drains and exits with 1. This is the
+//! only file that spawns tasks.
 
 mod signals;
 
@@ -221,30 +222,29 @@ impl Tasks {
         info!(signal = signalled, "draining");
         self.work.close();
         let mut too_long = pin!(tokio::time::sleep(DRAIN_MAX));
-        let aborted = loop {
+        let (aborted, in_haste) = loop {
             tokio::select! {
-                () = self.work.wait() => break false,
+                () = self.work.wait() => break (false, false),
                 name = signals.next() => {
                     if signalled.replace(name).is_some() {
                         self.shutdown.abort();
                         warn!(signal = name, "second signal, aborting");
-                        break true;
+                        break (true, true);
                     }
                     info!(signal = name, "draining already");
                 }
                 () = &mut too_long => {
                     self.shutdown.abort();
                     warn!(seconds = DRAIN_MAX.as_secs(), "draining took too long, aborting");
-                    break true;
+                    break (true, false);
                 }
             }
         };
-        if aborted {
-            self.work.wait().await;
-        } else {
+        self.work.wait().await;
+        // A second signal means now: it drops them.
+        if !in_haste {
             self.work_done.cancel();
             self.outlets.close();
-            // A second signal means now: it drops them.
             tokio::select! {
                 () = self.outlets.wait() => {}
                 _ = signals.next(), if signalled.is_some() => {}
@@ -269,16 +269,22 @@ impl Tasks {
     }
 
     fn ended(&self, name: &'static str, ended: Result<anyhow::Result<()>, Box<dyn std::any::Any + Send>>) {
+        // Before a word, as when draining begins.
+        let dies = || {
+            self.died.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(name);
+            self.shutdown.drain();
+        };
         match ended {
-            Ok(Ok(())) => {
-                debug!(task = name, "ended");
-                return;
+            Ok(Ok(())) => debug!(task = name, "ended"),
+            Ok(Err(reason)) => {
+                dies();
+                error!(task = name, reason = format!("{reason:#}"), "a task failed");
             }
-            Ok(Err(reason)) => error!(task = name, reason = format!("{reason:#}"), "a task failed"),
-            Err(panic) => error!(task = name, panic = panic_text(&*panic), "a task panicked"),
+            Err(panic) => {
+                dies();
+                error!(task = name, panic = panic_text(&*panic), "a task panicked");
+            }
         }
-        self.died.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(name);
-        self.shutdown.drain();
     }
 }
 

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::exposure::Exposure;
 use crate::http::{self, Pages};
@@ -28,10 +30,13 @@ use crate::telemetry::{LogFormat, Metrics, init_logs};
 /// what was under way then did not finish.
 pub const CUT_SHORT: u8 = 4;
 
+/// As [`ExitCode::FAILURE`]: a part of the process died.
+const DIED: u8 = 1;
+
 /// How long what blocks a thread may go on when all tasks have ended: the last bytes of a snapshot on a slow disk.
 const LEFT_OVER_MAX: Duration = Duration::from_secs(10);
 
-/// How long the end may take from the first signal on: draining, outlets, [`LEFT_OVER_MAX`], and a little more than is needed for that.
+/// How long the end may take once draining has begun: draining, outlets, [`LEFT_OVER_MAX`], and a little more than is needed for that.
 const END_MAX: Duration = Duration::from_secs(45);
 
 /// What every process can be told on its command line.
@@ -101,10 +106,11 @@ impl ProcessArguments {
         Ok(Metrics::install()?)
     }
 
-    /// Takes the addresses of the plane (`data`, `control`) and of the pages, and prints them if asked to.
-    pub async fn bind(&self, plane: &'static str, address: SocketAddr) -> anyhow::Result<Bound> {
+    /// Takes the addresses of the plane (`data`, `control`) and of the pages, and prints them if asked to. From here on there are
+    /// signals, and an end that is held up has a limit.
+    pub async fn bind(&self, plane: &'static str, address: SocketAddr, tasks: &Tasks) -> anyhow::Result<Bound> {
         let signals = Signals::of_process().context("listen to signals")?;
-        end_at_second_signal()?;
+        bound_the_end(tasks)?;
         let calls = listener::bind(address).await.with_context(|| format!("--{plane}-listen"))?;
         let pages = listener::bind(self.http_listen).await.context("--http-listen")?;
         if self.print_addresses {
@@ -169,33 +175,45 @@ pub fn exit_code(ending: Ending) -> ExitCode {
     }
 }
 
-/// From here on a second signal ends the process at once, with [`CUT_SHORT`], whatever it is doing, and so does the first one when
-/// the end takes longer than it may. To be called within a runtime, where signals are begun to be listened to.
+/// From here on a second signal ends the process at once, with [`CUT_SHORT`], whatever it is doing; and so does time, when more
+/// than 45 s have passed since the first one, or since `tasks` began to drain without one: then the code is that of a task that has
+/// died. To be called within a runtime, where signals are begun to be listened to.
 ///
 /// Tasks are told to stop by [`Tasks::run_until_stopped`], but a thread that is in the middle of a write to a disk that hangs, or
 /// that waits for such a thread, hears nothing; so this has a thread to itself.
-pub fn end_at_second_signal() -> anyhow::Result<()> {
-    end_after_signal(END_MAX)
+pub fn bound_the_end(tasks: &Tasks) -> anyhow::Result<()> {
+    end_within(END_MAX, tasks.shutdown().soft)
 }
 
-fn end_after_signal(end_max: Duration) -> anyhow::Result<()> {
+fn end_within(end_max: Duration, soft: CancellationToken) -> anyhow::Result<()> {
     let signals = Signals::of_process().context("listen to signals")?;
     // Its own, since it is what wakes whoever waits for a signal, and all threads of the other one may block.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime for signals")?;
     let waiting = std::thread::Builder::new().name("signals".to_owned());
-    waiting.spawn(move || wait_for_second(&runtime, signals, end_max)).context("a thread for signals")?;
+    waiting.spawn(move || wait_and_end(&runtime, signals, end_max, &soft)).context("a thread for signals")?;
     Ok(())
 }
 
 /// Does not return. Nothing is lost by ending here that a SIGKILL would not lose: what was acknowledged is in the store.
-fn wait_for_second(runtime: &tokio::runtime::Runtime, mut signals: Signals, end_max: Duration) {
-    runtime.block_on(async {
-        signals.next().await;
+fn wait_and_end(runtime: &tokio::runtime::Runtime, mut signals: Signals, end_max: Duration, soft: &CancellationToken) {
+    let code = runtime.block_on(async {
+        let mut signalled = tokio::select! {
+            // A signal is heard here no later than by whoever drains at it.
+            biased;
+            _ = signals.next() => true,
+            () = soft.cancelled() => false,
+        };
         // Or the end is held up where no task hears of time: by a disk that hangs, or by whoever reads the log.
-        drop(tokio::time::timeout(end_max, signals.next()).await);
+        let mut too_long = pin!(tokio::time::sleep(end_max));
+        loop {
+            tokio::select! {
+                _ = signals.next() => if std::mem::replace(&mut signalled, true) { break CUT_SHORT },
+                () = &mut too_long => break if signalled { CUT_SHORT } else { DIED },
+            }
+        }
     });
     // Without a word: whoever reads the log may be what everybody waits for.
-    std::process::exit(i32::from(CUT_SHORT));
+    std::process::exit(i32::from(code));
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
 //! From the headers and the certificate of a request to its caller. What is in memory decides, without waiting; only a key of an
 //! issuer that is not known yet is waited for.
 //!
-//! `authorization` goes before the certificate: who shows a token that is refused is refused, whatever else it has.
+//! `authorization` goes before the certificate: who shows a token that is refused is refused, whatever else it has. JSON Web Tokens
+//! that were verified are remembered for a while (`authenticator/proven.rs`).
+
+mod proven;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
 use tessera_core::time::Timestamp;
 use tessera_ports::Clock;
 use tokio::time::Instant;
@@ -22,10 +23,11 @@ use super::issuer::Issuer;
 use super::jwt::Unverified;
 use super::metric_definitions as metrics;
 use super::settings::{IdentityConfig, Unsafe, Wrong};
-use super::tokens::{PREFIX, Table, TokenFileError, TokenHash, hash_of};
+use super::tokens::{PREFIX, Table, TokenFileError, hash_of};
 use super::{Principal, Refused};
 use crate::lifecycle::Tasks;
 use crate::listener::PeerCertificate;
+use proven::Proven;
 
 /// The file of tokens is looked at so often: who revokes a token waits no longer.
 const FILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -33,8 +35,8 @@ const FILE_INTERVAL: Duration = Duration::from_secs(2);
 const TELL_INTERVAL: Duration = Duration::from_mins(10);
 /// A JSON Web Token is not verified again for so long: who changes keys in a hurry waits no longer.
 const PROVEN_FOR: Duration = Duration::from_mins(1);
-/// Most JSON Web Tokens that are remembered.
-const PROVEN_MAX: usize = 10_000;
+/// What is remembered of them is tidied up so often.
+const PROVEN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why nobody could be known.
 #[derive(Debug, thiserror::Error)]
@@ -62,10 +64,7 @@ pub struct Authenticator {
     tokens: Option<(PathBuf, ArcSwap<Table>)>,
     issuers: Vec<Arc<Issuer>>,
     workloads: HashMap<String, Principal>,
-    /// JSON Web Tokens that were verified a moment ago, by their hashes.
-    proven: DashMap<TokenHash, (Principal, Timestamp), foldhash::fast::RandomState>,
-    /// The second in which room was made there last.
-    proven_swept: AtomicI64,
+    proven: Proven,
     clock: Arc<dyn Clock>,
 }
 
@@ -85,13 +84,16 @@ impl Authenticator {
         let issuers = issuers.collect::<Result<_, _>>()?;
         let workloads = config.workloads.into_iter();
         let workloads = workloads.filter_map(|workload| Some((workload.spiffe_id.clone(), workload.principal().ok()?))).collect();
-        Ok(Self { tokens, issuers, workloads, proven: DashMap::default(), proven_swept: AtomicI64::default(), clock })
+        Ok(Self { tokens, issuers, workloads, proven: Proven::default(), clock })
     }
 
     /// Begins to follow the file of tokens and the keys of issuers, for as long as there are calls.
     pub fn start(self: &Arc<Self>, tasks: &Tasks) {
         for issuer in &self.issuers {
             tasks.spawn_behind("identity.issuer", Arc::clone(issuer).follow());
+        }
+        if !self.issuers.is_empty() {
+            tasks.spawn_behind("identity.proven", Arc::clone(self).tidy_proven());
         }
         if self.tokens.is_some() {
             tasks.spawn_behind("identity.tokens", Arc::clone(self).follow_tokens());
@@ -127,15 +129,13 @@ impl Authenticator {
             let (_, tokens) = self.tokens.as_ref().ok_or(Refused::Unknown)?;
             return tokens.load().find(&hash, now);
         }
-        if let Some(proven) = self.proven.get(&hash)
-            && now < proven.1
-        {
-            return Ok(proven.clone());
+        if let Some(proven) = self.proven.find(&hash, now) {
+            return Ok(proven);
         }
         let token = Unverified::read(token)?;
         let (principal, expires) = self.issuer_of(&token)?.verify(&token, now)?;
         let until = expires.min(now.saturating_add(PROVEN_FOR));
-        self.remember(hash, principal.clone(), until, now);
+        self.proven.remember(hash, principal.clone(), until);
         Ok((principal, until))
     }
 
@@ -153,14 +153,11 @@ impl Authenticator {
         self.issuers.iter().find(|issuer| issuer.issuer() == said).ok_or(Refused::Unknown)
     }
 
-    fn remember(&self, hash: TokenHash, principal: Principal, until: Timestamp, now: Timestamp) {
-        // Once a second: it locks out everybody, and when all of them are still good it finds nothing.
-        if self.proven.len() >= PROVEN_MAX && self.proven_swept.swap(now.seconds(), Ordering::Relaxed) != now.seconds() {
-            self.proven.retain(|_, (_, until)| now < *until);
-        }
-        // More callers than that within a minute are verified each time.
-        if self.proven.len() < PROVEN_MAX {
-            self.proven.insert(hash, (principal, until));
+    /// Its own task: where memory is short no call gets here that could make room.
+    async fn tidy_proven(self: Arc<Self>) -> anyhow::Result<()> {
+        loop {
+            tokio::time::sleep(PROVEN_INTERVAL).await;
+            self.proven.forget_before(self.clock.now());
         }
     }
 
@@ -168,15 +165,27 @@ impl Authenticator {
         let mut told = None;
         loop {
             tokio::time::sleep(FILE_INTERVAL).await;
-            let Some((path, tokens)) = &self.tokens else { return Ok(()) };
+            let (looks, before) = (Arc::clone(&self), told);
+            // A read of a file, which may be far away.
+            told = tokio::task::spawn_blocking(move || looks.look(before)).await?;
+        }
+    }
+
+    /// Looks at the file once; what of it was told before, and what then.
+    fn look(&self, mut told: Option<Told>) -> Option<Told> {
+        if let Some((path, tokens)) = &self.tokens {
             look(path, tokens, &mut told);
         }
+        told
     }
 }
 
+/// What was told of a file that cannot be used, and when.
+type Told = (String, Instant);
+
 /// Takes a changed file of tokens over. What was good stays in use while it cannot be: nobody is shut out by a slip, but somebody
-/// who was revoked meanwhile is let in, so that it is an error for as long as it lasts. `told`: what was told of it, and when.
-fn look(path: &Path, tokens: &ArcSwap<Table>, told: &mut Option<(String, Instant)>) {
+/// who was revoked meanwhile is let in, so that it is an error for as long as it lasts.
+fn look(path: &Path, tokens: &ArcSwap<Table>, told: &mut Option<Told>) {
     match tokens.load().newer(path) {
         Ok(None) => *told = None,
         Ok(Some(table)) => {

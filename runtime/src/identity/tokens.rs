@@ -251,23 +251,24 @@ pub(super) struct Table {
 impl Table {
     /// Reads a file.
     pub(super) fn read(path: &Path) -> Result<Self, TokenFileError> {
-        let text = text_of(path)?;
+        Self::parse(path, &text_of(path)?)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, TokenFileError> {
         let mut tokens = HashMap::new();
-        for entry in &TokenFile::parse(path, &text)?.tokens {
+        for entry in &TokenFile::parse(path, text)?.tokens {
             let (hash, expires, principal) = entry.read().map_err(|problem| content(path, &problem))?;
             if tokens.insert(hash, (expires, principal)).is_some() {
                 return Err(content(path, &format!("token `{}`: sha256: another entry has the same", entry.name)));
             }
         }
-        Ok(Self { tokens, content: hash_of(&text) })
+        Ok(Self { tokens, content: hash_of(text) })
     }
 
     /// The table of the file as it is now; `None` when it says what this one says.
     pub(super) fn newer(&self, path: &Path) -> Result<Option<Self>, TokenFileError> {
-        if hash_of(&text_of(path)?) == self.content {
-            return Ok(None);
-        }
-        Self::read(path).map(Some)
+        let text = text_of(path)?;
+        if hash_of(&text) == self.content { Ok(None) } else { Self::parse(path, &text).map(Some) }
     }
 
     /// Whose token it is, and until when.

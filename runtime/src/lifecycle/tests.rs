@@ -1,6 +1,8 @@
 //! Draining, aborting, dying; on paused time.
 
 use tokio::sync::{mpsc, watch};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
 use super::*;
 
@@ -81,6 +83,27 @@ async fn an_outlet_that_is_stuck_is_dropped_and_at_once_when_there_is_haste() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outlet_has_its_moment_when_draining_took_too_long_but_none_when_there_is_haste() {
+    for (signals_sent, has_it) in [(1, true), (2, false)] {
+        let (tasks, heard) = (Tasks::new(), Arc::new(Mutex::new(false)));
+        let (sender, signals) = signals();
+        let noted = Arc::clone(&heard);
+        tasks.spawn("stuck", std::future::pending());
+        tasks.spawn_outlet("outlet", |work_done| async move {
+            work_done.await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            *noted.lock().unwrap() = true;
+            Ok(())
+        });
+        for _ in 0..signals_sent {
+            sender.send("SIGTERM").await.unwrap();
+        }
+        assert_eq!(tasks.run_until_stopped(signals).await, Ending::Aborted);
+        assert_eq!(*heard.lock().unwrap(), has_it);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_signal_aborts() {
     let tasks = Tasks::new();
     let (sender, signals) = signals();
@@ -155,6 +178,35 @@ async fn a_dead_task_stops_the_process_with_a_failure() {
             anyhow::bail!("on purpose")
         });
         assert_eq!(tasks.run_until_stopped(signals).await, Ending::Died);
+    }
+}
+
+/// A log that notes for each ERROR whether draining had begun.
+struct Noting(Shutdown, Arc<Mutex<Vec<bool>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Noting {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::ERROR {
+            self.1.lock().unwrap().push(self.0.is_draining());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_is_told_when_draining_has_begun() {
+    for panics in [false, true] {
+        let (tasks, told) = (Tasks::new(), Arc::new(Mutex::new(Vec::new())));
+        let noting = tracing_subscriber::registry().with(Noting(tasks.shutdown(), Arc::clone(&told)));
+        let _noting = tracing::subscriber::set_default(noting);
+        // With one log alone, whether a line is wanted may be settled by a thread of another test, which has none.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+        let (_sender, signals) = signals();
+        tasks.spawn("dying", async move {
+            assert!(!panics, "on purpose");
+            anyhow::bail!("on purpose")
+        });
+        assert_eq!(tasks.run_until_stopped(signals).await, Ending::Died);
+        assert_eq!(*told.lock().unwrap(), [true], "whoever reads the log may have stopped to");
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! An answer leaves in slices, each of which waits until there is room for a byte of it. To claim more beforehand would have
 //! streams hold room on the connection that none of them can use yet. A reader is slow when that takes too long, and its stream is
-//! reset with ENHANCE_YOUR_CALM, which gRPC has for this case (HTTP2 Transport Mapping, "Errors": RESOURCE_EXHAUSTED, and what is
+//! reset with `ENHANCE_YOUR_CALM`, which gRPC has for this case (HTTP2 Transport Mapping, "Errors": `RESOURCE_EXHAUSTED`, and what is
 //! exhausted is bandwidth). What waits stands before anything else that could be said, trailers too.
 
 use std::pin::Pin;

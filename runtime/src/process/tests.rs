@@ -18,10 +18,14 @@ fn blocks_every_thread_when_told_to() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let end_max = if std::env::var_os(BLOCKS).is_some_and(|long| long == "briefly") { Duration::from_millis(1) } else { END_MAX };
+    let told = std::env::var(BLOCKS).unwrap();
+    let (end_max, tasks) = (if told.contains("briefly") { Duration::from_millis(1) } else { END_MAX }, Tasks::new());
     runtime.block_on(async {
-        end_after_signal(end_max).unwrap();
+        end_within(end_max, tasks.shutdown().soft).unwrap();
         println!("blocking");
+        if told.contains("dying") {
+            tasks.shutdown().drain();
+        }
         let (_sender, receiver) = mpsc::channel::<()>();
         // No thread of this runtime hears a signal; nobody waits longer than this for the test to fail.
         let _ = receiver.recv_timeout(Duration::from_mins(1));
@@ -46,12 +50,20 @@ fn a_process_that_blocks_ends_after_a_while_at_one_signal() {
 }
 
 #[test]
+fn a_process_that_blocks_ends_after_a_while_when_a_task_has_died() {
+    let mut child = blocking("briefly, dying");
+    assert_eq!(child.wait().unwrap().code(), Some(1), "nobody asked it to stop");
+}
+
+#[test]
 fn a_second_signal_ends_a_process_that_blocks() {
-    let mut child = blocking("long");
-    // One of each: two of the same may be told as one.
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(i32::from(CUT_SHORT)));
+    for how in ["long", "long, dying"] {
+        let mut child = blocking(how);
+        // One of each: two of the same may be told as one.
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(i32::from(CUT_SHORT)), "{how}");
+    }
 }
 
 /// In the environment of the process that nobody listens to.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tessera_ports::Clock;
 use tokio::sync::mpsc;
 use tonic::service::Routes;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use super::Error;
 use crate::clock::{SystemClock, SystemIds};
@@ -101,21 +101,25 @@ impl Settings {
 pub struct Traces(Option<Arc<Recorder>>);
 
 impl Traces {
-    /// Begins to send spans as `service`, if that is set. Within a runtime. Spans of what drains are still sent, for as long as
-    /// the collector takes them.
+    /// Begins to send spans as `service`, if that is set. Within a runtime. Spans of what drains are still sent, for a moment and as
+    /// long as the collector takes them.
     pub fn start(config: &super::Config, service: &'static str, tasks: &Tasks) -> Result<Self, Error> {
         let Some(settings) = &config.traces else { return Ok(Self(None)) };
         settings.validate()?;
         let timeout = Duration::from_millis(settings.export_timeout_ms);
         let channel = settings.target()?.connect_timeout(timeout).timeout(timeout).connect_lazy();
+        Ok(Self::sent_through(channel, settings, service, tasks))
+    }
+
+    fn sent_through(channel: Channel, settings: &Settings, service: &'static str, tasks: &Tasks) -> Self {
         let (sender, receiver) = mpsc::channel(settings.queue_max);
-        let exporter = Exporter::new(channel, service, timeout);
-        tasks.spawn("traces.export", exporter.run(receiver, tasks.shutdown()));
+        let exporter = Exporter::new(receiver, channel, service, Duration::from_millis(settings.export_timeout_ms));
+        tasks.spawn_outlet("traces.export", |work_done| exporter.run(work_done));
         if settings.tenant_ids {
             TENANTS.store(true, Ordering::Relaxed);
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        Ok(Self(Some(Arc::new(Recorder::new(settings, sender, clock, SystemIds::bytes)))))
+        Self(Some(Arc::new(Recorder::new(settings, sender, clock, SystemIds::bytes))))
     }
 
     /// The same services, with spans of their calls if there are any.

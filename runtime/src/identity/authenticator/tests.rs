@@ -1,14 +1,18 @@
 //! Which headers make whom.
 
 use std::path::PathBuf;
+use std::sync::mpsc;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tessera_core::access::Scope;
 use tessera_ports::clock::ManualClock;
+use tokio::sync::oneshot;
 use tonic::codegen::http::HeaderValue;
 
 use super::super::tokens::{FreshToken, TokenFile};
 use super::*;
+use crate::lifecycle::{Ending, Signals};
 
 struct Place {
     authenticator: Authenticator,
@@ -117,22 +121,20 @@ fn credentials_are_good_until_they_end() {
     assert_eq!(good_for(&[&token]), Ok(Duration::from_mins(50)));
 }
 
-#[test]
-fn room_for_tokens_is_made_once_a_second() {
-    let Place { authenticator, clock, .. } = place();
-    let principal = Principal::local().unwrap();
-    let remember = |number: usize, now: Timestamp| {
-        let until = now.saturating_add(Duration::from_millis(500));
-        authenticator.remember(hash_of(&number.to_string()), principal.clone(), until, now);
-        authenticator.proven.len()
-    };
-    let start = clock.now();
-    for number in 0..PROVEN_MAX {
-        remember(number, start);
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_is_forgotten_without_any_call() {
+    let Place { authenticator, clock, _folder, .. } = place();
+    let (authenticator, tasks) = (Arc::new(authenticator), Tasks::new());
+    authenticator.start(&tasks);
+    let until = clock.now().saturating_add(PROVEN_FOR);
+    for number in 0..100 {
+        authenticator.proven.remember(hash_of(&number.to_string()), Principal::local().unwrap(), until);
     }
-    assert_eq!(remember(PROVEN_MAX, start), PROVEN_MAX, "all are good");
-    assert_eq!(remember(PROVEN_MAX, start.saturating_add(Duration::from_millis(600))), PROVEN_MAX, "it was just looked at");
-    assert_eq!(remember(PROVEN_MAX, start.saturating_add(Duration::from_secs(1))), 1, "none of the others is good any more");
+    tokio::time::sleep(2 * PROVEN_INTERVAL).await;
+    assert_eq!(authenticator.proven.len(), 100, "all stand");
+    clock.set(until);
+    tokio::time::sleep(2 * PROVEN_INTERVAL).await;
+    assert_eq!(authenticator.proven.len(), 0);
 }
 
 #[test]
@@ -173,6 +175,29 @@ async fn while_the_process_drains_the_file_is_followed() {
         }
     };
     tokio::time::timeout(3 * FILE_INTERVAL, known).await.expect("it is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_whose_read_hangs_holds_nobody_up() {
+    let Place { authenticator, path, _folder, .. } = place();
+    // Whoever reads a pipe waits for somebody who writes.
+    std::fs::remove_file(&path).unwrap();
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let ((reading, is_read), (over, is_over)) = (oneshot::channel(), mpsc::channel());
+    let writer = std::thread::spawn(move || {
+        let _pipe = std::fs::File::options().write(true).open(path).unwrap();
+        reading.send(()).unwrap();
+        // Nobody waits longer than this for the test to fail.
+        is_over.recv_timeout(Duration::from_secs(20))
+    });
+    let tasks = Tasks::new();
+    Arc::new(authenticator).start(&tasks);
+    is_read.await.unwrap();
+    let (_sender, signals) = tokio::sync::mpsc::channel(1);
+    tasks.shutdown().drain();
+    let ending = tasks.run_until_stopped(Signals::of_channel(signals)).await;
+    let unheard = over.send(());
+    assert_eq!((writer.join().unwrap(), unheard, ending), (Ok(()), Ok(()), Ending::Drained));
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Health for Probe {
             "never" => {
                 let _tells = TellsWhenDropped("never", self.dropped.clone());
                 self.dropped.send("asked").unwrap();
-                pending().await
+                pending::<()>().await;
             }
             "tcp" => assert!(peer.address.is_some() && peer.address == remote, "{peer:?} {remote:?}"),
             "unix" => assert_eq!((peer, remote), (Peer::default(), None)),
@@ -236,7 +236,7 @@ async fn a_call_that_waits_ends_when_it_is_taken_back_and_when_its_connection_en
                 _ = connection => {}
                 _ = ended => {}
             }
-            pending().await
+            pending::<()>().await;
         };
         let asks = async {
             let request =

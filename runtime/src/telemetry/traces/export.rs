@@ -1,8 +1,11 @@
 //! The one task that sends spans: what has gathered within a second, or a full batch sooner. A batch that the collector does not
-//! take is dropped and counted, and the next one is tried. The log says once that it began, and once that it is over.
+//! take is dropped and counted, and the next one is tried. The log says once that it began, and once that it is over. It is an
+//! outlet: however slow the collector, work does not wait for it, and the end of the process no more than a moment.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use metrics::{Counter, counter};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
@@ -15,7 +18,6 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use super::span::text;
-use crate::lifecycle::Shutdown;
 use crate::metric_definitions::{TRACE_SPANS_DROPPED, TRACE_SPANS_SENT, VERSION};
 
 /// Most spans of one message: some 256 KiB.
@@ -31,6 +33,10 @@ pub(super) struct Exporter {
     client: TraceServiceClient<Channel>,
     timeout: Duration,
     resource: Resource,
+    spans: mpsc::Receiver<Span>,
+    batch: Vec<Span>,
+    /// Spans that the collector was sent and has said nothing of.
+    under_way: u64,
     sent: Counter,
     failed: Counter,
     /// Whether the last batch was not taken.
@@ -38,49 +44,55 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    pub(super) fn new(channel: Channel, service: &'static str, timeout: Duration) -> Self {
+    pub(super) fn new(spans: mpsc::Receiver<Span>, channel: Channel, service: &'static str, timeout: Duration) -> Self {
         let attributes = vec![text("service.name", service), text("service.version", VERSION)];
         Self {
             client: TraceServiceClient::new(channel),
             timeout,
             resource: Resource { attributes, ..Resource::default() },
+            spans,
+            batch: Vec::new(),
+            under_way: 0,
             sent: counter!(TRACE_SPANS_SENT),
             failed: counter!(TRACE_SPANS_DROPPED, "cause" => "export"),
             fails: false,
         }
     }
 
-    /// Sends until nobody is left to make spans. While the process drains it does not wait for more to gather, and gives up with
-    /// the first batch that is not taken.
-    pub(super) async fn run(mut self, mut spans: mpsc::Receiver<Span>, shutdown: Shutdown) -> anyhow::Result<()> {
-        let mut batch = Vec::new();
+    /// Sends until nobody is left to make spans, or work is done: then it does not wait for more to gather, and gives up with the
+    /// first batch that is not taken.
+    pub(super) async fn run(mut self, work_done: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let mut work_done = pin!(work_done.fuse());
         loop {
-            if spans.recv_many(&mut batch, BATCH_MAX).await == 0 {
-                return Ok(());
+            tokio::select! {
+                taken = self.spans.recv_many(&mut self.batch, BATCH_MAX) => if taken == 0 { return Ok(()) },
+                () = &mut work_done => {
+                    self.spans.close();
+                    continue;
+                }
             }
-            if batch.len() < BATCH_MAX {
+            if self.batch.len() < BATCH_MAX && !self.spans.is_closed() {
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
-                    () = shutdown.soft.cancelled() => {}
+                    () = &mut work_done => self.spans.close(),
                 }
-                while batch.len() < BATCH_MAX
-                    && let Ok(span) = spans.try_recv()
+                while self.batch.len() < BATCH_MAX
+                    && let Ok(span) = self.spans.try_recv()
                 {
-                    batch.push(span);
+                    self.batch.push(span);
                 }
             }
-            self.send(std::mem::take(&mut batch)).await;
-            if self.fails && shutdown.is_draining() {
-                // Those who still make some find the queue closed, and count them.
-                spans.close();
-                self.failed.increment(spans.len() as u64);
+            self.send().await;
+            if self.fails && self.spans.is_closed() {
                 return Ok(());
             }
         }
     }
 
-    async fn send(&mut self, spans: Vec<Span>) {
+    async fn send(&mut self) {
+        let spans = std::mem::take(&mut self.batch);
         let count = spans.len() as u64;
+        self.under_way = count;
         let scope =
             InstrumentationScope { name: SCOPE.to_owned(), version: VERSION.to_owned(), ..InstrumentationScope::default() };
         let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }];
@@ -90,6 +102,7 @@ impl Exporter {
             Ok(answer) => answer.map(|answer| answer.into_inner().partial_success.map_or(0, |partial| partial.rejected_spans)),
             Err(_) => Err(Status::deadline_exceeded("it took too long")),
         };
+        self.under_way = 0;
         match taken {
             Ok(rejected) => {
                 let rejected = u64::try_from(rejected).unwrap_or(0).min(count);
@@ -106,5 +119,14 @@ impl Exporter {
                 }
             }
         }
+    }
+}
+
+/// Whenever it ends, what it has left is lost. Those who still make spans find the queue closed, and count them.
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.spans.close();
+        let waiting = self.batch.len() + self.spans.len();
+        self.failed.increment(self.under_way + waiting as u64);
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Mutex;
 
 use axum::Router;
 use axum::routing::any;
+use hyper_util::rt::TokioIo;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value;
@@ -13,6 +15,7 @@ use tessera_ports::clock::ManualClock;
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::codegen::http;
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tower::ServiceExt as _;
 
@@ -210,4 +213,54 @@ async fn a_collector_that_is_away_does_not_hold_up_the_end() {
     let ending = tasks.run_until_stopped(crate::lifecycle::Signals::of_channel(signals)).await;
     assert_eq!(ending, crate::lifecycle::Ending::Drained);
     drop((traces, routes));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_collector_costs_spans_and_does_not_make_the_end_an_abort() {
+    // In memory, since time is not real: nothing is on its way when nobody has anything to do.
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let serving = Tasks::new();
+    let theirs = futures::stream::once(async { std::io::Result::Ok(theirs) });
+    serving.spawn("collector", async move {
+        Server::builder().add_service(TraceServiceServer::new(Slow)).serve_with_incoming(theirs).await.map_err(Into::into)
+    });
+    let mut ours = Some(TokioIo::new(ours));
+    let connect = tower::service_fn(move |_| {
+        std::future::ready(ours.take().ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionRefused)))
+    });
+    let channel = Endpoint::from_static("http://collector:4317").connect_with_connector_lazy(connect);
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let tasks = Tasks::new();
+    let settings = Settings { queue_max: 8_192, export_timeout_ms: 3_000, ..settings("http://collector:4317") };
+    let traces = ::metrics::with_local_recorder(&recorder, || Traces::sent_through(channel, &settings, "tessera-test", &tasks));
+    let routes = traces.over(Router::new().route("/a.B/C", any(async || "")).into());
+    for _ in 0..8_192 {
+        call(&routes, "/a.B/C", None).await;
+    }
+    let (_sender, signals) = mpsc::channel(1);
+    tasks.shutdown().drain();
+    let began = tokio::time::Instant::now();
+    let ending = tasks.run_until_stopped(crate::lifecycle::Signals::of_channel(signals)).await;
+    assert_eq!(ending, crate::lifecycle::Ending::Drained);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let page = recorder.handle().render();
+    let counted = |what: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+        line.trim().parse::<usize>().unwrap()
+    };
+    let sent = counted("tessera_trace_spans_sent_total");
+    let lost = counted("tessera_trace_spans_dropped_total{cause=\"export\"}");
+    assert!(sent > 0 && sent + lost == 8_192, "{sent} and {lost}: all are accounted for");
+}
+
+/// Takes spans, after almost as long as an outlet may take.
+struct Slow;
+
+#[tonic::async_trait]
+impl TraceService for Slow {
+    async fn export(&self, _: Request<ExportTraceServiceRequest>) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        tokio::time::sleep(Duration::from_millis(1_900)).await;
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
 }
