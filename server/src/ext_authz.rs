@@ -8,7 +8,7 @@
 //! - `ext_authz/answer.rs`: from a decision to what Envoy is told.
 //!
 //! What a client can write never makes a call fail, since Envoy may be told to let requests pass that nobody could judge: it is
-//! denied. A call fails when there is no data, no time, or a message that no Envoy sends.
+//! denied. A call fails when there is no data, no time, an empty bucket, or a message that no Envoy sends.
 
 pub(crate) mod answer;
 pub(crate) mod request;

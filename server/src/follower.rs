@@ -58,6 +58,8 @@ const OBSERVE_PAUSE: Duration = Duration::from_secs(1);
 enum Event {
     /// Where the feed ends and which store this is: a hydration can begin.
     Begun(Box<hydration::Beginning>),
+    /// Which store this is; where the feed ends cannot be had yet.
+    StoreAlone(Generation, StoreIdentity),
     /// Ranges of the kind that hydration comes to next.
     Ranges(Generation, Vec<ScanRange>),
     /// A page of a hydrating scan, and what was made of its changes.
@@ -222,6 +224,7 @@ impl Follower {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Begun(beginning) => self.begun(*beginning),
+            Event::StoreAlone(generation, identity) => self.store_alone(generation, &identity),
             Event::Ranges(generation, ranges) => self.hydration_ranges(generation, ranges),
             Event::HydrationPage(generation, page, early) => self.hydration_page(generation, page, early),
             Event::EndsAfter(generation, after) => self.ends_after(generation, after),

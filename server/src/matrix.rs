@@ -38,6 +38,8 @@ use waiters::Waiters;
 pub(crate) struct Matrix {
     epoch: Epoch,
     store: String,
+    /// Whether that is the store that is read. It is not known of a snapshot's before the store says who it is.
+    is_of_store_read: AtomicBool,
     tenants: TenantTable,
     tables: ArcSwap<Installed>,
     /// Of the newest tables: written after them and before any row that needs them.
@@ -113,6 +115,7 @@ impl Matrix {
         Self {
             epoch,
             store: store.to_owned(),
+            is_of_store_read: AtomicBool::new(true),
             tenants: TenantTable::for_tenants(tenants),
             tables: ArcSwap::from_pointee(Installed { tables: Tables::empty(), generation: 0 }),
             generation: AtomicU64::new(0),
@@ -131,6 +134,15 @@ impl Matrix {
 
     pub(crate) fn store(&self) -> &str {
         &self.store
+    }
+
+    /// Whether what the store says can be held against what is here: seqs of two stores have nothing to do with each other.
+    pub(crate) fn is_of_store_read(&self) -> bool {
+        self.is_of_store_read.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_of_store_read(&self, is_it: bool) {
+        self.is_of_store_read.store(is_it, Ordering::Release);
     }
 
     /// A copy of the tenant's row. Load the tables after it, never before.

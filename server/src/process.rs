@@ -125,7 +125,7 @@ async fn serve(
     if let Some(folder) = snapshots {
         server = server.with_snapshots(Arc::new(folder));
     }
-    let bound = arguments.process.bind("data", arguments.data_listen).await?;
+    let bound = arguments.process.bind("data", arguments.data_listen, &tasks).await?;
     let service = exposure.guard(traces.over(server.routes()).prepare(), access::rules);
     drop(traces);
     let pages = shown(&metrics, server.start(&tasks));

@@ -34,6 +34,11 @@ struct Heads {
 
 impl Consistency {
     pub(super) async fn fully_consistent(&self, tenant: &str, caller: &Caller) -> Result<Arc<Matrix>, Failure> {
+        // Of another store, perhaps, than its heads would be.
+        if !self.shared.matrix().is_of_store_read() {
+            self.shared.metrics.fully_consistent_failed.increment(1);
+            return Err(Failure::store_unavailable("a snapshot is served, and whether the store is its own is not known"));
+        }
         let longest = Instant::now() + self.config.store_read_timeout();
         let until = caller.deadline.map_or(longest, |deadline| longest.min(before(deadline)));
         let metrics = &self.shared.metrics;

@@ -44,7 +44,7 @@ impl Routes {
                 return Err(refused(
                     "routes.path",
                     &route.path,
-                    "a normal path that begins with `/`, with `{name}` for whole parts",
+                    "a normal path that begins with `/`, with `{name}` for whole parts and `{*name}` for the last of them",
                 ));
             };
             if let Some(other) = by_path.entry(template).or_default().insert(route.method.clone(), route.clone()) {
@@ -53,7 +53,16 @@ impl Routes {
         }
         for (path, methods) in by_path {
             table.by_template.insert(&path, methods).map_err(|error| match error {
-                matchit::InsertError::Conflict { with } => Refused::SameRoute { route: path, other: with },
+                matchit::InsertError::Conflict { with } if nameless(&path).eq(nameless(&with)) => {
+                    Refused::SameRoute { route: path, other: with }
+                }
+                matchit::InsertError::Conflict { with } => {
+                    let allowed = format!(
+                        "what does not meet `{with}`: a `{{name}}` and a `{{*name}}` cannot stand at the same place; \
+                         `/{{name}}`, `/{{name}}/` and `/{{name}}/{{*rest}}` are for all that `/{{*rest}}` is for"
+                    );
+                    refused("routes.path", path, allowed)
+                }
                 other => refused("routes.path", path, format!("a template: {other}")),
             })?;
         }
@@ -73,6 +82,16 @@ impl Routes {
     }
 }
 
+/// A template part by part, without the names of its parameters.
+fn nameless(template: &str) -> impl Iterator<Item = &str> {
+    template.split('/').map(|part| match part.as_bytes() {
+        [b'{', b'*', ..] => "{*}",
+        // Twice, a brace is meant as it is.
+        [b'{', second, ..] if *second != b'{' => "{}",
+        _ => part,
+    })
+}
+
 /// A template with the escapes of its literals dissolved, whose names are added to `names`; `None` when it is not normal.
 fn template(path: &str, names: &mut BTreeSet<String>) -> Option<String> {
     let (mut template, mut plain) = (String::with_capacity(path.len()), String::with_capacity(path.len()));
@@ -85,6 +104,10 @@ fn template(path: &str, names: &mut BTreeSet<String>) -> Option<String> {
             rest = after;
         } else if let Some(named) = rest.strip_prefix('{') {
             let (name, after) = named.split_once('}')?;
+            let ends_its_part = after.is_empty() || (after.starts_with('/') && !name.starts_with('*'));
+            if !plain.ends_with('/') || !ends_its_part {
+                return None;
+            }
             names.insert(name.trim_start_matches('*').to_owned());
             template.extend(["{", name, "}"]);
             // As any letter.
@@ -190,6 +213,31 @@ mod tests {
             refusal(&[("get", "/a")]).contains("`ext_authz.routes.method` is `get`; allowed is `*`, or a method in capitals")
         );
         assert!(refusal(&[("GET", "/a/{x")]).contains("`ext_authz.routes.path`"));
+        assert!(refusal(&[("GET", "/a/{*x}"), ("POST", "/a/{*y}")]).contains("which are for the same requests"));
+        for path in ["/foo-{bar}", "/{bar}-foo", "/{a}{b}", "/{a}}}", "/foo-{*bar}", "/{*rest}/a", "/{*rest}a"] {
+            let expected = format!("`ext_authz.routes.path` is `{path}`; allowed is a normal path");
+            let refusal = refusal(&[("GET", path)]);
+            assert!(refusal.starts_with(&expected) && refusal.contains("`{name}` for whole parts"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_part_and_all_that_follows_are_told_apart_from_routes_for_the_same_requests() {
+        for other in ["/{tenant}", "/{tenant}/reports", "/{tenant}/{*rest}"] {
+            let refusal = refusal(&[("GET", other), ("*", "/"), ("*", "/{*rest}")]);
+            let expected = format!("`ext_authz.routes.path` is `{other}`; allowed is what does not meet `/{{*rest}}`");
+            assert!(refusal.starts_with(&expected), "{refusal}");
+        }
+        // As the message says.
+        let paths = ["/", "/{tenant}", "/{tenant}/", "/{tenant}/{*rest}", "/{tenant}/reports"];
+        let table = Routes::compile(&paths.map(|path| route("*", path))).unwrap();
+        let found = |path: &str| table.find("GET", path).map(|matched| matched.route.path.as_str());
+        assert_eq!(found("/acme/reports"), Some("/{tenant}/reports"));
+        for path in
+            ["/", "/a", "/acme/", "/acme/x", "/acme/rep", "/acme/reports/", "/acme/reports/7", "/acme/reportsx", "/a/b/c/"]
+        {
+            assert!(found(path).is_some_and(|path| path != "/{tenant}/reports"), "{path}: {:?}", found(path));
+        }
     }
 
     #[test]

@@ -252,7 +252,7 @@ impl<'t, 'a: 't> Seen<'t, 'a> {
 }
 
 /// Digits alone.
-fn parse_amount(text: &str) -> Option<i64> {
+pub(super) fn parse_amount(text: &str) -> Option<i64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 

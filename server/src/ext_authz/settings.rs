@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tessera_core::ids::{FeatureId, LimitId, ServiceId};
 
 use super::routes::Routes;
-use super::rules::Rules;
+use super::rules::{Rules, parse_amount};
 
 /// How requests that pass an Envoy become checks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -292,7 +292,7 @@ fn known(place: &str, field: &str, value: &str) -> Result<(), Refused> {
         "service" => ServiceId::parse(value).err().map(|error| error.to_string()),
         "feature" => FeatureId::parse(value).err().map(|error| error.to_string()),
         "limit" => LimitId::parse(value).err().map(|error| error.to_string()),
-        "amount" => value.parse::<u32>().err().map(|error| error.to_string()),
+        "amount" => parse_amount(value).is_none().then(|| format!("digits alone, at most {}", i64::MAX)),
         _ => tessera_core::ids::TenantId::parse(value).err().map(|error| error.to_string()),
     };
     wrong.map_or(Ok(()), |why| Err(refused(place, value, format!("a good name or number: {why}"))))

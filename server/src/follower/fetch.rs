@@ -14,7 +14,8 @@ use super::{Event, Follower};
 use crate::metric_definitions::Source;
 
 impl Follower {
-    /// A reader wishes for a stream. Ignored when it is being read already, or when too many are.
+    /// A reader wishes for a stream. Ignored when it is being read already, when too many are, or when the store may be another
+    /// than the matrix is of.
     pub(super) fn fetch_now(&mut self, stream: StreamId) {
         if let Some(generation) = self.live.as_ref().map(|session| session.generation) {
             self.read_stream(generation, stream);
@@ -38,11 +39,14 @@ impl Follower {
         }
     }
 
-    /// Begins to read a stream; `false` when it is being read, or too many are.
+    /// Begins to read a stream; `false` when it is being read, too many are, or what comes may be of another store.
     fn read_stream(&mut self, generation: Generation, stream: StreamId) -> bool {
         let (store, limit) = (Arc::clone(&self.store), self.config.store_read_timeout());
         let at_once = self.config.fetches_at_once_max;
         let Some(session) = self.session(generation) else { return false };
+        if !session.writer.matrix().is_of_store_read() {
+            return false;
+        }
         if session.reading.len() >= at_once || !session.reading.insert(stream.clone()) {
             return false;
         }

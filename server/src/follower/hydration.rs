@@ -106,30 +106,42 @@ impl Follower {
     fn begin_behind(&mut self, newer: Option<StoreIdentity>, cause: Cause) {
         let generation = self.next_generation();
         self.beginning = Some((generation, cause));
+        let pause = if newer.is_some() { LOOK_AGAIN_PAUSE } else { Duration::ZERO };
+        self.read_beginning(generation, newer, pause);
+    }
+
+    fn read_beginning(&self, generation: Generation, newer: Option<StoreIdentity>, mut pause: Duration) {
         let (store, feed, metrics) = (Arc::clone(&self.store), Arc::clone(&self.feed), self.shared.metrics.clone());
         self.errand(async move {
-            let mut pause = Duration::ZERO;
             if let Some(newer) = newer {
                 store.heard_of(&newer).await;
-                pause = LOOK_AGAIN_PAUSE;
             }
             loop {
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
                 }
-                match beginning(generation, &*store, &*feed).await {
-                    Ok(beginning) => return Event::Begun(Box::new(beginning)),
-                    Err(error) => {
-                        match error {
-                            NotYet::Store(_) => metrics.store_errors.increment(1),
-                            NotYet::Feed(_) => metrics.feed_errors.increment(1),
-                        }
-                        debug!(%error, "hydration cannot begin yet");
-                        pause = RETRY_PAUSE;
-                    }
+                pause = RETRY_PAUSE;
+                let identity = store.identity().await;
+                let error = match &identity {
+                    Ok(identity) => match beginning(generation, identity, &*store, &*feed).await {
+                        Ok(beginning) => return Event::Begun(Box::new(beginning)),
+                        Err(error) => error,
+                    },
+                    Err(error) => NotYet::Store(error.clone()),
+                };
+                error.count(&metrics);
+                debug!(%error, "hydration cannot begin yet");
+                if let Ok(identity) = identity {
+                    return Event::StoreAlone(generation, identity);
                 }
             }
         });
+    }
+
+    /// The store says who it is, and the rest cannot be had yet: enough to judge a snapshot by.
+    pub(super) fn store_alone(&mut self, generation: Generation, identity: &StoreIdentity) {
+        self.store_told(identity);
+        self.read_beginning(generation, None, RETRY_PAUSE);
     }
 
     /// Everything is known: into which matrix, and on.
@@ -483,10 +495,14 @@ async fn after_scan(store: &dyn EventStore, feed: &dyn ChangeFeed) -> Result<Aft
 }
 
 /// The ends come last: whatever is committed later is in the scan or behind them.
-async fn beginning(generation: Generation, store: &dyn EventStore, feed: &dyn ChangeFeed) -> Result<Beginning, NotYet> {
-    let identity = store.identity().await?;
+async fn beginning(
+    generation: Generation,
+    identity: &StoreIdentity,
+    store: &dyn EventStore,
+    feed: &dyn ChangeFeed,
+) -> Result<Beginning, NotYet> {
     let tenants = store.count(StreamKind::Tenant).await?;
     let topic = feed.topic().await?;
     let ends = feed.ends().await?;
-    Ok(Beginning { generation, identity, tenants, topic, ends })
+    Ok(Beginning { generation, identity: identity.clone(), tenants, topic, ends })
 }

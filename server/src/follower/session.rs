@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::hydration::Hydration;
 use crate::matrix::writer::Writer;
-use crate::metric_definitions::Metrics;
+use crate::metric_definitions::{Metrics, approximate};
 
 /// Tells the errands of one hydration, and of what follows it, from those of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +95,52 @@ impl Session {
         for kind in StreamKind::ALL {
             metrics.streams(kind, digest.count(kind));
         }
+        metrics.parked.set(count(self.writer.parked()));
+        metrics.bad.set(count(self.writer.bad()));
         for (partition, position) in (0..).zip(&self.positions) {
             Metrics::position(partition, *position);
         }
+    }
+}
+
+fn count(streams: usize) -> f64 {
+    approximate(u64::try_from(streams).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use metrics::Gauge;
+
+    use super::*;
+    use crate::matrix::Matrix;
+    use crate::matrix::early::Early;
+    use crate::metric_definitions::Source;
+    use crate::universe::{Universe, latest};
+
+    #[test]
+    fn what_is_hydrated_beside_says_nothing_of_what_is_bad_or_parked() {
+        let (bad, parked, mut metrics) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Metrics::new());
+        (metrics.bad, metrics.parked) = (Gauge::from_arc(Arc::clone(&bad)), Gauge::from_arc(Arc::clone(&parked)));
+        let session = |generation| {
+            let writer = Writer::new(Arc::new(Matrix::new(1, "first", 0, Arc::default())), metrics.clone());
+            let topic = Topic { id: "topic".to_owned(), partitions: 1 };
+            Session::new(Generation(generation), writer, topic, vec![0], Hydration::awaiting())
+        };
+        let (mut live, mut beside) = (session(1), session(2));
+        let mut universe = Universe::new();
+        let mut damaged = universe.service("reports", &["view"]);
+        damaged.state = bytes::Bytes::from_static(b"nothing that was ever written");
+        universe.publish("gold", &[], &[]);
+        for change in [damaged, universe.create("acme", latest("gold"))] {
+            live.writer.apply(&change, Early::decoded(&change), Source::Feed);
+        }
+        live.writer.finish();
+        live.observe(&metrics);
+        beside.writer.finish();
+        let value = |gauge: &AtomicU64| f64::from_bits(gauge.load(Ordering::Relaxed)).to_string();
+        assert_eq!((value(&bad), value(&parked)), ("1".to_owned(), "1".to_owned()));
     }
 }

@@ -1,6 +1,7 @@
 //! Starting from a snapshot. Its rows are loaded while the store is asked who it is and where the feed ends; then the feed is read
 //! on from the positions of the file, never from the ends, and the server is ready when these are reached. When nothing can be
-//! had of store or feed for a while, it serves what it has and says how old that is, and goes on trying.
+//! had of store or feed for a while, it serves what it has and says how old that is, and goes on trying. As soon as the store says
+//! who it is, with a feed or without one, a file of another store is refused; until then nothing is read of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,17 +86,27 @@ impl Follower {
         }
     }
 
+    /// The store says who it is, and its feed cannot be had. A snapshot of another store is not served, unless it is already; one
+    /// of a newer epoch is believed, and not the store.
+    pub(super) fn store_told(&mut self, identity: &StoreIdentity) {
+        let Some(session) = self.live.as_ref().filter(|session| session.awaits_store()) else { return };
+        if session.may_be_of(identity) {
+            session.writer.matrix().set_of_store_read(true);
+        } else if identity.epoch >= session.epoch() && !self.shared.is_ready() {
+            refuse(session, identity);
+            self.live = None;
+        }
+    }
+
     /// The store was reached for the first time since a snapshot was loaded.
     pub(super) fn begun_over_snapshot(&mut self, beginning: Beginning) {
         let generation = beginning.generation;
         let Some(mut session) = self.live.take() else { return };
-        let found = session.identity();
-        if found != beginning.identity && hooks::holds(Guard::SnapshotOfThisStore) {
-            let StoreIdentity { store, epoch } = found;
-            let (reached, reached_epoch) = (beginning.identity.store.clone(), beginning.identity.epoch);
-            refused("the snapshot", &Refusal::OfAnotherStore { store, epoch, reached, reached_epoch });
+        if !session.may_be_of(&beginning.identity) {
+            refuse(&session, &beginning.identity);
             return self.instead_of(session, beginning);
         }
+        session.writer.matrix().set_of_store_read(true);
         let partitions = usize::try_from(beginning.topic.partitions) == Ok(session.positions.len());
         let in_range = partitions && session.positions.iter().zip(&beginning.ends).all(|(position, end)| position <= end);
         let same_topic = session.topic == beginning.topic;
@@ -170,6 +181,13 @@ fn load_from(folder: &dyn SnapshotFolder, shared: &Shared, age_max: Duration) ->
     load::newest(folder, shared, age_max, refused).map(Box::new)
 }
 
+/// The session is of a snapshot of another store than the one that was reached.
+fn refuse(session: &Session, reached: &StoreIdentity) {
+    let StoreIdentity { store, epoch } = session.identity();
+    let (reached, reached_epoch) = (reached.store.clone(), reached.epoch);
+    refused("the snapshot", &Refusal::OfAnotherStore { store, epoch, reached, reached_epoch });
+}
+
 fn refused(file: &str, refusal: &Refusal) {
     Metrics::snapshot_refused(refusal.cause());
     warn!(file, "{file} {refusal}; another snapshot or the store is read instead");
@@ -184,5 +202,10 @@ impl Session {
         session.heartbeats = standing.heartbeats;
         session.from_snapshot = true;
         session
+    }
+
+    /// Whether a snapshot's rows can be that store's.
+    fn may_be_of(&self, store: &StoreIdentity) -> bool {
+        self.identity() == *store || !hooks::holds(Guard::SnapshotOfThisStore)
     }
 }

@@ -5,6 +5,7 @@ mod age;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use metrics::Counter;
 use proptest::prelude::*;
 use tessera_core::decision::{Query, Reason};
 use tessera_core::digest::{StateDigest, state_checksum};
@@ -296,10 +297,53 @@ fn a_stored_state_that_got_damaged_leaves_the_good_row_and_is_told_once() {
     apply_all(&mut writer, &usual);
     let good = universe.create("acme", latest("gold"));
     apply(&mut writer, &good);
-    let damaged = Change { state: Bytes::new(), ..good };
+    let damaged = Change { state: Bytes::new(), ..good.clone() };
     assert_eq!(apply_from(&mut writer, &damaged, Source::Scan), Applied::Bad);
     assert_eq!(apply_from(&mut writer, &damaged, Source::Scan), Applied::Behind, "the next lap says nothing new");
     assert_eq!(reason(&writer, "acme", "view"), Reason::GrantedByPlan);
+    // The feed repeats what was published, whatever the store has.
+    assert_eq!((apply(&mut writer, &good), writer.bad()), (Applied::Behind, 1));
+    assert_eq!(apply_from(&mut writer, &good, Source::Scan), Applied::Behind);
+    assert_eq!(writer.bad(), 0, "the store is as it was");
+    assert_eq!(apply_from(&mut writer, &damaged, Source::Scan), Applied::Bad, "and that is told again");
+}
+
+#[test]
+fn a_stored_state_that_was_damaged_for_a_while_holds_no_tenant_back() {
+    let (mut universe, usual) = Universe::usual();
+    let mut writer = writer();
+    apply_all(&mut writer, &usual);
+    let ghost = universe.settle_nothing("ghost");
+    apply(&mut writer, &ghost);
+    universe.publish("gold", &[("reports", &["view"])], &[]);
+    let waits = universe.create("waits", latest("gold"));
+    assert!(matches!(apply(&mut writer, &waits), Applied::Parked(_)));
+    for good in [&ghost, &waits] {
+        let damaged = Change { state: Bytes::from_static(b"\xff\xff"), ..good.clone() };
+        assert_eq!(apply_from(&mut writer, &damaged, Source::Scan), Applied::Bad);
+        assert!(matches!(writer.matrix().tenant(good.stream.key()), Found::Unreadable));
+        apply_from(&mut writer, good, Source::Scan);
+    }
+    assert_eq!((writer.bad(), writer.parked()), (0, 1));
+    assert!(matches!(writer.matrix().tenant("ghost"), Found::Unknown));
+    assert!(matches!(writer.matrix().tenant("waits"), Found::CatalogBehind));
+}
+
+#[test]
+fn the_alarm_of_a_difference_is_for_a_state_that_takes_the_place_of_another() {
+    let (mut universe, usual) = Universe::usual();
+    let (alarms, mut metrics) = (Arc::new(AtomicU64::new(0)), Metrics::new());
+    metrics.checksum_alarms = Counter::from_arc(Arc::clone(&alarms));
+    let mut writer = Writer::new(Arc::new(Matrix::new(1, "test", 0, Arc::default())), metrics);
+    apply_all(&mut writer, &usual);
+    let good = universe.create("acme", latest("gold"));
+    apply(&mut writer, &good);
+    let damaged = Change { state: Bytes::from_static(b"\xff\xff"), ..good.clone() };
+    apply_from(&mut writer, &damaged, Source::Scan);
+    assert_eq!(alarms.load(Ordering::Relaxed), 0);
+    let other = Change { state: universe.tenant_event("acme", Event::Deleted).state, ..good };
+    assert_eq!(apply_from(&mut writer, &other, Source::Scan), Applied::Installed);
+    assert_eq!(alarms.load(Ordering::Relaxed), 1);
 }
 
 #[test]

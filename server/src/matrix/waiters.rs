@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tessera_core::stream::StreamKind;
 use tokio::sync::Notify;
@@ -14,7 +14,15 @@ type Name = (StreamKind, u64);
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     waiting: AtomicUsize,
-    by_stream: Mutex<HashMap<Name, Arc<Notify>>>,
+    by_stream: Mutex<HashMap<Name, Waited>>,
+}
+
+/// A stream that is waited for.
+#[derive(Debug, Default)]
+struct Waited {
+    notify: Arc<Notify>,
+    /// How many wait for it; never 0 in the map.
+    places: usize,
 }
 
 /// A place among those who wait for one stream. Take it first, then look whether the stream has arrived, then wait.
@@ -28,8 +36,10 @@ pub(crate) struct Place<'a> {
 impl Waiters {
     pub(crate) fn place(&self, kind: StreamKind, hash: u64) -> Place<'_> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut by_stream = self.by_stream.lock().unwrap_or_else(PoisonError::into_inner);
-        let notify = Arc::clone(by_stream.entry((kind, hash)).or_default());
+        let mut by_stream = self.lock();
+        let waited = by_stream.entry((kind, hash)).or_default();
+        waited.places = waited.places.saturating_add(1);
+        let notify = Arc::clone(&waited.notify);
         // Pairs with the fence in `applied`: either the writer sees this place, or its holder sees what was written.
         fence(Ordering::SeqCst);
         Place { waiters: self, name: (kind, hash), notify }
@@ -41,17 +51,20 @@ impl Waiters {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let by_stream = self.by_stream.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(notify) = by_stream.get(&(kind, hash())) {
-            notify.notify_waiters();
+        if let Some(waited) = self.lock().get(&(kind, hash())) {
+            waited.notify.notify_waiters();
         }
     }
 
     /// Wakes everybody: what they wait for may be elsewhere now.
     pub(crate) fn wake_all(&self) {
-        for notify in self.by_stream.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            notify.notify_waiters();
+        for waited in self.lock().values() {
+            waited.notify.notify_waiters();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Waited>> {
+        self.by_stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,10 +77,12 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut by_stream = self.waiters.by_stream.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map and this place: nobody else.
-        if Arc::strong_count(&self.notify) == 2 {
-            by_stream.remove(&self.name);
+        let mut by_stream = self.waiters.lock();
+        if let Some(waited) = by_stream.get_mut(&self.name) {
+            waited.places = waited.places.saturating_sub(1);
+            if waited.places == 0 {
+                by_stream.remove(&self.name);
+            }
         }
         self.waiters.waiting.fetch_sub(1, Ordering::SeqCst);
     }
@@ -92,5 +107,18 @@ mod tests {
         drop((first, other));
         assert!(waiters.by_stream.lock().unwrap().is_empty());
         assert_eq!(waiters.waiting.load(Ordering::SeqCst), 0);
+    }
+
+    /// Places that end at the same time hold on to what wakes them a little longer than their count.
+    #[test]
+    fn the_last_of_places_that_end_together_takes_the_stream_along() {
+        let waiters = Waiters::default();
+        let (first, second) = (waiters.place(StreamKind::Plan, 1), waiters.place(StreamKind::Plan, 1));
+        let held = Arc::clone(&first.notify);
+        drop(first);
+        assert!(waiters.by_stream.lock().unwrap().contains_key(&(StreamKind::Plan, 1)));
+        drop(second);
+        assert!(waiters.by_stream.lock().unwrap().is_empty());
+        drop(held);
     }
 }

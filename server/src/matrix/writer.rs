@@ -32,7 +32,7 @@ use super::early::{Early, tenant_state};
 use super::key::TenantKey;
 use super::parking::{NO_LAG, Parked, Parking};
 use super::{Entry, EntryState, HeldBack, Installed, Matrix};
-use crate::metric_definitions::{Metrics, Source, approximate};
+use crate::metric_definitions::{Metrics, Source};
 
 /// What came of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,19 @@ pub(crate) enum Applied {
     Bad,
     /// It belongs to another matrix.
     NewerEpoch,
+}
+
+/// How a change stands to what is known of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// Not newer, or refused before.
+    Behind,
+    /// Read from the store, and what is known.
+    Same,
+    /// Read from the store, and another state of the seq that is known.
+    Differs,
+    /// Newer.
+    New,
 }
 
 /// The one writer of a matrix.
@@ -112,6 +125,11 @@ impl Writer {
         self.parking.len()
     }
 
+    /// Of how many streams the newest state cannot be used.
+    pub(crate) fn bad(&self) -> usize {
+        self.bad.len()
+    }
+
     pub(crate) fn is_waited_for(&self, stream: &StreamId) -> bool {
         self.parking.is_waited_for(stream)
     }
@@ -139,11 +157,21 @@ impl Writer {
             // Without the guard tables are installed one change late: after the rows that they set free.
             self.install_tables();
         }
-        if !self.is_new(change, early.checksum, source) {
+        let gate = self.gate(change, early.checksum, source);
+        if matches!(gate, Gate::Behind | Gate::Same) {
+            if gate == Gate::Same {
+                self.healed(change);
+            }
             self.metrics.behind(source);
             return Applied::Behind;
         }
-        self.take(change, early, source)
+        let applied = self.take(change, early, source);
+        // If it cannot be used, that is told, and it takes no place.
+        if gate == Gate::Differs && applied != Applied::Bad {
+            error!(stream = %change.stream, seq = change.seq, "the state differed from the store's at the same seq: replaced");
+            self.metrics.checksum_alarms.increment(1);
+        }
+        applied
     }
 
     /// Installs what [`Self::apply`] left to be installed, and lets readers see the counts.
@@ -152,33 +180,43 @@ impl Writer {
             self.install_tables();
         }
         *self.matrix.digest.lock().unwrap_or_else(PoisonError::into_inner) = self.digest;
-        self.metrics.parked.set(approximate(u64::try_from(self.parking.len()).unwrap_or(u64::MAX)));
-        self.metrics.bad.set(approximate(u64::try_from(self.bad.len()).unwrap_or(u64::MAX)));
     }
 
     /// The seq gate. What was read from the store is compared by checksum where the seq is the same.
-    fn is_new(&self, change: &Change, checksum: u64, source: Source) -> bool {
+    fn gate(&self, change: &Change, checksum: u64, source: Source) -> Gate {
         if change.seq == 0 {
-            return false;
+            return Gate::Behind;
         }
         if !hooks::holds(Guard::SeqGate) {
-            return true;
+            return Gate::New;
         }
         let applied = self.applied(&change.stream);
         let parked = self.parking.get(&change.stream).map(|parked| (parked.change.seq, parked.checksum));
         let parked = parked.filter(|_| hooks::holds(Guard::ParkedNewestWins));
         if self.bad.get(&change.stream) == Some(&(change.seq, checksum)) {
             // It was refused before, and said so; every lap of the scan brings it again.
-            return false;
+            return Gate::Behind;
         }
         // Of the same seq the parked one, which came later.
         let (seq, known) = applied.into_iter().chain(parked).max_by_key(|(seq, _)| *seq).unwrap_or((0, 0));
-        if change.seq == seq && source != Source::Feed && checksum != known {
-            error!(stream = %change.stream, seq, "the state differs from the store's at the same seq; replacing it");
-            self.metrics.checksum_alarms.increment(1);
-            return true;
+        if change.seq == seq && source != Source::Feed {
+            return if checksum == known { Gate::Same } else { Gate::Differs };
         }
-        change.seq > seq
+        if change.seq > seq { Gate::New } else { Gate::Behind }
+    }
+
+    /// The store has what is known of a stream. If it had another state of that seq before, which could not be used, that one is
+    /// gone.
+    fn healed(&mut self, change: &Change) {
+        if self.bad.get(&change.stream).is_none_or(|(seq, _)| *seq != change.seq) {
+            return;
+        }
+        self.bad.remove(&change.stream);
+        if self.parking.get(&change.stream).is_some() {
+            self.hold_back(&change.stream, HeldBack::Parked(change.seq));
+        } else if let StreamId::Tenant(id) = &change.stream {
+            self.let_go(&TenantKey::new(id.as_str()));
+        }
     }
 
     /// Seq and checksum of what answers.
@@ -288,9 +326,7 @@ impl Writer {
             self.digest.remove(StreamKind::Tenant, key.bytes(), before.seq(), before.checksum);
         }
         // After the row is in: see `Matrix::tenant`.
-        if self.matrix.held_back_count.load(Ordering::Relaxed) > 0 && self.matrix.held_back.remove(key.bytes()).is_some() {
-            self.matrix.held_back_count.fetch_sub(1, Ordering::Release);
-        }
+        self.let_go(&key);
         self.matrix.waiters.applied(StreamKind::Tenant, || change.stream.hash());
         if let Some(watches) = self.matrix.watches() {
             watches.tenant_changed(key.bytes());
@@ -336,6 +372,12 @@ impl Writer {
             && self.matrix.held_back.insert(TenantKey::new(id.as_str()), why).is_none()
         {
             self.matrix.held_back_count.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn let_go(&self, tenant: &TenantKey) {
+        if self.matrix.held_back_count.load(Ordering::Relaxed) > 0 && self.matrix.held_back.remove(tenant.bytes()).is_some() {
+            self.matrix.held_back_count.fetch_sub(1, Ordering::Release);
         }
     }
 }

@@ -88,7 +88,7 @@ impl UnaryService<Encoded> for Authorize {
 }
 
 impl Entitlements {
-    /// Judges a request. Fails only for what no client behind an Envoy can bring about.
+    /// Judges a request. What a client behind an Envoy writes never makes it fail; asking too often does, where there are buckets.
     fn authorize(&self, rules: &Rules, message: &Encoded, caller: &Caller) -> Result<Encoded, Failure> {
         let counters = &self.0.shared.metrics.ext_authz;
         let began = counters.request();

@@ -97,6 +97,7 @@ fn one(folder: &dyn SnapshotFolder, generation: u64, shared: &Shared, age_max: D
     let identity = StoreIdentity { epoch: opened.origin.epoch, store: opened.origin.store.clone() };
     let room = opened.origin.tenants.min(opened.file.length() / ROW_LEN_MIN);
     let mut writer = Writer::new(shared.new_matrix(&identity, room), shared.metrics.clone());
+    writer.matrix().set_of_store_read(false);
 
     let tables = opened.changes(Kind::Tables, identity.epoch)?;
     writer.take_tables(&tables).map_err(|stream| Refusal::Malformed(format!("`{stream}` does not fit the others")))?;

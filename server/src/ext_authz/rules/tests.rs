@@ -373,6 +373,8 @@ fn a_limit_and_an_amount_are_not_the_clients_to_choose_unless_settings_say_so() 
     let fixed = of_limits(&json!([{"from": "fixed", "value": "7"}, {"from": "header", "name": "x-amount"}]));
     assert_eq!(asked(&fixed, &limited, &[]), max_users(7));
     assert_eq!(asked(&fixed, &limited, &[("x-amount", "12")]), Err(Denial::SourcesConflict));
+    let great = of_limits(&json!([{"from": "fixed", "value": "5000000000"}]));
+    assert_eq!(asked(&great, &limited, &[]), max_users(5_000_000_000));
     let amount = json!([{"from": "context_extension", "key": "amount"}, {"from": "header", "name": "x-amount"}]);
     let extension = of_limits(&amount);
     assert_eq!(asked(&extension, &limited, &[("x-amount", "12")]), Err(Denial::AmountInvalid));
@@ -531,6 +533,13 @@ fn wrong_settings_are_refused_by_field_value_and_what_is_allowed() {
     );
     assert!(with("tenant", json!([{"from": "metadata", "namespace": "n", "path": []}])).contains("allowed is one name at least"));
     assert!(with("tenant", json!([{"from": "host", "names": {"A.example": "acme"}}])).contains("names in lower case"));
+    for wrong in ["", "+5", "-5", "1.5", "9223372036854775808"] {
+        let amounts = [json!([{"from": "fixed", "value": wrong}]), json!([{"from": "host", "names": {"a.example": wrong}}])];
+        for amount in amounts {
+            let refusal = with("amount", amount);
+            assert!(refusal.contains(&format!("is `{wrong}`; allowed is a good name or number: digits alone")), "{refusal}");
+        }
+    }
     let unknown = serde_json::from_value::<Settings>(json!({"tenant": [{"from": "cookie"}]})).unwrap_err().to_string();
     assert!(unknown.contains("unknown variant `cookie`"), "{unknown}");
     assert!(

@@ -10,12 +10,15 @@ use tessera_core::time::Timestamp;
 use crate::hub::{Hub, Mailbox};
 use crate::matrix::key::TenantKey;
 
+/// So many that are no longer subscribed may wait to be looked at, beside as many as are.
+const PENDING_IN_VAIN_MAX: usize = 64;
+
 /// All of them.
 pub(super) struct Subscriptions {
     hub: Arc<Hub>,
     mailbox: Arc<Mailbox>,
     by_tenant: HashMap<TenantKey, Subscription>,
-    /// To be looked at, in order; each tenant once.
+    /// To be looked at, in order; each tenant once. Some may be subscribed no longer.
     pending: VecDeque<TenantKey>,
     is_pending: HashSet<TenantKey>,
     edges: BTreeSet<(Timestamp, TenantKey)>,
@@ -86,6 +89,15 @@ impl Subscriptions {
             if let Some(edge) = subscription.edge {
                 self.edges.remove(&(edge, tenant.clone()));
             }
+        }
+        self.forget_pending();
+    }
+
+    /// Looks come at the watch's pace, and subscriptions come and go at the client's: those that are gone must not pile up.
+    fn forget_pending(&mut self) {
+        if self.pending.len() > self.by_tenant.len().saturating_mul(2).saturating_add(PENDING_IN_VAIN_MAX) {
+            self.pending.retain(|tenant| self.by_tenant.contains_key(tenant));
+            self.is_pending.retain(|tenant| self.by_tenant.contains_key(tenant));
         }
     }
 
@@ -178,5 +190,28 @@ impl Drop for Subscriptions {
             self.hub.unsubscribe(tenant, &self.mailbox);
         }
         self.count.decrement(crate::metric_definitions::approximate(u64::try_from(self.by_tenant.len()).unwrap_or(0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_and_goes_does_not_pile_up_before_it_is_looked_at() {
+        let key = |name: &str, n: usize| TenantKey::new(&format!("{name}-{n}"));
+        let mut subscriptions = Subscriptions::new(Arc::default(), Gauge::noop());
+        for n in 0..100 {
+            subscriptions.add(&key("stays", n), false);
+        }
+        for n in 0..10_000 {
+            subscriptions.add(&key("goes", n), false);
+            subscriptions.remove(&key("goes", n));
+        }
+        let pending = subscriptions.pending.len();
+        assert!(pending <= 2 * 100 + PENDING_IN_VAIN_MAX, "{pending} are pending");
+        assert_eq!(pending, subscriptions.is_pending.len());
+        let looked_at = std::iter::from_fn(|| subscriptions.next_pending()).take(100).collect::<Vec<_>>();
+        assert_eq!(looked_at, (0..100).map(|n| key("stays", n)).collect::<Vec<_>>());
     }
 }

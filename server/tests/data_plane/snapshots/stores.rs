@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tessera_core::stream::StreamKind;
+use tessera_core::tenant::Event;
 use tessera_ports::change_feed::{ChangePublisher as _, Heartbeat};
 use tessera_ports::memory::{MemoryStore, Operation, StoreChances};
 use tessera_proto::v1;
 use tessera_server::Config;
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::ports::Moving;
 use super::{FOR_LONG, Keeper, another_store, pass};
-use crate::bench::{wait_for, without_scan};
-use crate::universe::{Universe, latest, start, store};
+use crate::bench::{check, check_at_least, fully_consistent, refused, revision, wait_for, without_scan};
+use crate::universe::{Universe, latest, start, store, tenant_stream};
 use crate::watches::{Watch, entitled};
 
 /// The watch's revision names the same seqs in both stores.
@@ -39,6 +41,71 @@ async fn a_watch_is_told_when_a_snapshot_is_replaced_by_another_store() {
     let after = watch.document().await;
     assert!(entitled(&after, "export") && !entitled(&after, "view"));
     assert_eq!(after.revision, before.revision);
+}
+
+/// The store is there, with the feed alone away.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_of_another_store_is_refused_as_soon_as_that_says_who_it_is() {
+    let mut keeper = Keeper::usual(5).await;
+    keeper.delete().await;
+    keeper.bench.settled().await;
+    keeper.written().await;
+    (keeper.bench.universe, keeper.bench.store) = another_store();
+    keeper.bench.feed.faults().fail_reads(FOR_LONG);
+    let keeper = keeper.crash();
+    pass(Duration::from_mins(1)).await;
+    assert!(keeper.bench.handle.ready().is_err(), "rows of another store are served");
+    keeper.bench.feed.faults().fail_reads(0);
+    keeper.bench.handle.loaded().await;
+    assert_eq!(keeper.reason().await, v1::Reason::GrantedByPlan);
+    assert_eq!(keeper.bench.reason("other-1", "view").await, v1::Reason::TenantUnknown);
+    keeper.bench.settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_feed_a_snapshot_of_its_own_store_is_served_and_the_store_asked_for_what_is_newer() {
+    let mut keeper = Keeper::usual(5).await;
+    keeper.written().await;
+    let deleted = keeper.bench.universe.tenant_event("acme", Event::Deleted);
+    keeper.bench.lose(&deleted);
+    keeper.bench.feed.faults().fail_reads(FOR_LONG);
+    let keeper = keeper.crash();
+    keeper.bench.handle.loaded().await;
+    assert!(keeper.bench.handle.serves_snapshot());
+    assert_eq!(keeper.reason().await, v1::Reason::GrantedByPlan);
+    let asked = v1::CheckEntitlementRequest { consistency: Some(fully_consistent()), ..check("acme", "reports", "view") };
+    assert_eq!(keeper.bench.ask(asked).await.unwrap().reason(), v1::Reason::TenantDeleted);
+    assert!(keeper.bench.handle.serves_snapshot());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_another_store_comes_into_a_snapshot_that_is_served() {
+    let mut keeper = Keeper::usual(5).await;
+    keeper.delete().await;
+    keeper.bench.settled().await;
+    keeper.written().await;
+    let (mut universe, memory) = another_store();
+    for _ in 0..5 {
+        store(&memory, &universe.tenant_event("acme", Event::SubscriptionRenewed));
+    }
+    let newest = universe.change(&tenant_stream("acme"));
+    (keeper.bench.universe, keeper.bench.store) = (universe, memory);
+    keeper.outage();
+    let keeper = keeper.crash();
+    keeper.bench.handle.loaded().await;
+    let digest = keeper.bench.handle.digest();
+    keeper.outage_is_over();
+    keeper.bench.feed.faults().fail_reads(FOR_LONG);
+    pass(Duration::from_secs(1)).await;
+    let asked = v1::CheckEntitlementRequest { consistency: Some(fully_consistent()), ..check("acme", "reports", "view") };
+    assert_eq!(refused(keeper.bench.ask(asked).await), (Code::Unavailable, "STORE_UNAVAILABLE".to_owned()));
+    let asked = check_at_least("acme", revision(&newest));
+    assert_eq!(refused(keeper.bench.ask(asked).await), (Code::Unavailable, "REVISION_NOT_REACHED".to_owned()));
+    assert_eq!(keeper.bench.handle.digest(), digest);
+    assert_eq!(keeper.reason().await, v1::Reason::TenantDeleted);
+    keeper.bench.feed.faults().fail_reads(0);
+    keeper.bench.settled().await;
+    assert_eq!(keeper.reason().await, v1::Reason::GrantedByPlan);
 }
 
 /// A keeper whose snapshot is of epoch 2, in which `acme` is deleted; and a store of epoch 1, in which it is not.
