@@ -2,7 +2,8 @@
 //!
 //! Order: catalog, then plans and add-ons, then tenants, since each may name what stands before it. A plan document that
 //! differs from the newest published version becomes the draft and is published; an equal one changes nothing, and neither
-//! does one that is archived. Kill switches are no part of documents and are never touched.
+//! does one that is archived. A tenant document is compared as what it means now, as the control plane does. Kill switches are
+//! no part of documents and are never touched.
 
 mod compare;
 mod execute;
@@ -21,6 +22,8 @@ pub struct Step {
     pub located: Located,
     /// What is there now, as a document; `None` when there is nothing.
     pub before: Option<String>,
+    /// What is to be there: the document, or what it means now where it states what has gone by.
+    pub after: String,
     /// What has to be done.
     pub action: Action,
 }
@@ -48,6 +51,8 @@ pub enum Action {
         /// As it was read; `None` when it is new.
         etag: Option<String>,
     },
+    /// Nothing can be: the tenant was deleted, and its id is never used again.
+    Deleted,
 }
 
 /// What a change left behind: the newest revision, and for tenants whose it is.
@@ -64,6 +69,7 @@ impl Step {
     pub fn verb(&self) -> String {
         match &self.action {
             Action::Nothing => "unchanged".to_owned(),
+            Action::Deleted => "deleted".to_owned(),
             Action::Publish { version, .. } => format!("publish version {version}"),
             _ if self.before.is_none() => "create".to_owned(),
             _ => "change".to_owned(),
@@ -72,6 +78,6 @@ impl Step {
 
     /// Whether anything happens.
     pub fn changes(&self) -> bool {
-        self.action != Action::Nothing
+        !matches!(self.action, Action::Nothing | Action::Deleted)
     }
 }

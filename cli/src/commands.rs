@@ -9,6 +9,7 @@ pub mod dev;
 pub mod export;
 pub mod import;
 pub mod offer;
+mod store;
 pub mod tenant;
 pub mod token;
 pub mod watch;

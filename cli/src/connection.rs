@@ -219,7 +219,8 @@ pub enum CommandId {
     Given(String),
     /// It is fresh, and the command takes it with `--request-id`.
     Fresh(String),
-    /// It is fresh, and belongs to one of the many commands of a run, which takes none.
+    /// It is fresh, and belongs to one of the many commands of a run, which takes none, or to one that would be another if it were
+    /// done again.
     OneOfMany(String),
 }
 
@@ -404,13 +405,25 @@ pub fn may_help(status: &Status) -> bool {
     }
 }
 
+/// Whether the same stream may succeed later: whoever has opened one has time.
+pub fn may_pass(status: &Status) -> bool {
+    may_help(status) || failure::reason(status).as_deref() == Some("RATE_LIMITED")
+}
+
 /// Whether a command that failed like this may have been applied.
 fn fate_is_unknown(status: &Status) -> bool {
     match failure::reason(status).as_deref() {
         Some(reason) => reason == "OUTCOME_UNKNOWN",
-        None => {
-            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal)
-        }
+        // RESOURCE_EXHAUSTED without words is a stream that was reset, as those of slow readers are.
+        None => matches!(
+            status.code(),
+            Code::Unavailable
+                | Code::DeadlineExceeded
+                | Code::Cancelled
+                | Code::ResourceExhausted
+                | Code::Unknown
+                | Code::Internal
+        ),
     }
 }
 

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures::stream::{self, TryStreamExt as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use tessera_core::digest::{StateDigest, state_checksum};
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_ports::change_feed::Change;
@@ -112,11 +113,12 @@ pub struct Target<'a> {
     pub clock: &'a dyn Clock,
 }
 
-/// Writes everything that the store has. Nobody may write to the store meanwhile: a stream that moves on ends it with an error.
+/// Writes everything that the store has. Nobody may write to the store meanwhile: it ends with an error where the store is not at
+/// its end what was written, since no import could make that of it.
 pub async fn export(store: &dyn EventStore, out: &mut dyn Write, tell: impl Fn(u64)) -> anyhow::Result<Moved> {
     let identity = store.identity().await?;
     put(out, &Line::Begin { format: FORMAT, store: identity.store, epoch: identity.epoch })?;
-    let mut moved = Moved::default();
+    let (mut moved, mut written) = (Moved::default(), StateDigest::default());
     for kind in StreamKind::ALL {
         for range in store.scan_ranges(kind).await? {
             let mut rest = Some(range);
@@ -126,13 +128,21 @@ pub async fn export(store: &dyn EventStore, out: &mut dyn Write, tell: impl Fn(u
                     let stream = change.stream;
                     ensure!(!change.state.is_empty(), "stream `{stream}` is damaged");
                     export_stream(store, out, &stream, change.seq, &change.state, &mut moved).await?;
+                    written.add(kind, stream.key().as_bytes(), change.seq, state_checksum(&change.state));
                     tell(moved.streams);
                 }
                 rest = page.rest;
             }
         }
     }
-    let (streams, digest) = digest_of(store).await?;
+    let found = digest_of(store).await?;
+    let written = parts(tessera_runtime::digest::shown(identity.epoch, &written));
+    ensure!(
+        written == found,
+        "somebody wrote to the store meanwhile, so this is not the history of one moment; export again while nobody writes: with \
+         `tessera dev`, or all loaders, stopped"
+    );
+    let (streams, digest) = written;
     put(out, &Line::End { streams, digest })?;
     out.flush().context("write the history")?;
     Ok(moved)
@@ -192,9 +202,13 @@ async fn request_rows(store: &dyn EventStore, stream: &StreamId) -> anyhow::Resu
 }
 
 async fn digest_of(store: &dyn EventStore) -> anyhow::Result<(Value, Value)> {
-    let mut digest = tessera_runtime::digest::of_store(store).await?;
+    Ok(parts(tessera_runtime::digest::of_store(store).await?))
+}
+
+/// What is compared of a digest: the counts and the digest itself.
+fn parts(mut digest: Value) -> (Value, Value) {
     let mut part = |name: &str| digest.get_mut(name).map(Value::take).unwrap_or_default();
-    Ok((part("streams"), part("digest")))
+    (part("streams"), part("digest"))
 }
 
 fn put(out: &mut dyn Write, line: &Line) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! Values between arguments, messages and people: times, versions, labels, limits, reasons.
 
+use std::collections::BTreeMap;
+
 use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 use tessera_core::shown::shown;
 use tessera_core::time::Timestamp;
@@ -20,10 +22,31 @@ pub struct Choice {
 /// Reads `gold` or `gold@3`.
 pub fn choice(text: &str) -> Result<Choice, String> {
     let Some((id, version)) = text.split_once('@') else { return Ok(Choice { id: text.to_owned(), version: 0 }) };
-    let number = version.parse().ok().filter(|number| *number > 0);
-    let number = number
+    let number = number_of_version(version)
         .ok_or_else(|| format!("`{}` is not a version; allowed are 1, 2, 3 …, or no `@` for the latest", shown(version)))?;
     Ok(Choice { id: id.to_owned(), version: number })
+}
+
+/// An add-on in an argument, where no version is the one that is attached: `extra-seats`, `extra-seats@2` or
+/// `extra-seats@latest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddOnChoice {
+    /// Its id; the other side checks it.
+    pub id: String,
+    /// The version, 0 for the latest, if one is said.
+    pub version: Option<i32>,
+}
+
+/// Reads `extra-seats`, `extra-seats@2` or `extra-seats@latest`.
+pub fn add_on_choice(text: &str) -> Result<AddOnChoice, String> {
+    let Some((id, version)) = text.split_once('@') else { return Ok(AddOnChoice { id: text.to_owned(), version: None }) };
+    let number = if version == "latest" { Some(0) } else { number_of_version(version) };
+    let number = number.ok_or_else(|| format!("`{}` is not a version; allowed are 1, 2, 3 … and latest", shown(version)))?;
+    Ok(AddOnChoice { id: id.to_owned(), version: Some(number) })
+}
+
+fn number_of_version(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|number| *number > 0)
 }
 
 /// Reads an RFC 3339 time.
@@ -46,6 +69,16 @@ pub fn trial(text: &str) -> Result<v1::Trial, String> {
 pub fn label(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').ok_or_else(|| format!("`{}` is not a label; allowed is key=value", shown(text)))?;
     Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+/// Labels that were given one by one, each key once.
+pub fn labels(given: Vec<(String, String)>) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in given {
+        anyhow::ensure!(!labels.contains_key(&key), "--label names the key `{}` twice; allowed is each key once", shown(&key));
+        labels.insert(key, value);
+    }
+    Ok(labels)
 }
 
 /// Reads `NAME=AMOUNT[,used=N]`.
@@ -168,6 +201,10 @@ mod tests {
         assert_eq!(show_limit(&limit_value("unlimited").unwrap()), "unlimited");
         assert_eq!(label("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(label("a").is_err());
+        assert_eq!(add_on_choice("seats"), Ok(AddOnChoice { id: "seats".into(), version: None }));
+        assert_eq!(add_on_choice("seats@2"), Ok(AddOnChoice { id: "seats".into(), version: Some(2) }));
+        assert_eq!(add_on_choice("seats@latest"), Ok(AddOnChoice { id: "seats".into(), version: Some(0) }));
+        assert!(add_on_choice("seats@0").unwrap_err().contains("is not a version"));
     }
 
     #[test]

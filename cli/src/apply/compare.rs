@@ -7,6 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tessera_core::catalog::{LimitDocument, ServiceDocument};
 use tessera_core::ids::TenantId;
 use tessera_core::tenant::TenantDocument;
+use tessera_core::time::Timestamp;
 use tessera_proto::v1;
 
 use super::{Action, Step};
@@ -18,13 +19,17 @@ use crate::offers::{self, OfferKind};
 /// How many documents are compared at a time.
 const AT_ONCE: usize = 16;
 
-/// Compares each document with what is there.
-pub async fn compare(planes: &Planes, documents: Vec<Located>) -> anyhow::Result<Vec<Step>> {
-    futures::stream::iter(documents).map(|located| one(planes, located)).buffered(AT_ONCE).try_collect().await
+/// Compares each document, as what it means at `now`, with what is there.
+pub async fn compare(planes: &Planes, documents: Vec<Located>, now: Timestamp) -> anyhow::Result<Vec<Step>> {
+    futures::stream::iter(documents).map(|located| one(planes, located, now)).buffered(AT_ONCE).try_collect().await
 }
 
-async fn one(planes: &Planes, located: Located) -> anyhow::Result<Step> {
-    let compared = match &located.document {
+async fn one(planes: &Planes, located: Located, now: Timestamp) -> anyhow::Result<Step> {
+    let meant = match &located.document {
+        Document::Tenant(id, tenant) => Document::Tenant(id.clone(), Box::new(tenant.as_of(now))),
+        other => other.clone(),
+    };
+    let compared = match &meant {
         Document::Service(service) => compare_service(planes, service).await,
         Document::Limit(limit) => compare_limit(planes, limit).await,
         Document::Plan(id, plan) => compare_offer(planes, OfferKind::Plan, id.as_str(), plan).await,
@@ -33,7 +38,7 @@ async fn one(planes: &Planes, located: Located) -> anyhow::Result<Step> {
     };
     let place = || format!("{}:{}: {}", located.source, located.line, located.document);
     let (before, action) = compared.with_context(place)?;
-    Ok(Step { located, before, action })
+    Ok(Step { located, before, after: meant.to_yaml(), action })
 }
 
 type Compared = anyhow::Result<(Option<String>, Action)>;
@@ -96,12 +101,17 @@ async fn compare_offer(planes: &Planes, kind: OfferKind, id: &str, wanted: &tess
 
 async fn compare_tenant(planes: &Planes, id: &TenantId, wanted: &TenantDocument) -> Compared {
     let mut client = planes.tenants();
-    let request = v1::GetTenantRequest { tenant_id: id.to_string(), ..Default::default() };
+    let request = v1::GetTenantRequest { tenant_id: id.to_string(), show_deleted: true };
     let found = planes.find(request, async |request| client.get_tenant(request).await).await?;
     let Some(there) = found.and_then(|answer| answer.tenant) else { return Ok((None, Action::State { etag: None })) };
-    let etag = there.etag.clone();
+    let (etag, deleted) = (there.etag.clone(), there.delete_time.is_some());
     let (_, document) = wire::tenant_document(there)?;
-    let equal = document == *wanted;
-    let before = Document::Tenant(id.clone(), Box::new(document)).to_yaml();
-    Ok((Some(before), if equal { Action::Nothing } else { Action::State { etag: Some(etag) } }))
+    let action = if deleted {
+        Action::Deleted
+    } else if document == *wanted {
+        Action::Nothing
+    } else {
+        Action::State { etag: Some(etag) }
+    };
+    Ok((Some(Document::Tenant(id.clone(), Box::new(document)).to_yaml()), action))
 }

@@ -13,7 +13,7 @@ pub async fn execute(planes: &Planes, step: &Step) -> anyhow::Result<Option<Done
     let located = &step.located;
     let done = async {
         match (&located.document, &step.action) {
-            (_, Action::Nothing) => Ok(None),
+            (_, Action::Nothing | Action::Deleted) => Ok(None),
             (Document::Service(service), _) => {
                 let command = one_of_many(planes);
                 let request =

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use futures::StreamExt as _;
+use tessera_ports::Clock as _;
+use tessera_runtime::clock::SystemClock;
 
 use super::import;
-use crate::apply::{self, Step};
+use crate::apply::{self, Action, Step};
 use crate::connection::Planes;
 use crate::console::Console;
 use crate::document::{Kind, Located};
@@ -44,7 +46,11 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ApplyArguments) 
     } else {
         (documents, Vec::new())
     };
-    let steps = apply::compare(planes, documents).await?;
+    let steps = apply::compare(planes, documents, SystemClock.now()).await?;
+    if let Some(step) = steps.iter().find(|step| step.action == Action::Deleted) {
+        let Located { source, line, document } = &step.located;
+        anyhow::bail!("{source}:{line}: {document}: it was deleted, for ever; take the document out, or give it another id");
+    }
     console.answer(&outline(&steps, many.len()), || preview(&steps, &many, console.colours()))?;
     let changes = steps.iter().filter(|step| step.changes()).count();
     if arguments.dry_run || changes + many.len() == 0 {
@@ -102,8 +108,7 @@ pub async fn perform(planes: &Planes, console: &Console, steps: &[Step]) -> anyh
 fn preview(steps: &[Step], many: &[Located], colours: bool) -> String {
     let mut text = String::new();
     for step in steps.iter().filter(|step| step.changes()) {
-        let after = step.located.document.to_yaml();
-        let shown = difference::show(step.before.as_deref().unwrap_or_default(), &after, colours);
+        let shown = difference::show(step.before.as_deref().unwrap_or_default(), &step.after, colours);
         writeln!(text, "{}: {}\n{shown}", step.located.document, step.verb()).unwrap_or_default();
     }
     let changes = steps.iter().filter(|step| step.changes()).count();

@@ -3,32 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
-use serde::Deserialize;
-use tessera_backends::{Migrated, Opening, Present, Purpose, Restore, RestorePlan, SchemaVersions, SqliteConfig, TopicMigration};
+use tessera_backends::{Migrated, Opening, Present, Purpose, Restore, RestorePlan, SchemaVersions, TopicMigration};
 use tessera_core::stream::Epoch;
 use tessera_runtime::clock::{SystemClock, SystemIds};
-use tessera_runtime::settings::{self, Sources};
 
+use super::store;
 use crate::connection::Where;
 use crate::console::{Console, facts};
 use crate::pages;
 
-/// Where data is kept when nobody says where.
-const DATA_DIR: &str = ".tessera";
-
 /// Which store.
 #[derive(Debug, Args)]
 pub struct MigrateArguments {
-    /// The data directory [default: .tessera]
+    /// The data directory [default: `backends.data_dir` of the settings, or .tessera]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Settings that name the store and, in a cluster, the feed: keyspace and topic are made if they are not there
+    /// Settings that name the store and, in a cluster, the feed: keyspace and topic are made if they are not there [default: the
+    /// file that `TESSERA_SETTINGS` names]
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     settings: Option<PathBuf>,
     /// The epoch of a keyspace that is made now [default: 1; after a restore the next]
-    #[arg(long, value_name = "N", requires = "settings", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "data", value_parser = clap::value_parser!(u64).range(1..))]
     epoch: Option<Epoch>,
 }
 
@@ -49,35 +46,19 @@ pub struct RestoreArguments {
     /// The backup: one file, as `VACUUM INTO` writes it; it is only read
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
-    /// The data directory of a process that is not running; made if it is not there
-    #[arg(long, value_name = "DIR", default_value = ".tessera")]
-    data: PathBuf,
+    /// The data directory of a process that is not running; made if it is not there [default: `backends.data_dir` of the
+    /// settings, or .tessera]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Settings that name the data directory [default: the file that `TESSERA_SETTINGS` names]
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    settings: Option<PathBuf>,
     /// The epoch that begins, greater than the backup's and that of the database in place [default: the next of both]
     #[arg(long, value_name = "N")]
     epoch: Option<Epoch>,
     /// Go ahead without asking; needed where there is no terminal
     #[arg(short, long)]
     yes: bool,
-}
-
-fn config(folder: &Path) -> tessera_backends::Config {
-    tessera_backends::Config::Sqlite(SqliteConfig::new(folder))
-}
-
-/// The part of the settings that names the backends; the others are their processes' business.
-#[derive(Debug, Deserialize)]
-struct BackendSettings {
-    backends: tessera_backends::Config,
-}
-
-/// The backends of a settings file, or else those of a data directory.
-pub(super) fn backends(settings: Option<&Path>, data: Option<&Path>) -> anyhow::Result<tessera_backends::Config> {
-    let Some(file) = settings else { return Ok(config(data.unwrap_or_else(|| Path::new(DATA_DIR)))) };
-    // A variable that is not text is nobody's setting.
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let sources = Sources { file: Some(file), environment: variables.collect(), flags: Vec::new() };
-    let loaded: BackendSettings = settings::load(sources).context("settings")?;
-    Ok(loaded.backends)
 }
 
 /// How the command line opens backends: it moves nowhere.
@@ -88,7 +69,13 @@ pub(super) fn opening() -> Opening {
 /// `tessera migrate`.
 pub async fn migrate(console: &Console, arguments: MigrateArguments) -> anyhow::Result<()> {
     let MigrateArguments { data, settings, epoch } = arguments;
-    let config = backends(settings.as_deref(), data.as_deref())?;
+    let config = store::config(settings.as_deref(), data.as_deref())?;
+    if epoch.is_some() && !config.is_shared() {
+        bail!(
+            "--epoch is of a keyspace that is made now, and this is {}; there `tessera restore` begins epochs",
+            store::named(&config)
+        );
+    }
     let Migrated { identity, schema, topic, events_topic } = tessera_backends::migrate(&config, &opening(), epoch).await?;
     let mut value = serde_json::json!({
         "database": identity.store,
@@ -137,7 +124,14 @@ fn schema_in_words(SchemaVersions { found, now }: SchemaVersions) -> String {
 
 /// `tessera restore`.
 pub fn restore(console: &Console, arguments: &RestoreArguments) -> anyhow::Result<()> {
-    let RestoreArguments { from, data, epoch, yes } = arguments;
+    let RestoreArguments { from, data, settings, epoch, yes } = arguments;
+    let config = store::config(settings.as_deref(), data.as_deref())?;
+    let data = config.data_dir().with_context(|| {
+        format!(
+            "the settings name {}, and this is for the database of `tessera dev`; a cluster is filled by `tessera import --history`",
+            store::named(&config)
+        )
+    })?;
     let restore = tokio::task::block_in_place(|| Restore::prepare(data, from, *epoch))?;
     let plan = restore.plan().clone();
     console.confirm(*yes, &question(&plan, from, data))?;
@@ -181,7 +175,7 @@ fn question(plan: &RestorePlan, from: &Path, data: &Path) -> String {
 pub async fn digest(place: &Where, console: &Console, arguments: DigestArguments) -> anyhow::Result<()> {
     let DigestArguments { data, settings } = arguments;
     let digest = if data.is_some() || settings.is_some() {
-        let config = backends(settings.as_deref(), data.as_deref())?;
+        let config = store::config(settings.as_deref(), data.as_deref())?;
         let store = tessera_backends::open_store(&config, &opening()).await?;
         tessera_runtime::digest::of_store(&*store).await?
     } else {

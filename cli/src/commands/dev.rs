@@ -9,6 +9,7 @@ mod greeting;
 mod inside;
 mod visible;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,20 +28,16 @@ use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::lifecycle::{Signals, Tasks};
 use tessera_runtime::listener::{self, ListenerConfig};
 use tessera_runtime::process::{self, open_files};
-use tessera_runtime::settings::{self, Sources};
 use tessera_runtime::telemetry::traces::Traces;
 use tessera_runtime::telemetry::{self, LogFormat, Metrics, init_logs};
 use tokio::net::TcpListener;
 
-use super::apply;
-use crate::apply::compare;
+use super::{apply, store};
+use crate::apply::{Action, Step, compare};
 use crate::connection::{Addresses, Planes};
 use crate::console::{Console, Format};
 use crate::document::Located;
 use crate::files;
-
-/// Where data is kept when nobody says where.
-const DATA_DIR: &str = ".tessera";
 
 /// Where to listen, where to keep data, what to begin with.
 #[derive(Debug, Args)]
@@ -48,7 +45,8 @@ pub struct DevArguments {
     /// Where data is kept; made if it is not there [default: `backends.data_dir` of the settings, or .tessera]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Documents to apply at every start: files, or directories (their *.yaml); equal ones change nothing
+    /// Documents to apply at every start: files, or directories (their *.yaml); what was changed since is set back to what they
+    /// say, and deleted tenants stay deleted
     #[arg(long, value_name = "FILES", num_args = 1..)]
     apply: Vec<PathBuf>,
     /// Where the data plane listens; port 0 takes a free one
@@ -90,28 +88,9 @@ struct Settings {
     backends: tessera_backends::Config,
 }
 
-/// Which settings of the backends somebody has made, whatever they are.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Made {
-    backends: serde_json::Map<String, serde_json::Value>,
-}
-
 impl Settings {
-    /// Those of file and environment; where data is kept and in what has defaults here.
     fn load(file: Option<&Path>, environment: &[(String, String)], data: Option<&Path>) -> anyhow::Result<Self> {
-        let sources = |flags| Sources { file, environment: environment.to_vec(), flags };
-        let made: Made = settings::load(sources(Vec::new())).context("settings")?;
-        let mut flags = Vec::new();
-        if let Some(data) = data {
-            flags.push(("backends.data_dir", data.to_str().context("--data: the path is not UTF-8")?.to_owned()));
-        } else if !made.backends.contains_key("data_dir") && made.backends.get("kind").is_none_or(|kind| kind == "sqlite") {
-            flags.push(("backends.data_dir", DATA_DIR.to_owned()));
-        }
-        if !made.backends.contains_key("kind") {
-            flags.push(("backends.kind", "sqlite".to_owned()));
-        }
-        let settings: Self = settings::load(sources(flags)).context("settings")?;
+        let settings: Self = store::load(file, environment, data)?;
         settings.listener.validate().context("settings of the listener")?;
         settings.backends.validate().map_err(anyhow::Error::msg).context("settings of the backends")?;
         settings.server.validate().context("settings of the server")?;
@@ -137,10 +116,7 @@ struct Listeners {
 /// `tessera dev`.
 pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<ExitCode> {
     let documents = if arguments.apply.is_empty() { Vec::new() } else { files::read_all(&arguments.apply)? };
-    // A variable that is not text is nobody's setting.
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let environment: Vec<_> = variables.collect();
-    let settings = Settings::load(arguments.settings.as_deref(), &environment, arguments.data.as_deref())?;
+    let settings = Settings::load(arguments.settings.as_deref(), &store::environment(), arguments.data.as_deref())?;
     let data = settings.data_dir()?.to_owned();
     init_logs(arguments.log_format, &arguments.log)?;
     let metrics = Metrics::install()?;
@@ -148,11 +124,11 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let addresses = [("--data-listen", arguments.data_listen), ("--control-listen", arguments.control_listen)];
     let exposure = Exposure::open(settings.listener, settings.identity, &addresses, tessera_server::access::policy(), &clock)?;
     let signals = Signals::of_process().context("listen to signals")?;
-    process::end_at_second_signal()?;
+    let tasks = Tasks::new();
+    process::bound_the_end(&tasks)?;
     let doors = if exposure.listener().unix_socket.is_some() { 3 } else { 2 };
     open_files::check(exposure.listener().connections_max.saturating_mul(doors));
 
-    let tasks = Tasks::new();
     let traces = Traces::start(&settings.telemetry, "tessera-dev", &tasks)?;
     let opening = Opening { purpose: Purpose::Loading, ids: Arc::new(SystemIds), clock: Arc::new(SystemClock) };
     let Backends { ports, fatal } = tessera_backends::open(&settings.backends, &opening).await?;
@@ -243,12 +219,9 @@ fn pages(metrics: &Metrics, server: tessera_server::Handle, loader: tessera_load
     Pages {
         metrics: Arc::new(move || metrics.render()),
         ready: Arc::new(move || {
-            let mut missing = server.ready().err().unwrap_or_default();
-            missing.extend(loader.ready().err().unwrap_or_default());
-            if !seen.load(Ordering::Acquire) {
-                missing.push("what is to be applied is not visible yet".to_owned());
-            }
-            if missing.is_empty() { Ok(Vec::new()) } else { Err(missing) }
+            let applied = seen.load(Ordering::Acquire);
+            let applied = if applied { Ok(Vec::new()) } else { Err(vec!["what is to be applied is not visible yet".to_owned()]) };
+            all_of([server.ready(), loader.ready(), applied])
         }),
         started: Arc::new(move || started.started()),
         digest: Some(Arc::new(move || {
@@ -262,6 +235,18 @@ fn pages(metrics: &Metrics, server: tessera_server::Handle, loader: tessera_load
     }
 }
 
+/// Ready when all are. Then what any of them says is wrong all the same, else what is missing; they may say the same.
+fn all_of(parts: impl IntoIterator<Item = Result<Vec<String>, Vec<String>>>) -> Result<Vec<String>, Vec<String>> {
+    let (mut wrong, mut missing) = (BTreeSet::new(), BTreeSet::new());
+    for part in parts {
+        match part {
+            Ok(lines) => wrong.extend(lines),
+            Err(lines) => missing.extend(lines),
+        }
+    }
+    if missing.is_empty() { Ok(wrong.into_iter().collect()) } else { Err(missing.into_iter().collect()) }
+}
+
 /// Applies, waits until checks see it, and says what to try.
 async fn begin(
     planes: &Planes,
@@ -270,8 +255,12 @@ async fn begin(
     data: PathBuf,
     applied: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
-    let greeting = greeting::compose(planes.addresses(), &data, &documents);
-    let steps = compare(planes, documents).await.context("--apply")?;
+    let steps = compare(planes, documents, SystemClock.now()).await.context("--apply")?;
+    let (deleted, steps): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(|step| step.action == Action::Deleted);
+    for step in deleted {
+        // Whoever deleted it knew better than documents that stay as they are.
+        tracing::warn!(document = %step.located.document, "left out of what is applied: it was deleted, for ever");
+    }
     let changed = steps.iter().filter(|step| step.changes()).count();
     // Nobody looks on at a bar here: progress belongs to the log.
     let silent = Console { format: Format::Json };
@@ -282,7 +271,8 @@ async fn begin(
         tracing::info!(changed, unchanged = steps.len() - changed, "the documents are applied");
     }
     applied.store(true, Ordering::Release);
-    silent.print(&greeting)
+    let documents: Vec<Located> = steps.into_iter().map(|step| step.located).collect();
+    silent.print(&greeting::compose(planes.addresses(), &data, &documents))
 }
 
 #[cfg(test)]
@@ -294,6 +284,19 @@ mod tests {
         std::fs::write(file.path(), text).expect("a file");
         let environment: Vec<_> = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Settings::load(Some(file.path()), &environment, data.map(Path::new)).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn both_planes_say_what_is_wrong_and_what_is_missing() {
+        let lines = |text: &[&str]| text.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let (fine, slow, away) =
+            (|| Ok(Vec::new()), || Ok(lines(&["the feed: slow"])), |what| Err(lines(&[what, "the store: away"])));
+        assert_eq!(all_of([fine(), fine()]), fine());
+        assert_eq!(all_of([fine(), slow(), slow()]), slow());
+        assert_eq!(
+            all_of([slow(), away("loading"), away("recording")]),
+            Err(lines(&["loading", "recording", "the store: away"]))
+        );
     }
 
     #[test]

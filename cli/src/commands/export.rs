@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use tessera_proto::v1;
 
-use super::{catalog, data, offer, tenant};
+use super::{catalog, data, offer, store, tenant};
 use crate::connection::Planes;
 use crate::console::Console;
 use crate::document::{Document, wire};
@@ -34,10 +34,10 @@ pub struct ExportArguments {
     /// The store itself, with every event and request id, for `tessera import --history`; nobody may write to it meanwhile
     #[arg(long)]
     history: bool,
-    /// The data directory of a process that is not running [default: .tessera]
+    /// The data directory of a process that is not running [default: `backends.data_dir` of the settings, or .tessera]
     #[arg(long, value_name = "DIR", requires = "history")]
     data: Option<PathBuf>,
-    /// Settings that name the store, in place of a data directory
+    /// Settings that name the store, in place of a data directory [default: the file that `TESSERA_SETTINGS` names]
     #[arg(long, value_name = "FILE", requires = "history", conflicts_with = "data")]
     settings: Option<PathBuf>,
 }
@@ -51,14 +51,15 @@ impl ExportArguments {
 
 /// `tessera export --history`.
 pub async fn history(console: &Console, arguments: ExportArguments) -> anyhow::Result<()> {
-    let config = data::backends(arguments.settings.as_deref(), arguments.data.as_deref())?;
+    let config = store::config(arguments.settings.as_deref(), arguments.data.as_deref())?;
     let store = tessera_backends::open_store(&config, &data::opening()).await?;
     let mut out = Out::open(arguments.out)?;
     let bar = console.progress(None, "exporting streams");
     let moved = history::export(&*store, &mut *out.writer, |streams| bar.set_position(streams)).await?;
     out.finish()?;
     bar.finish_and_clear();
-    console.note(&format!("{} streams, {} events, {} request ids", moved.streams, moved.events, moved.requests));
+    let history::Moved { streams, events, requests } = moved;
+    console.note(&format!("{}: {streams} streams, {events} events, {requests} request ids", store::named(&config)));
     Ok(())
 }
 

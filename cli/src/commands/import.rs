@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use futures::{Stream, TryStreamExt as _};
-use tessera_backends::{Config, Ports, ScyllaConfig};
+use tessera_backends::Ports;
+use tessera_ports::Clock as _;
 use tessera_proto::v1;
+use tessera_runtime::clock::SystemClock;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::apply::perform;
-use super::data;
-use crate::connection::{Plane, Planes, RUN_AGAIN, mark_retry};
+use super::{data, store};
+use crate::connection::{Plane, Planes, RUN_AGAIN, mark_retry, may_pass};
 use crate::console::{Console, facts};
 use crate::document::{Document, Kind, Located, wire};
 use crate::{apply, files, history, json};
@@ -56,10 +58,12 @@ pub struct WholeImport {
     /// What `tessera export --history` wrote, into a store that has nothing else, while nobody writes to it
     #[arg(long, conflicts_with = "import_id")]
     history: bool,
-    /// The data directory of a process that is not running; made if it is not there [default: .tessera]
+    /// The data directory of a process that is not running; made if it is not there [default: `backends.data_dir` of the settings,
+    /// or .tessera]
     #[arg(long, value_name = "DIR", requires = "history")]
     data: Option<PathBuf>,
-    /// Settings that name the store, in place of a data directory; `tessera migrate` has made its keyspace
+    /// Settings that name the store, in place of a data directory; `tessera migrate` has made its keyspace [default: the file that
+    /// `TESSERA_SETTINGS` names]
     #[arg(long, value_name = "FILE", requires = "history", conflicts_with = "data")]
     settings: Option<PathBuf>,
 }
@@ -73,7 +77,7 @@ impl WholeImport {
 
 /// `tessera import --history`.
 pub async fn history(console: &Console, arguments: WholeImport) -> anyhow::Result<()> {
-    let config = data::backends(arguments.settings.as_deref(), arguments.data.as_deref())?;
+    let config = store::config(arguments.settings.as_deref(), arguments.data.as_deref())?;
     let file = match &arguments.files[..] {
         [] => None,
         [dash] if dash.as_os_str() == "-" => None,
@@ -85,7 +89,7 @@ pub async fn history(console: &Console, arguments: WholeImport) -> anyhow::Resul
         bail!("the history would be read from the terminal; name the file that has it, or pipe it in");
     }
     // Before the store is opened, which may make it; and before standard input is locked, from which the answer comes.
-    console.confirm(arguments.common.yes, &format!("write the history into {}?", target(&config)))?;
+    console.confirm(arguments.common.yes, &format!("write the history into {}?", store::named(&config)))?;
     let lines: Box<dyn BufRead> = match file {
         Some(file) => Box::new(BufReader::new(file)),
         None => Box::new(std::io::stdin().lock()),
@@ -97,25 +101,16 @@ pub async fn history(console: &Console, arguments: WholeImport) -> anyhow::Resul
     let target = history::Target { store: &**store, hints: &**hints, publisher: &**publisher, clock: &*opening.clock };
     let moved = history::import(target, lines, |streams| bar.set_position(streams)).await?;
     bar.finish_and_clear();
-    let value = serde_json::json!({ "streams": moved.streams, "events": moved.events, "requests": moved.requests });
+    let into = store::named(&config);
+    let value = serde_json::json!({ "into": into, "streams": moved.streams, "events": moved.events, "requests": moved.requests });
     console.answer(&value, || {
         facts(&[
+            ("into", into),
             ("streams", moved.streams.to_string()),
             ("events", moved.events.to_string()),
             ("request ids", moved.requests.to_string()),
         ])
     })
-}
-
-/// Where a history goes, in words.
-fn target(config: &Config) -> String {
-    match config {
-        Config::Sqlite(sqlite) => format!("the database in `{}`", sqlite.data_dir.display()),
-        Config::Cluster(cluster) => {
-            let ScyllaConfig { keyspace, contact_points, .. } = &cluster.scylla;
-            format!("keyspace `{keyspace}` at `{}`", contact_points.join(" "))
-        }
-    }
 }
 
 /// What both take.
@@ -155,7 +150,7 @@ pub async fn whole(planes: &Planes, console: &Console, arguments: WholeImport) -
     let source = Source::open(&files::resolve(&arguments.files)?, false)?;
     let first = files::gather(source.files.iter().map(|file| Ok(file.documents())), |kind| kind != Kind::Tenant)?;
     console.confirm(arguments.common.yes, &format!("import {} documents, and all tenants?", first.len()))?;
-    let steps = apply::compare(planes, first).await?;
+    let steps = apply::compare(planes, first, SystemClock.now()).await?;
     perform(planes, console, &steps).await?;
     run(planes, console, Import::new(planes, arguments.common, Mode::Upsert), || Ok(source.rows())).await
 }
@@ -277,11 +272,12 @@ where
             Err(Broken::Call(status)) => status,
         };
         idle = if progress.done_through > before { 0 } else { idle + 1 };
-        let refused = matches!(status.code(), Code::InvalidArgument | Code::Unimplemented);
+        let refused = !may_pass(&status);
         if idle > RESUMPTIONS_MAX || refused {
             let mut said = format!("the import broke off after tenant number {}", progress.done_through);
-            // What is refused once is refused again.
-            if !refused {
+            // What is wrong with the import itself is wrong again. Anything else may be mended, which is of use where some is done.
+            let hopeless = matches!(status.code(), Code::InvalidArgument | Code::Unimplemented);
+            if !refused || progress.done_through > 0 && !hopeless {
                 write!(said, "; {}", import.advice).unwrap_or_default();
             }
             return Err(planes.failed(Plane::Control, &status).context(said));

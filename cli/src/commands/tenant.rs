@@ -1,8 +1,11 @@
 //! `tenant`: one tenant at a time. Whole documents are stated by `apply` and `tenant import`.
 
 mod arguments;
+mod attach;
 mod show;
 
+use prost_types::Timestamp;
+use tessera_core::shown::shown;
 use tessera_proto::v1;
 
 pub use arguments::TenantCommand;
@@ -11,7 +14,7 @@ use arguments::{AddOnCommand, OverrideCommand, OverrideSubject, TrialCommand};
 use super::{Change, import};
 use crate::connection::{Plane, Planes};
 use crate::console::Console;
-use crate::json;
+use crate::{json, values};
 
 /// How many tenants are asked for at a time.
 const PAGE_SIZE: i32 = 500;
@@ -23,7 +26,7 @@ pub async fn run(planes: &Planes, console: &Console, command: TenantCommand) -> 
             let filter = v1::ListTenantsRequest {
                 plan_id: plan.unwrap_or_default(),
                 status: status.map_or(0, |status| v1::TenantStatus::from(status).into()),
-                labels: label.into_iter().collect(),
+                labels: values::labels(label)?,
                 show_deleted: deleted,
                 ..Default::default()
             };
@@ -123,10 +126,11 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
             anyhow::bail!("this changes nothing")
         }
         TenantCommand::Create(arguments) => {
-            let change = arguments.change;
+            let (change, labels) = (arguments.change, values::labels(arguments.label)?);
+            let plan = choice_in_words(&arguments.plan.id, arguments.plan.version);
             let question = match &arguments.tenant {
-                Some(tenant) => format!("create tenant `{tenant}` on `{}`?", arguments.plan.id),
-                None => format!("create a tenant on `{}`?", arguments.plan.id),
+                Some(tenant) => format!("create tenant `{tenant}` on {plan}?"),
+                None => format!("create a tenant on {plan}?"),
             };
             send!(
                 planes,
@@ -138,7 +142,7 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
                 CreateTenantRequest {
                     tenant_id: arguments.tenant.unwrap_or_default(),
                     title: arguments.title.unwrap_or_default(),
-                    labels: arguments.label.into_iter().collect(),
+                    labels: labels,
                     plan_id: arguments.plan.id,
                     plan_version: arguments.plan.version,
                     starts: arguments.starts,
@@ -161,7 +165,7 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
         }
         TenantCommand::ChangePlan { tenant, plan, at, undo: None, change } => {
             let Some(plan) = plan else { anyhow::bail!("a plan is missing; allowed is `gold` or `gold@3`") };
-            let question = format!("move `{tenant}` to `{}`?", plan.id);
+            let question = format!("move `{tenant}` to {} {}?", choice_in_words(&plan.id, plan.version), when(at.as_ref()));
             send!(
                 planes,
                 console,
@@ -185,7 +189,7 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
             )
         }
         TenantCommand::Cancel { tenant, at, undo: false, change } => {
-            let question = format!("end the subscription of `{tenant}`?");
+            let question = format!("end the subscription of `{tenant}` {}?", when(at.as_ref()));
             send!(
                 planes,
                 console,
@@ -225,17 +229,7 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
             )
         }
         TenantCommand::AddOn(AddOnCommand::Attach { tenant, add_on, quantity, change }) => {
-            let question = format!("give `{tenant}` the add-on `{}`, {quantity} of it?", add_on.id);
-            let attached = v1::AttachedAddOn { add_on_id: add_on.id, quantity, pinned_version: add_on.version };
-            send!(
-                planes,
-                console,
-                change,
-                question,
-                attach_add_on,
-                "AttachAddOnResponse",
-                AttachAddOnRequest { tenant_id: tenant, add_on: Some(attached) }
-            )
+            attach::run(planes, console, attach::Asked { tenant, add_on, quantity }, &change).await
         }
         TenantCommand::AddOn(AddOnCommand::Detach { tenant, add_on, change }) => {
             let question = format!("take the add-on `{add_on}` from `{tenant}`?");
@@ -250,12 +244,16 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
             )
         }
         TenantCommand::Override(OverrideCommand::Set { tenant, subject, grant, deny, maximum, until, reason, change }) => {
-            let question = format!("make an exception for `{tenant}`: {subject}?");
-            let effect = match (grant, deny) {
-                (true, _) => v1::OverrideEffect::Grant,
-                (_, true) => v1::OverrideEffect::Deny,
-                _ => v1::OverrideEffect::Unspecified,
+            let (effect, said) = match (grant, deny) {
+                (true, _) => (v1::OverrideEffect::Grant, format!("grant {subject}")),
+                (_, true) => (v1::OverrideEffect::Deny, format!("deny {subject}")),
+                _ => {
+                    let maximum = maximum.as_ref().map(values::show_limit).unwrap_or_default();
+                    (v1::OverrideEffect::Unspecified, format!("{subject} is {maximum}"))
+                }
             };
+            let end = until.as_ref().map_or_else(|| "it is removed".to_owned(), |until| values::show_time(Some(until)));
+            let question = format!("make an exception for `{tenant}`: {said}, until {end}?");
             let set = v1::Override { target: Some(target(subject)), effect: effect.into(), value: maximum, until, reason };
             send!(
                 planes,
@@ -279,8 +277,20 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
                 RemoveOverrideRequest { tenant_id: tenant, target: Some(target(subject)) }
             )
         }
+        TenantCommand::Activate { tenant, change } => {
+            let question = format!("activate `{tenant}`?");
+            send!(
+                planes,
+                console,
+                change,
+                question,
+                activate_tenant,
+                "ActivateTenantResponse",
+                ActivateTenantRequest { tenant_id: tenant }
+            )
+        }
         TenantCommand::Suspend { tenant, reason, effective_at, change } => {
-            let question = format!("suspend `{tenant}`?");
+            let question = format!("suspend `{tenant}` {}, for `{}`?", when(effective_at.as_ref()), shown(&reason));
             send!(
                 planes,
                 console,
@@ -316,6 +326,16 @@ async fn change(planes: &Planes, console: &Console, command: TenantCommand) -> a
             )
         }
     }
+}
+
+/// Which version of a plan or add-on that is, in a question.
+fn choice_in_words(id: &str, version: i32) -> String {
+    if version == 0 { format!("`{id}` (its latest version)") } else { format!("`{id}@{version}`") }
+}
+
+/// When something takes effect, in a question.
+fn when(at: Option<&Timestamp>) -> String {
+    if at.is_some() { format!("at {}", values::show_time(at)) } else { "now".to_owned() }
 }
 
 fn target(subject: OverrideSubject) -> v1::OverrideTarget {

@@ -17,7 +17,7 @@ use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
 use super::check::show_document;
-use crate::connection::{Plane, Planes, may_help};
+use crate::connection::{Plane, Planes, may_pass};
 use crate::console::Console;
 use crate::{failure, json};
 
@@ -226,11 +226,6 @@ fn status_of(error: &v1::WatchError) -> Status {
         || Status::unknown("no reason given"),
         |status| Status::with_details(Code::from(status.code), status.message.clone(), status.encode_to_vec().into()),
     )
-}
-
-/// Whether the same may succeed later: a watch has time.
-fn may_pass(status: &Status) -> bool {
-    may_help(status) || failure::reason(status).as_deref() == Some("RATE_LIMITED")
 }
 
 fn pause(status: &Status) -> Duration {

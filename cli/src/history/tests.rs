@@ -148,6 +148,32 @@ fn what_is_not_the_whole_history_or_not_the_whole_store_is_refused() {
 }
 
 #[test]
+fn an_export_during_which_somebody_writes_is_none() {
+    run(async {
+        let lengths = [3; STREAMS_PAGE + 3];
+        let append = |stream: StreamId, expected: Head, state: &'static str| {
+            let (cells, state) = (vec![Bytes::from_static(b"cell")], Bytes::from_static(state.as_bytes()));
+            Append { epoch: 1, stream, expected, cells, state, requests: Vec::new() }
+        };
+        // The catalog comes first, and tenants by their ids.
+        for moves_on in [true, false] {
+            let (store, mut out) = (filled(6, &lengths), Vec::new());
+            let write = |streams| {
+                let late = streams == lengths.len() as u64;
+                let stream = if moves_on { StreamId::Catalog } else { StreamId::Tenant(TenantId::parse("a").expect("an id")) };
+                let expected = store.current(&stream).map(|(head, _)| head).unwrap_or_default();
+                if late {
+                    assert_eq!(store.append_now(&append(stream, expected, "later")), Appended::Committed);
+                }
+            };
+            let error = export(&store, &mut out, write).await.expect_err("somebody wrote");
+            assert!(error.to_string().contains("somebody wrote to the store meanwhile"), "{error:#}");
+            assert!(!String::from_utf8(out).expect("lines").contains("\"end\""), "it has an end");
+        }
+    });
+}
+
+#[test]
 fn whoever_follows_the_store_hears_of_every_stream() {
     run(async {
         let old = filled(3, &[150, 3, 3, 3]);

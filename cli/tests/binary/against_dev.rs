@@ -42,6 +42,20 @@ fn a_tenants_life_from_the_command_line() {
     dev.good(&["tenant", "add-on", "attach", "t", "extra-seats", "--quantity", "3", "--yes"]);
     let limited = dev.json(&["check", "t", "reporting", "--limit", "max_users=1,used=1299", "--fully-consistent"]);
     assert_eq!((&limited["entitled"], &limited["limit"]["remaining"]), (&true.into(), &"1".into()));
+    // What is not said stays as it is, and doing it again under one id does it once.
+    let attach = |more: &[&str]| {
+        let all = [&["tenant", "add-on", "attach", "t", "--yes"], more].concat();
+        let answer = dev.json(&all);
+        let attached = answer["tenant"]["addOns"][0].clone();
+        (attached["quantity"].clone(), attached["pinnedVersion"].clone(), answer["idempotentReplay"] == true)
+    };
+    assert_eq!(attach(&["extra-seats@1"]), ("3".into(), 1.into(), false));
+    let named = ["extra-seats", "--quantity", "4", "--request-id", "r-4"];
+    assert_eq!(attach(&named), ("4".into(), 1.into(), false));
+    assert_eq!(attach(&named), ("4".into(), 1.into(), true));
+    assert_eq!(attach(&["extra-seats@latest"]), ("4".into(), 0.into(), false));
+    dev.good(&["tenant", "add-on", "detach", "t", "extra-seats", "--yes"]);
+    assert_eq!(attach(&["extra-seats"]), ("1".into(), 0.into(), false));
     dev.good(&["tenant", "add-on", "detach", "t", "extra-seats", "--yes"]);
 
     let set = ["tenant", "override", "set", "t", "--reason", "test", "--yes"];
@@ -51,6 +65,10 @@ fn a_tenants_life_from_the_command_line() {
     let explained = dev.good(&["explain", "t", "reporting", "custom-reports", "--fully-consistent"]);
     assert!(explained.contains("GRANTED_BY_OVERRIDE") && explained.contains("grant override  matched"), "{explained}");
     dev.good(&[&["tenant", "override", "remove", "t", "--yes"][..], &feature].concat());
+
+    dev.good(&["tenant", "create", "later", "--plan", "gold", "--pending", "--yes"]);
+    let activated = dev.json(&["tenant", "activate", "later", "--yes"]);
+    assert_eq!(activated["tenant"]["status"], "TENANT_STATUS_ACTIVE");
 
     let events = dev.json(&["audit", "list", "--tenant", "t"]);
     assert!(events["events"].as_array().is_some_and(|events| events.len() >= 10), "{events}");
@@ -123,6 +141,81 @@ fn apply_shows_what_differs_and_does_only_that() {
     let refused = dev.bad(&["apply", "-f", &file, "--yes"]);
     assert!(refused.contains("d.yaml:1: plan `other`") && refused.contains("max_cats"), "{refused}");
     dev.stop();
+}
+
+#[test]
+fn a_document_that_states_what_has_gone_by_or_the_last_first_is_compared_as_what_it_means() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(&folder.path().join("data"));
+    let documents = |title: &str| {
+        format!(
+            "tenant: moved\ntitle: {title}\nplan: gold\nscheduled: [{{at: 2021-01-01T00:00:00Z, plan: silver}}]\n\
+             ---\ntenant: over\nplan: gold\noverrides:\n- {{limit: max_users, maximum: 5, until: 2021-01-01T00:00:00Z, reason: r}}\n\
+             ---\ntenant: unsorted\nplan: gold\nscheduled:\n- {{at: 2099-01-01T00:00:00Z, plan: silver}}\n\
+             - {{at: 2098-01-01T00:00:00Z, plan: bronze}}\n"
+        )
+    };
+    let file = write(folder.path(), "a.yaml", &documents("A"));
+    dev.good(&["apply", "-f", &file, "--yes"]);
+    assert_eq!(dev.good(&["apply", "-f", &file, "--dry-run"]), "0 to create, 0 to change, 3 unchanged\n");
+    // Only what changes is shown to change.
+    let shown = dev.good(&["apply", "-f", &write(folder.path(), "b.yaml", &documents("B")), "--dry-run"]);
+    assert!(shown.contains("- title: A") && shown.contains("+ title: B"), "{shown}");
+    assert!(!shown.contains("gold") && !shown.contains("- plan"), "{shown}");
+    dev.stop();
+}
+
+#[test]
+fn a_deleted_tenant_is_refused_by_an_apply_and_left_out_of_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let dev = Dev::ready(&data);
+    dev.good(&["tenant", "delete", "acme", "--yes"]);
+    for more in ["--yes", "--dry-run"] {
+        let refused = dev.bad(&["apply", "-f", "examples/quickstart", more]);
+        assert!(refused.contains("40-tenants.yaml:") && refused.contains("tenant `acme`: it was deleted, for ever"), "{refused}");
+    }
+    dev.stop();
+    let dev = Dev::ready(&data);
+    assert!(dev.bad(&["tenant", "show", "acme"]).contains("TENANT_NOT_FOUND"));
+    let said = dev.stop();
+    assert!(said.contains("WARN") && said.contains("tenant `acme`") && said.contains("left out"), "{said}");
+    assert!(!said.contains("check acme"), "nobody is told to try what is not there: {said}");
+}
+
+#[test]
+fn commands_that_open_the_store_take_it_from_the_settings_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, other, backup) = (place("data"), place("other"), place("backup.jsonl"));
+    Dev::ready(data.as_ref()).stop();
+    let settings = write(folder.path(), "dev.toml", &format!("[server]\n[backends]\ndata_dir = \"{data}\"\n"));
+    let good = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let said = tessera(arguments, environment);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {said:?}");
+        said.out + &said.err
+    };
+    let by_file = [("TESSERA_SETTINGS", settings.as_str())];
+    let by_variable = [("TESSERA_SETTINGS", settings.as_str()), ("TESSERA_BACKENDS__DATA_DIR", other.as_str())];
+    assert!(good(&["migrate"], &by_file).contains(&data));
+    let said = good(&["export", "--history", "--out", &backup], &by_file);
+    assert!(said.starts_with(&format!("the database in `{data}`: ")), "{said}");
+    let said = good(&["import", "--history", &backup, "--yes"], &by_variable);
+    assert!(said.contains(&format!("the database in `{other}`")), "{said}");
+    let digest = |data: &str| good(&["digest", "--data", data], &[]);
+    assert_eq!(digest(&other), digest(&data));
+    // A copy to restore from, and what is said goes before what the environment says.
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(folder.path().join("data/tessera.db"), &copy).unwrap();
+    let restore = ["restore", "--from", copy.to_str().unwrap(), "--yes"];
+    assert!(good(&restore, &by_variable).contains(&other));
+    let third = place("third");
+    assert!(good(&[&restore[..], &["--data", &third]].concat(), &by_variable).contains(&third));
+
+    let cluster = "[backends]\nkind = \"cluster\"\nscylla = { contact_points = [\"a:1\"] }\nkafka = { brokers = [\"b:2\"] }\n";
+    let cluster = write(folder.path(), "cluster.toml", cluster);
+    let said = tessera(&restore, &[("TESSERA_SETTINGS", &cluster)]);
+    assert!(said.code == Some(1) && said.err.contains("the settings name keyspace `tessera` at `a:1`"), "{said:?}");
 }
 
 #[test]

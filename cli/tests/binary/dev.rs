@@ -116,8 +116,8 @@ impl Dev {
         said.err
     }
 
-    /// Asks it to end; it must end well, without a word of panic.
-    pub(crate) fn stop(mut self) {
+    /// Asks it to end; it must end well, without a word of panic. Returns what it said when it was ready, and its log.
+    pub(crate) fn stop(mut self) -> String {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         let status = self.child.wait().unwrap();
@@ -127,7 +127,8 @@ impl Dev {
         assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
         let mut rest = String::new();
         self.out.read_to_string(&mut rest).unwrap();
-        assert!(rest.contains("check acme"), "it says what to try: {rest}");
+        assert!(rest.contains(" check "), "it says what to try: {rest}");
+        rest + &log
     }
 }
 

@@ -16,7 +16,7 @@ struct Example<'a> {
     limit: Option<&'a str>,
 }
 
-/// The text, for what is going to be applied.
+/// The text, for what was applied.
 pub(super) fn compose(addresses: &Addresses, data: &Path, documents: &[Located]) -> String {
     let program = std::env::args_os().next().map_or_else(|| "tessera".to_owned(), |name| name.to_string_lossy().into_owned());
     let example = documents.iter().find_map(|located| example(&located.document, documents));

@@ -124,6 +124,25 @@ async fn an_import_that_is_refused_is_not_said_to_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_import_that_is_not_allowed_is_not_tried_again() {
+    let (import, (source, _pipe), calls) = (import(false), piped(10), RefCell::new(0));
+    let call = async |_: Sent| {
+        *calls.borrow_mut() += 1;
+        Err::<Response<futures::stream::Empty<_>>, Status>(Failure::scope_missing("write:tenants").into())
+    };
+    let done = carry_out(&planes(), &import, &indicatif::ProgressBar::hidden(), || Ok(source.rows()), call).await;
+    assert_eq!(calls.into_inner(), 1);
+    let error = format!("{:#}", done.unwrap_err());
+    assert!(error.contains("SCOPE_MISSING") && !error.contains("--again"), "{error}");
+
+    // With another token it can go on where it was.
+    let (done, seen) = imported(10, false, vec![(5, Failure::token_invalid("it was revoked").into())]).await;
+    assert_eq!(seen.len(), 1);
+    let error = format!("{:#}", done.unwrap_err());
+    assert!(error.contains("after tenant number 5; ") && error.contains("--import-id i --again"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_tenants_of_an_apply_are_not_said_to_take_flags_that_it_has_not() {
     let documents = crate::document::read("a.yaml", &b"tenant: t\nplan: p\n"[..]).map(Result::unwrap).collect();
     let error = format!("{:#}", located(&planes(), &Console { format: Format::Json }, documents).await.unwrap_err());

@@ -19,7 +19,7 @@ pub enum TenantCommand {
         /// Only those that are this
         #[arg(long)]
         status: Option<Status>,
-        /// Only those with this label; may be given several times
+        /// Only those with this label; may be given several times, for a key each
         #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
         label: Vec<(String, String)>,
         /// Deleted ones too
@@ -87,6 +87,13 @@ pub enum TenantCommand {
     /// Make or remove an exception for one tenant
     #[command(subcommand)]
     Override(OverrideCommand),
+    /// Activate a tenant that was created to be pending
+    Activate {
+        /// The tenant
+        tenant: String,
+        #[command(flatten)]
+        change: Change,
+    },
     /// Suspend a tenant for a reason; reasons are a set
     Suspend {
         /// The tenant
@@ -130,7 +137,7 @@ pub struct CreateArguments {
     /// For people
     #[arg(long)]
     pub title: Option<String>,
-    /// A label; may be given several times
+    /// A label; may be given several times, for a key each
     #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
     pub label: Vec<(String, String)>,
     /// Not running before [default: from the beginning]
@@ -184,16 +191,17 @@ pub enum TrialCommand {
 /// What of a tenant's add-ons.
 #[derive(Debug, Subcommand)]
 pub enum AddOnCommand {
-    /// Attach an add-on, or set its quantity and version
+    /// Attach an add-on, or set its quantity, its version or both; what is not said of an attached one stays, which takes the
+    /// scope `read`, too
     Attach {
         /// The tenant
         tenant: String,
-        /// The add-on, `extra-seats` or `extra-seats@2`
-        #[arg(value_parser = values::choice)]
-        add_on: values::Choice,
-        /// How many
-        #[arg(long, default_value_t = 1)]
-        quantity: i64,
+        /// The add-on, `extra-seats`, `extra-seats@2` or `extra-seats@latest` [default version: that which is attached, or the latest]
+        #[arg(value_parser = values::add_on_choice)]
+        add_on: values::AddOnChoice,
+        /// How many [default: as many as are attached, or 1]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+        quantity: Option<i64>,
         #[command(flatten)]
         change: Change,
     },
