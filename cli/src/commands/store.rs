@@ -68,15 +68,12 @@ pub(super) fn config(settings: Option<&Path>, data: Option<&Path>) -> anyhow::Re
 }
 
 fn config_of(settings: Option<&Path>, data: Option<&Path>, environment: &Environment) -> anyhow::Result<Config> {
-    let of_environment = || environment.iter().find(|(name, _)| name == SETTINGS_FILE).map(|(_, file)| Path::new(file));
-    let file = settings.or_else(of_environment);
-    if let Some(data) = data
-        && !Made::load(file, environment)?.is_sqlite()
-    {
-        // The environment is of a cluster, which has nothing to say of a directory that somebody names.
+    if let Some(data) = data {
+        // The environment may be of a cluster, which has nothing to say of a directory that somebody names.
         return Ok(Config::Sqlite(SqliteConfig::new(data)));
     }
-    Ok(load::<Backends>(file, environment, data)?.backends)
+    let of_environment = || environment.iter().find(|(name, _)| name == SETTINGS_FILE).map(|(_, file)| Path::new(file));
+    Ok(load::<Backends>(settings.or_else(of_environment), environment, None)?.backends)
 }
 
 /// Which store that is, in words.
@@ -137,5 +134,7 @@ mod tests {
         let environment = [(SETTINGS_FILE.to_owned(), "/nonexistent.toml".to_owned())];
         let error = config_of(None, None, &environment).expect_err("no file");
         assert!(format!("{error:#}").contains("`/nonexistent.toml`"), "{error:#}");
+        let said = config_of(None, Some(Path::new("said")), &environment).expect("nobody reads it");
+        assert_eq!(named(&said), "the database in `said`");
     }
 }

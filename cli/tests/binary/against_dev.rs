@@ -50,10 +50,11 @@ fn a_tenants_life_from_the_command_line() {
         (attached["quantity"].clone(), attached["pinnedVersion"].clone(), answer["idempotentReplay"] == true)
     };
     assert_eq!(attach(&["extra-seats@1"]), ("3".into(), 1.into(), false));
-    let named = ["extra-seats", "--quantity", "4", "--request-id", "r-4"];
-    assert_eq!(attach(&named), ("4".into(), 1.into(), false));
-    assert_eq!(attach(&named), ("4".into(), 1.into(), true));
-    assert_eq!(attach(&["extra-seats@latest"]), ("4".into(), 0.into(), false));
+    assert_eq!(attach(&["extra-seats", "--quantity", "4"]), ("4".into(), 1.into(), false));
+    let named = ["extra-seats@1", "--quantity", "5", "--request-id", "r-5"];
+    assert_eq!(attach(&named), ("5".into(), 1.into(), false));
+    assert_eq!(attach(&named), ("5".into(), 1.into(), true));
+    assert_eq!(attach(&["extra-seats@latest"]), ("5".into(), 0.into(), false));
     dev.good(&["tenant", "add-on", "detach", "t", "extra-seats", "--yes"]);
     assert_eq!(attach(&["extra-seats"]), ("1".into(), 0.into(), false));
     dev.good(&["tenant", "add-on", "detach", "t", "extra-seats", "--yes"]);

@@ -50,6 +50,7 @@ const TABLE: &[(&[&str], &[&str])] = &[
     (&["tenant", "create", "a", "--plan", "p", "--label", "a=1", "--label", "a=1"], &["`a` twice", "each key once"]),
     (&["tenant", "list", "--label", "a=1", "--label", "b=1", "--label", "a=2"], &["`a` twice", "each key once"]),
     (&["tenant", "add-on", "attach", "acme", "seats", "--quantity", "0"], &["'--quantity <N>'", "0 is not in 1.."]),
+    (&["tenant", "add-on", "attach", "acme", "seats@2", "--request-id", "r"], &["with --request-id the whole is to be said"]),
     (&["tenant", "add-on", "attach", "acme", "seats@0"], &["`0` is not a version", "latest"]),
     (&["tenant", "change-plan", "acme", "gold"], &["move `acme` to `gold` (its latest version) now? there is no terminal"]),
     (

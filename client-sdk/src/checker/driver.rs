@@ -43,6 +43,31 @@ struct Open {
     patience: Duration,
 }
 
+/// What a stream has tried in vain since its last answer.
+#[derive(Default)]
+struct Tries {
+    count: u32,
+    /// Endpoints that had their turn: each failure leads to another one, until all had theirs.
+    asked: Vec<usize>,
+}
+
+impl Tries {
+    fn failed(&mut self, endpoint: usize, endpoints: usize) {
+        self.count = self.count.saturating_add(1);
+        self.asked.push(endpoint);
+        if self.asked.len() >= endpoints {
+            self.asked.clear();
+        }
+    }
+
+    /// Where not to go next: where it was, and to the endpoint that failed last; to that alone where nobody else would be left.
+    fn avoid(&self, failed_last: Option<usize>, endpoints: usize) -> Vec<usize> {
+        let mut avoid = self.asked.clone();
+        avoid.extend(failed_last.filter(|failed| !avoid.contains(failed)));
+        if avoid.len() < endpoints { avoid } else { failed_last.into_iter().collect() }
+    }
+}
+
 /// How a stream ended.
 enum Ended {
     /// It broke, or the server ended it; that may say something of the endpoint.
@@ -54,13 +79,12 @@ enum Ended {
 impl Driver {
     /// Runs until the checker is dropped.
     pub(super) async fn run(self) {
-        // In a row, without an answer.
-        let mut failed = 0u32;
+        let mut tries = Tries::default();
         loop {
             self.demand().await;
             let begun = Instant::now();
             let (failed_last, others) = self.shared.elsewhere(self.stream);
-            let permit = self.inner.pool.pick_apart(failed_last.as_slice(), &others);
+            let permit = self.inner.pool.pick_apart(&tries.avoid(failed_last, self.inner.pool.len()), &others);
             let (index, endpoint, token) = (permit.index(), permit.endpoint().to_owned(), self.inner.token_number());
             let request_id = self.inner.random.request_id();
             // Not longer than half a deadline where somebody else may still answer in time.
@@ -77,7 +101,7 @@ impl Driver {
                 Ok(answers) => {
                     permit.finish(Outcome::Answered);
                     let open = Open { answers, news, endpoint: endpoint.clone(), request_id: request_id.clone(), patience };
-                    let Ended::Broken(failure, outcome) = self.listen(open, &mut failed).await else {
+                    let Ended::Broken(failure, outcome) = self.listen(open, &mut tries).await else {
                         self.shared.left(self.stream);
                         continue;
                     };
@@ -104,11 +128,9 @@ impl Driver {
             } else {
                 self.shared.lost(self.stream, &failure);
             }
-            failed = failed.saturating_add(1);
-            // Each failure leads to another endpoint, until all had their turn.
-            let another = !failed.is_multiple_of(u32::try_from(self.inner.pool.len()).unwrap_or(u32::MAX));
-            let after = verdict(&failure).after(another);
-            sleep(self.inner.settings.retry.pause(failed, after, self.inner.random.next())).await;
+            tries.failed(index, self.inner.pool.len());
+            let after = verdict(&failure).after(!tries.asked.is_empty());
+            sleep(self.inner.settings.retry.pause(tries.count, after, self.inner.random.next())).await;
         }
     }
 
@@ -124,8 +146,8 @@ impl Driver {
         }
     }
 
-    /// Hands out answers until the stream ends. With an answer, none has `failed` in a row.
-    async fn listen(&self, mut open: Open, failed: &mut u32) -> Ended {
+    /// Hands out answers until the stream ends. With an answer, none of the `tries` was in vain.
+    async fn listen(&self, mut open: Open, tries: &mut Tries) -> Ended {
         loop {
             let (oldest, is_leaving) = self.shared.awaited(self.stream);
             if is_leaving && oldest.is_none() {
@@ -144,7 +166,7 @@ impl Driver {
                     if let Err(failure) = self.hand_out(answer, &open) {
                         return Ended::Broken(failure, Some(Outcome::Refused));
                     }
-                    *failed = 0;
+                    *tries = Tries::default();
                 }
                 // In order, as at the end of a connection's time: that says nothing against the endpoint.
                 Ok(None) => return Ended::Broken(Failure::broken("the server ended the stream"), None),

@@ -246,7 +246,7 @@ async fn what_an_endpoint_lost_does_not_go_there_again_while_another_is_well() {
     let checker = tessera.checker_with(options).unwrap();
     // As many checks as there are streams: all open, some of them to each. Those to the one that is well are busy for longer.
     failing.fake.set_delay(Duration::from_millis(100));
-    well.fake.set_delay(Duration::from_millis(500));
+    well.fake.set_delay(Duration::from_secs(4));
     let mut slow = Box::pin(join_all((0..8).map(|_| checker.check(exports()))));
     eventually("the streams to the one to be idle", async || {
         assert!(futures::poll!(&mut slow).is_pending());

@@ -16,6 +16,8 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 const DRAIN_STREAMS_AFTER: Duration = Duration::from_secs(5);
 /// Streams that are ended at the end of the grace have so long to say so to their callers.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
+/// An answer is being taken as long as so much is written in [`LAST_WORDS_MAX`]; answers to PINGs are much less.
+const ANSWER_PART_LEN: u64 = 16 << 10;
 /// Looks at whether a call that is finished while the process drains is over.
 const CALL_LOOK: Duration = Duration::from_secs(1);
 /// Looks at whether a connection is idle, over the time that it may be: idle is who had no call at so many in a row.
@@ -26,6 +28,8 @@ const IDLE_LOOKS: u32 = 4;
 pub(super) struct Seen {
     /// Bytes that came, behind TLS.
     pub(super) read: u64,
+    /// Bytes that were written, likewise.
+    pub(super) written: u64,
     /// Calls that have begun.
     pub(super) begun: u64,
     /// Whether any is under way.
@@ -81,8 +85,9 @@ enum Stage {
     Told { heard: u64, until: Instant, grace_until: Instant },
     /// Was heard since. May finish what it has begun; streams by then.
     Going { grace_until: Instant },
-    /// Its streams are ended. Has until then to take the last words, and if it drains for as long as a call is under way: that is answered.
-    Ended { until: Option<Instant> },
+    /// Its streams are ended. Has until then to take the last words. Before that, if it drains, as long as a call is under way; and
+    /// longer, for as long as it takes an answer, of which so much had been written at the last look.
+    Ended { until: Option<Instant>, written: u64 },
 }
 
 impl Course {
@@ -182,21 +187,21 @@ impl Course {
                     return Step::Wait(*grace_until);
                 }
                 let until = (self.cause != Some(Cause::Drain)).then(|| now + LAST_WORDS_MAX);
-                self.stage = Stage::Ended { until };
+                self.stage = Stage::Ended { until, written: seen.written };
                 Step::EndStreams
             }
+            Stage::Ended { until: None, .. } if seen.under_way => Step::Wait(now + CALL_LOOK),
             // HTTP/2 ends when all streams have, but only for who answers its PING and takes what is left for it.
-            Stage::Ended { until: None } if seen.under_way => Step::Wait(now + CALL_LOOK),
-            Stage::Ended { until: None } => {
-                let until = now + LAST_WORDS_MAX;
-                self.stage = Stage::Ended { until: Some(until) };
-                Step::Wait(until)
-            }
-            Stage::Ended { until: Some(until) } => {
-                if now < *until {
-                    Step::Wait(*until)
-                } else {
-                    Step::Drop
+            Stage::Ended { until, written } => {
+                let takes_an_answer = self.cause == Some(Cause::Drain) && seen.written >= *written + ANSWER_PART_LEN;
+                match until {
+                    Some(until) if now < *until => Step::Wait(*until),
+                    Some(_) if !takes_an_answer => Step::Drop,
+                    _ => {
+                        let end = now + LAST_WORDS_MAX;
+                        (*until, *written) = (Some(end), seen.written);
+                        Step::Wait(end)
+                    }
                 }
             }
         }

@@ -26,13 +26,15 @@ pub(super) struct Keepalive {
     /// Bytes that had come by the last look.
     heard: u64,
     look: Instant,
-    /// So many looks in a row have found nothing new; at [`LOOKS`] the peer was asked.
+    /// So many looks in a row have found nothing new.
     quiet: u32,
+    /// Since it was asked something has to be heard by then.
+    gone_at: Option<Instant>,
 }
 
 impl Keepalive {
     pub(super) fn begin(interval: Duration, timeout: Duration, now: Instant) -> Self {
-        Self { interval, timeout, heard: 0, look: now + interval / LOOKS, quiet: 0 }
+        Self { interval, timeout, heard: 0, look: now + interval / LOOKS, quiet: 0, gone_at: None }
     }
 
     /// What to do at `now`, when so many bytes have come altogether.
@@ -41,18 +43,19 @@ impl Keepalive {
             return Beat::Wait(self.look);
         }
         if heard != self.heard {
-            (self.heard, self.quiet) = (heard, 0);
-        } else if self.quiet == LOOKS {
+            (self.heard, self.quiet, self.gone_at) = (heard, 0, None);
+        } else if self.gone_at.is_some_and(|gone_at| now >= gone_at) {
             return Beat::Gone;
         } else {
             self.quiet += 1;
         }
-        if self.quiet == LOOKS {
-            self.look = now + self.timeout;
-            return Beat::Ask;
+        let asks = self.quiet == LOOKS && self.gone_at.is_none();
+        if asks {
+            self.gone_at = Some(now + self.timeout);
         }
-        self.look = now + self.interval / LOOKS;
-        Beat::Wait(self.look)
+        let look = now + self.interval / LOOKS;
+        self.look = self.gone_at.map_or(look, |gone_at| look.min(gone_at));
+        if asks { Beat::Ask } else { Beat::Wait(self.look) }
     }
 }
 
@@ -61,7 +64,7 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(40);
-    const TIMEOUT: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(25);
 
     /// Follows a peer of whom so many bytes have come by then, until something is to be done: what, and after how long.
     fn follow(keepalive: &mut Keepalive, from: Instant, heard: impl Fn(Duration) -> u64) -> (Beat, Duration) {
@@ -96,7 +99,7 @@ mod tests {
         for answers in 1..100 {
             let (beat, asked) = follow(&mut keepalive, start, |_| 17 * answers);
             assert_eq!(beat, Beat::Ask, "{answers}");
-            assert!((INTERVAL..=INTERVAL * 5 / 4 + TIMEOUT).contains(&asked), "{asked:?}");
+            assert!((INTERVAL..=INTERVAL * 5 / 4).contains(&asked), "{asked:?}");
             start += asked;
         }
     }

@@ -41,6 +41,8 @@ pub(super) struct Traffic {
     turns: Mutex<Turns>,
     /// Bytes that came, behind TLS.
     read: AtomicU64,
+    /// Bytes that were written, likewise.
+    written: AtomicU64,
     /// Calls that came, and those that were looked at.
     called: AtomicU64,
     begun: AtomicU64,
@@ -69,6 +71,7 @@ impl Traffic {
             limiter,
             turns: Mutex::default(),
             read: AtomicU64::default(),
+            written: AtomicU64::default(),
             called: AtomicU64::default(),
             begun: AtomicU64::default(),
             under_way: AtomicUsize::default(),
@@ -86,6 +89,7 @@ impl Traffic {
     pub(super) fn seen(&self) -> Seen {
         Seen {
             read: self.read.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
             begun: self.begun.load(Ordering::Relaxed),
             under_way: self.under_way.load(Ordering::Relaxed) > 0,
         }
@@ -99,6 +103,11 @@ impl Traffic {
             turns.left = turns.left.saturating_sub(len);
         }
         self.read.fetch_add(u64::try_from(len).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// So many bytes were written.
+    pub(super) fn wrote(&self, len: usize) {
+        self.written.fetch_add(u64::try_from(len).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Has streams end that wait for something.

@@ -100,6 +100,14 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
+    /// What came of writing bytes.
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(len)) = &written {
+            self.traffic.wrote(*len);
+        }
+        self.unless_blocked(cx, written)
+    }
+
     /// What came of writing, unless the peer has taken nothing for too long.
     fn unless_blocked<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -141,7 +149,7 @@ impl AsyncWrite for Transport {
             return Poll::Pending;
         }
         let written = carried!(self, poll_write(cx, buf));
-        self.unless_blocked(cx, written)
+        self.wrote(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -163,7 +171,7 @@ impl AsyncWrite for Transport {
             return Poll::Pending;
         }
         let written = carried!(self, poll_write_vectored(cx, buffers));
-        self.unless_blocked(cx, written)
+        self.wrote(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -21,6 +21,12 @@ pub(super) async fn run(planes: &Planes, console: &Console, asked: Asked, change
     let mut client = planes.tenants();
     let (mut attached, mut etag) = (v1::AttachedAddOn { quantity: 1, ..Default::default() }, String::new());
     if quantity.is_none() || add_on.version.is_none() {
+        // Made of what is there now, it would be another command the next time.
+        anyhow::ensure!(
+            change.request_id.is_none(),
+            "with --request-id the whole is to be said: `{0}@2` or `{0}@latest`, and --quantity",
+            add_on.id
+        );
         let request = v1::GetTenantRequest { tenant_id: tenant.clone(), ..Default::default() };
         let answer = planes.read(Plane::Control, request, async |request| client.get_tenant(request).await).await?;
         let there = answer.tenant.unwrap_or_default();
@@ -31,8 +37,6 @@ pub(super) async fn run(planes: &Planes, console: &Console, asked: Asked, change
     let pinned_version = add_on.version.unwrap_or(attached.pinned_version);
     let choice = choice_in_words(&add_on.id, pinned_version);
     console.confirm(change.yes, &format!("give `{tenant}` the add-on {choice}, {quantity} of it?"))?;
-    // The etag is part of the command, and under an id that was given the command has to be the same each time.
-    let etag = if change.request_id.is_some() { String::new() } else { etag };
     let command = if etag.is_empty() { change.command_id(planes) } else { CommandId::OneOfMany(planes.request_id()) };
     let request = v1::AttachAddOnRequest {
         tenant_id: tenant,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Bytes of a client that has begun well.
-const BEGUN: Seen = Seen { read: 60, begun: 0, under_way: false };
+const BEGUN: Seen = Seen { read: 60, written: 40, begun: 0, under_way: false };
 
 fn config() -> ListenerConfig {
     ListenerConfig { idle_max_s: 40, age_max_s: 1_000, age_grace_s: 30, first_bytes_timeout_s: 5, ..ListenerConfig::default() }
@@ -71,7 +71,7 @@ async fn at_the_end_of_its_age_it_has_its_grace_then_streams_end_then_it_does() 
     let start = Instant::now();
     let mut course = Course::begin(&config(), start, 500, None);
     // It goes on talking.
-    let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true };
+    let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true, ..BEGUN };
     let (step, told) = follow(&mut course, start, busy);
     assert_eq!((step, told), (Step::TellToGo, seconds(1_000)));
     assert_eq!(course.cause(), Some(Cause::Age));
@@ -100,7 +100,10 @@ async fn who_drains_goes_when_its_calls_are_answered_whatever_else_it_says() {
         let mut course = Course::begin(&config(), start, 0, None);
         assert!(course.drain(start, BEGUN));
         // It says something every second, and never the one thing that HTTP/2 waits for.
-        let seen = |elapsed: Duration| Seen { read: 61 + elapsed.as_secs(), begun: 1, under_way: elapsed < seconds(answered) };
+        let seen = |elapsed: Duration| {
+            let said = elapsed.as_secs();
+            Seen { read: 61 + said, written: 40 + 17 * said, begun: 1, under_way: elapsed < seconds(answered) }
+        };
         let (step, ended) = follow(&mut course, start, seen);
         assert_eq!((step, ended), (Step::EndStreams, DRAIN_STREAMS_AFTER));
         let (step, dropped) = follow(&mut course, start + ended, |elapsed| seen(ended + elapsed));
@@ -108,6 +111,20 @@ async fn who_drains_goes_when_its_calls_are_answered_whatever_else_it_says() {
         assert_eq!((step, course.cause()), (Step::Drop, Some(Cause::Drain)));
         assert!((LAST_WORDS_MAX..=LAST_WORDS_MAX + CALL_LOOK).contains(&since_answered), "{answered}: {since_answered:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drains_goes_on_while_an_answer_is_being_taken() {
+    let start = Instant::now();
+    let mut course = Course::begin(&config(), start, 0, None);
+    assert!(course.drain(start, BEGUN));
+    // A tenth of a megabyte a second, of an answer that is finished; none of it after 19 s.
+    let seen = |elapsed: Duration| Seen { read: 61 + elapsed.as_secs(), written: elapsed.as_secs().min(19) * 100_000, ..BEGUN };
+    let (step, ended) = follow(&mut course, start, seen);
+    assert_eq!((step, ended), (Step::EndStreams, DRAIN_STREAMS_AFTER));
+    let (step, dropped) = follow(&mut course, start + ended, |elapsed| seen(ended + elapsed));
+    assert_eq!(step, Step::Drop);
+    assert!((seconds(19)..=seconds(19) + 2 * LAST_WORDS_MAX).contains(&(ended + dropped)), "{ended:?} and {dropped:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,7 +139,7 @@ async fn who_has_not_begun_when_it_drains_has_to_begin_now() {
 #[tokio::test(start_paused = true)]
 async fn who_was_told_before_has_no_more_time_to_drain_than_others() {
     let start = Instant::now();
-    let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true };
+    let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true, ..BEGUN };
     for since in [0, 10, 29] {
         let mut course = Course::begin(&config(), start, 500, None);
         let (step, told) = follow(&mut course, start, busy);
@@ -153,7 +170,7 @@ fn ages_are_spread_by_a_tenth_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn it_ends_before_the_certificate_of_its_peer_does() {
     let start = Instant::now();
-    let watching = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true };
+    let watching = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true, ..BEGUN };
     // With the grace before the end; at half of what is left where that is less; and at its age where that comes first.
     for (good_for, told, cause) in [
         (seconds(500), seconds(470), Cause::Certificate),

