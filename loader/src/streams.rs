@@ -41,6 +41,13 @@ pub struct Folded<A: Handled> {
     pub hash: CellHash,
 }
 
+/// Before the first event.
+impl<A: Handled> Default for Folded<A> {
+    fn default() -> Self {
+        Self { seq: 0, state: A::default(), last: None, hash: CellHash::default() }
+    }
+}
+
 /// Where a fold ends.
 #[derive(Debug, Clone, Copy)]
 pub enum Until {
@@ -121,30 +128,35 @@ impl<A: Handled> Streams<A> {
 
     /// Folds the events of a stream from the first on. Cells are taken as they are: their chain is the verifier's business.
     pub async fn fold(&self, stream: &StreamId, until: Until) -> Result<Folded<A>, Refusal> {
-        let mut folded = Folded { seq: 0, state: A::default(), last: None, hash: CellHash::default() };
-        loop {
-            if matches!(until, Until::Seq(seq) if folded.seq >= seq) {
-                return Ok(folded);
-            }
-            let cells = self.store.events(stream, folded.seq, EVENTS_PER_READ).await?;
-            if cells.is_empty() {
-                return Ok(folded);
-            }
-            for cell in cells {
-                let decoded = storage::decode_event::<A>(&cell.cell);
-                let entry = decoded.map_err(|error| Refusal::undecodable(stream, &error))?;
-                let beyond = match until {
-                    Until::Seq(seq) => cell.seq > seq,
-                    Until::TimeAndSeq(at, seq) => entry.recorded.at > at && cell.seq > seq,
-                };
-                if beyond {
-                    return Ok(folded);
-                }
-                folded.seq = cell.seq;
-                folded.state = folded.state.evolve(&entry.recorded);
-                folded.last = Some(entry);
-                folded.hash = CellHash::of(&cell.cell);
-            }
+        let mut folded = Folded::default();
+        while !self.fold_on(stream, until, &mut folded).await? {}
+        Ok(folded)
+    }
+
+    /// Folds what one read returns more; whether that was the end.
+    pub async fn fold_on(&self, stream: &StreamId, until: Until, folded: &mut Folded<A>) -> Result<bool, Refusal> {
+        if matches!(until, Until::Seq(seq) if folded.seq >= seq) {
+            return Ok(true);
         }
+        let cells = self.store.events(stream, folded.seq, EVENTS_PER_READ).await?;
+        if cells.is_empty() {
+            return Ok(true);
+        }
+        for cell in cells {
+            let decoded = storage::decode_event::<A>(&cell.cell);
+            let entry = decoded.map_err(|error| Refusal::undecodable(stream, &error))?;
+            let beyond = match until {
+                Until::Seq(seq) => cell.seq > seq,
+                Until::TimeAndSeq(at, seq) => entry.recorded.at > at && cell.seq > seq,
+            };
+            if beyond {
+                return Ok(true);
+            }
+            folded.seq = cell.seq;
+            folded.state = std::mem::take(&mut folded.state).evolve(&entry.recorded);
+            folded.last = Some(entry);
+            folded.hash = CellHash::of(&cell.cell);
+        }
+        Ok(false)
     }
 }

@@ -250,6 +250,9 @@ impl<'a, A: Handled> Group<'a, A> {
 
     /// Answers those whose request id is known with their first result, or has that read in a task of its own.
     async fn answer_known(&mut self, read: &Snapshot<A>, rows: Vec<RequestRow>) -> Result<(), Refusal> {
+        // They are not told that nothing was applied from here on, however long the events take to come.
+        let knows = |member: &Pending<A>| rows.iter().any(|row| row.id == member.request.caller.request_id);
+        self.members.retain(|member| !knows(member) || member.found());
         let last_events = rows.iter().map(|row| self.desk.streams.event(self.stream, row.seq));
         let last_events = join_all(last_events).await;
         for (row, last) in rows.into_iter().zip(last_events) {

@@ -18,7 +18,8 @@ use crate::aggregate::{Handled, Snapshot};
 use crate::refusal::Refusal;
 use crate::streams::{Folded, Until};
 
-/// Replays of one kind of stream that read history at once: each has up to 8 MiB of events in memory. The others wait for them.
+/// Replays of one kind of stream that read history at once: each has up to 8 MiB of events in memory. They take turns read by
+/// read, so that a short history does not wait for a long one.
 pub(crate) const REPLAYS_AT_ONCE: usize = 16;
 
 /// The first result of a command, if it was not rejected.
@@ -64,9 +65,6 @@ pub(super) fn first_result<A: Handled>(
 impl Replay {
     /// Has it read and answered. At the deadline the caller is told to ask again.
     pub(super) fn start<A: Handled>(self, desk: &Arc<Desk<A>>, member: Pending<A>) {
-        if !member.found() {
-            return;
-        }
         let at_desk = Arc::clone(desk);
         let reading = async move {
             if let Some(result) = until(Some(member.cutoff()), self.read(&at_desk, &member)).await {
@@ -80,11 +78,7 @@ impl Replay {
         let Self { epoch, row, changed } = self;
         let mut pauses = 0;
         loop {
-            let folded = {
-                let _one_of_few = desk.replays.acquire().await;
-                desk.streams.fold(&member.request.stream, Until::Seq(row.seq)).await
-            };
-            match folded {
+            match self.fold(desk, member).await {
                 Ok(folded) if self.is_of(&folded) => {
                     let replay = !member.wrote(row);
                     return Ok(Done { epoch: *epoch, seq: row.seq, state: Arc::new(folded.state), replay, changed: *changed });
@@ -95,6 +89,16 @@ impl Replay {
             }
             tokio::time::sleep(desk.config.backoff(pauses, row.seq)).await;
             pauses = pauses.saturating_add(1);
+        }
+    }
+
+    async fn fold<A: Handled>(&self, desk: &Desk<A>, member: &Pending<A>) -> Result<Folded<A>, Refusal> {
+        let mut folded = Folded::default();
+        loop {
+            let _one_of_few = desk.replays.acquire().await;
+            if desk.streams.fold_on(&member.request.stream, Until::Seq(self.row.seq), &mut folded).await? {
+                return Ok(folded);
+            }
         }
     }
 

@@ -26,7 +26,9 @@ pub(crate) struct RecordingStore {
     pub(crate) attempts: Attempts,
     /// Cells to show in the place of the real ones.
     pub(crate) altered: Arc<Mutex<BTreeMap<(StreamId, Seq), Bytes>>>,
-    /// Who writes here keeps back all events but those that are asked for one by one.
+    /// Who writes here keeps back all events.
+    pub(crate) events: Arc<RwLock<()>>,
+    /// Who writes here keeps back all but those that are asked for one by one.
     pub(crate) history: Arc<RwLock<()>>,
     /// How often others were asked for.
     pub(crate) history_reads: Arc<AtomicUsize>,
@@ -48,6 +50,7 @@ impl RecordingStore {
             inner,
             attempts: Attempts::default(),
             altered: Arc::default(),
+            events: Arc::default(),
             history: Arc::default(),
             history_reads: Arc::default(),
             unreadable: Arc::default(),
@@ -87,6 +90,7 @@ impl EventStore for RecordingStore {
     }
 
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
+        drop(self.events.read().await);
         if limit > 1 {
             self.history_reads.fetch_add(1, Ordering::Relaxed);
             drop(self.history.read().await);

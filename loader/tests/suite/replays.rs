@@ -72,6 +72,20 @@ async fn who_waits_in_vain_for_history_is_never_told_that_nothing_was_applied() 
     assert!(loader.tenants().handle(rename("acme", "first", "r2")).await.unwrap().replay);
 }
 
+/// Nor before it is known what came of the first attempt.
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_vain_for_the_event_of_a_known_id_is_never_told_that_nothing_was_applied() {
+    let bench = Bench::new();
+    let loader = with_history(&bench).await;
+    for id in ["r2", "r3"] {
+        let _slow = bench.store.events.clone().write_owned().await;
+        let title = if id == "r2" { "first" } else { "second" };
+        let refusal = loader.tenants().handle(rename("acme", title, id)).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::OutcomeUnknown(_)), "{id}: {refusal:?}");
+    }
+    assert!(loader.tenants().handle(rename("acme", "first", "r2")).await.unwrap().replay);
+}
+
 #[tokio::test(start_paused = true)]
 async fn few_replays_read_history_at_once_and_all_of_them_are_answered() {
     let bench = Bench::new();

@@ -53,9 +53,11 @@ impl Routes {
         }
         for (path, methods) in by_path {
             table.by_template.insert(&path, methods).map_err(|error| match error {
-                matchit::InsertError::Conflict { with } if nameless(&path).eq(nameless(&with)) => {
-                    Refused::SameRoute { route: path, other: with }
-                }
+                matchit::InsertError::Conflict { with } if nameless(&path).eq(nameless(&with)) => refused(
+                    "routes.path",
+                    path,
+                    format!("the names that `{with}` has for its parts: both are for the same paths"),
+                ),
                 matchit::InsertError::Conflict { with } => {
                     let allowed = format!(
                         "what does not meet `{with}`: a `{{name}}` and a `{{*name}}` cannot stand at the same place; \
@@ -206,14 +208,16 @@ mod tests {
     #[test]
     fn what_is_for_the_same_requests_is_refused() {
         assert!(refusal(&[("GET", "/a"), ("GET", "/a")]).contains("`GET /a` and `GET /a`, which are for the same requests"));
-        assert!(refusal(&[("GET", "/a/{x}"), ("POST", "/a/{y}")]).contains("which are for the same requests"));
+        assert!(
+            refusal(&[("GET", "/a/{x}"), ("POST", "/a/{y}")]).contains("is `/a/{y}`; allowed is the names that `/a/{x}` has")
+        );
         assert!(refusal(&[("GET", "a")]).contains("`ext_authz.routes.path` is `a`; allowed is a normal path"));
         assert!(refusal(&[("GET", "/a//b")]).contains("allowed is a normal path"));
         assert!(
             refusal(&[("get", "/a")]).contains("`ext_authz.routes.method` is `get`; allowed is `*`, or a method in capitals")
         );
         assert!(refusal(&[("GET", "/a/{x")]).contains("`ext_authz.routes.path`"));
-        assert!(refusal(&[("GET", "/a/{*x}"), ("POST", "/a/{*y}")]).contains("which are for the same requests"));
+        assert!(refusal(&[("GET", "/a/{*x}"), ("POST", "/a/{*y}")]).contains("allowed is the names that `/a/{*x}` has"));
         for path in ["/foo-{bar}", "/{bar}-foo", "/{a}{b}", "/{a}}}", "/foo-{*bar}", "/{*rest}/a", "/{*rest}a"] {
             let expected = format!("`ext_authz.routes.path` is `{path}`; allowed is a normal path");
             let refusal = refusal(&[("GET", path)]);

@@ -140,8 +140,9 @@ impl Follower {
 
     /// The store says who it is, and the rest cannot be had yet: enough to judge a snapshot by.
     pub(super) fn store_alone(&mut self, generation: Generation, identity: &StoreIdentity) {
-        self.store_told(identity);
-        self.read_beginning(generation, None, RETRY_PAUSE);
+        let newer = self.store_told(identity);
+        let pause = if newer.is_some() { LOOK_AGAIN_PAUSE } else { RETRY_PAUSE };
+        self.read_beginning(generation, newer, pause);
     }
 
     /// Everything is known: into which matrix, and on.

@@ -87,15 +87,27 @@ impl Follower {
     }
 
     /// The store says who it is, and its feed cannot be had. A snapshot of another store is not served, unless it is already; one
-    /// of a newer epoch is believed, and not the store.
-    pub(super) fn store_told(&mut self, identity: &StoreIdentity) {
-        let Some(session) = self.live.as_ref().filter(|session| session.awaits_store()) else { return };
-        if session.may_be_of(identity) {
-            session.writer.matrix().set_of_store_read(true);
-        } else if identity.epoch >= session.epoch() && !self.shared.is_ready() {
+    /// of a newer epoch is believed, and not the store, which is to be told of it: that one is returned.
+    pub(super) fn store_told(&mut self, identity: &StoreIdentity) -> Option<StoreIdentity> {
+        let session = self.live.as_ref().filter(|session| session.awaits_store())?;
+        let may_be = session.may_be_of(identity);
+        session.writer.matrix().set_of_store_read(may_be);
+        if may_be {
+            return None;
+        }
+        if identity.epoch < session.epoch() {
+            warn!(
+                snapshot = session.epoch(),
+                epoch = identity.epoch,
+                "the store is in an older epoch than the snapshot: an old copy? Looking again"
+            );
+            return Some(session.identity());
+        }
+        if !self.shared.is_ready() {
             refuse(session, identity);
             self.live = None;
         }
+        None
     }
 
     /// The store was reached for the first time since a snapshot was loaded.

@@ -327,6 +327,13 @@ fn a_stored_state_that_was_damaged_for_a_while_holds_no_tenant_back() {
     assert_eq!((writer.bad(), writer.parked()), (0, 1));
     assert!(matches!(writer.matrix().tenant("ghost"), Found::Unknown));
     assert!(matches!(writer.matrix().tenant("waits"), Found::CatalogBehind));
+    // Nor where a snapshot has both.
+    let mut from_snapshot = self::writer();
+    apply_all(&mut from_snapshot, &usual);
+    from_snapshot.take_waiting(None, std::slice::from_ref(&waits), &[(waits.stream.clone(), waits.seq)]);
+    assert!(matches!(from_snapshot.matrix().tenant("waits"), Found::CatalogBehind));
+    from_snapshot.take_waiting(None, &[], &[(waits.stream.clone(), waits.seq + 1)]);
+    assert!(matches!(from_snapshot.matrix().tenant("waits"), Found::Unreadable));
 }
 
 #[test]

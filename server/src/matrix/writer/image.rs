@@ -62,8 +62,8 @@ impl Writer {
     }
 
     /// Takes in what was parked beside rows that are the newest up to `newest_until`, and remembers which tenants have a state that
-    /// could not be used, so that they are not told to be unknown. Such a state is looked at again when it comes again: this
-    /// software may be able to read it.
+    /// could not be used, so that they are not told to be unknown; not those of which a good one of that seq or a later one waits. Such a
+    /// state is looked at again when it comes again: this software may be able to read it.
     pub(crate) fn take_waiting(&mut self, newest_until: Option<Timestamp>, parked: &[Change], bad: &[(StreamId, Seq)]) {
         self.newest_until = newest_until;
         for change in parked {
@@ -72,6 +72,7 @@ impl Writer {
         for (stream, seq) in bad {
             if let StreamId::Tenant(id) = stream
                 && self.applied(stream).is_none_or(|(applied, _)| applied < *seq)
+                && self.parking.get(stream).is_none_or(|parked| parked.change.seq < *seq)
                 && self.matrix.held_back.insert(TenantKey::new(id.as_str()), HeldBack::Bad(*seq)).is_none()
             {
                 self.matrix.held_back_count.fetch_add(1, Ordering::Release);

@@ -140,6 +140,19 @@ async fn a_store_that_is_behind_the_snapshot_is_told_of_what_is_newer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_is_behind_the_snapshot_is_told_so_while_the_feed_is_away_too() {
+    let (keeper, older) = restored().await;
+    let (newer, feed) = (keeper.bench.store.clone(), keeper.bench.feed.clone());
+    feed.faults().fail_reads(FOR_LONG);
+    let keeper = keeper.crash_onto(Arc::new(Moving::new(older, newer)), Arc::new(feed));
+    keeper.bench.handle.loaded().await;
+    pass(Duration::from_secs(5)).await;
+    assert!(keeper.bench.handle.serves_snapshot());
+    let asked = v1::CheckEntitlementRequest { consistency: Some(fully_consistent()), ..check("acme", "reports", "view") };
+    assert_eq!(keeper.bench.ask(asked).await.unwrap().reason(), v1::Reason::TenantDeleted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_stays_behind_the_snapshot_never_takes_its_place() {
     let (keeper, older) = restored().await;
     let feed = keeper.bench.feed.clone();
