@@ -152,6 +152,20 @@ async fn only_an_overlapping_scan_sees_every_committed_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_append_under_way_never_reaches_a_store_that_came_in_the_place_of_its_own() {
+    let (store, stream) = (MemoryStore::new("store"), tenant("a"));
+    let empty = store.back_up(&StreamKind::ALL);
+    store.faults().seed(1, StoreChances { delay_max: Duration::from_secs(10), ..StoreChances::default() });
+    for (name, late) in [("another", 0), ("another", 1)] {
+        let mut under_way = Box::pin(store.append(append(&stream, Head::default(), "first")));
+        assert!(futures::poll!(&mut under_way).is_pending());
+        store.replace(&empty, name);
+        drop(under_way);
+        assert_eq!(store.faults().late(), late, "of another store at first, then of the same one, set back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn restoring_begins_another_life() {
     let (store, old, young) = (MemoryStore::new("first"), tenant("old"), tenant("young"));
     store.append_now(&append(&old, Head::default(), "x"));

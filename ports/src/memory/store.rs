@@ -243,9 +243,12 @@ impl Inner {
     }
 }
 
-/// An append on its way to the store. Whoever stops waiting does not stop it: it is late from then on.
+/// An append on its way to the store. Whoever stops waiting does not stop it: it is late from then on. It never reaches another
+/// store that has come in the place of this one.
 struct UnderWay<'a> {
     store: &'a MemoryStore,
+    /// The name of the store that it was sent to.
+    to: String,
     append: Option<Append>,
 }
 
@@ -253,8 +256,10 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         if let Some(append) = self.append.take() {
             let mut inner = lock(&self.store.inner);
-            let due = inner.faults.abandoned_due();
-            inner.faults.late.push(Late { append, due });
+            if inner.streams.identity.store == self.to {
+                let due = inner.faults.abandoned_due();
+                inner.faults.late.push(Late { append, due });
+            }
         }
     }
 }
@@ -281,8 +286,11 @@ impl EventStore for MemoryStore {
     }
 
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        let mut under_way = UnderWay { store: self, append: Some(append) };
-        let there = lock(&self.inner).faults.delay();
+        let (to, there) = {
+            let mut inner = lock(&self.inner);
+            (inner.streams.identity.store.clone(), inner.faults.delay())
+        };
+        let mut under_way = UnderWay { store: self, to, append: Some(append) };
         pause(there).await;
         let (answer, back) = {
             let mut inner = lock(&self.inner);
