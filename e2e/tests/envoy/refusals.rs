@@ -23,7 +23,7 @@ const WRONG: [(&str, &[&str]); 16] = [
     (
         "tenant = [{ from = 'header', name = 't' }]\nservice = [{ from = 'route' }]\n\
          routes = [{ method = 'GET', path = '/a/{x}', service = 's' }, { method = 'POST', path = '/a/{y}', service = 's' }]",
-        &["`ext_authz.routes` has `/a/{y}` and `/a/{x}`", "for the same requests"],
+        &["`ext_authz.routes.path` is `/a/{y}`", "the names that `/a/{x}` has", "for the same paths"],
     ),
     (
         "tenant = [{ from = 'header', name = 't' }]\nservice = [{ from = 'route' }]\n\

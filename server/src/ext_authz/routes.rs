@@ -262,9 +262,9 @@ mod tests {
         let same = refusal(&[("GET", "/a:b"), ("GET", "/a%3Ab")]);
         assert!(same.contains("`GET /a%3Ab` and `GET /a:b`, which are for the same requests"), "{same}");
         let same = refusal(&[("GET", "/a%40/{x}"), ("POST", "/a@/{y}")]);
-        assert!(same.contains("which are for the same requests"), "{same}");
+        assert!(same.contains("is `/a@/{y}`; allowed is the names that `/a@/{x}` has"), "{same}");
         let same = refusal(&[("GET", "/%C3%A9/{x}"), ("GET", "/%C3%A8/{x}"), ("GET", "/%c3%a9/{y}")]);
-        assert!(same.contains("`/é/{y}` and `/é/{x}`, which are for the same requests"), "{same}");
+        assert!(same.contains("is `/é/{y}`; allowed is the names that `/é/{x}` has"), "{same}");
         assert!(refusal(&[("GET", "/a%c0%af")]).contains("allowed is a normal path"));
         assert!(refusal(&[("GET", "/a%C3{x}%A9")]).contains("allowed is a normal path"));
     }
