@@ -65,6 +65,11 @@ pub fn loadtest() -> anyhow::Result<PathBuf> {
     beside_this_test("tessera-loadtest")
 }
 
+/// An example that was built beside this test.
+pub fn example(name: &str) -> anyhow::Result<PathBuf> {
+    beside_this_test(&format!("examples/{name}"))
+}
+
 fn beside_this_test(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe().context("find this test")?;
     // target/<profile>/deps/<test>

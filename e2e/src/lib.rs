@@ -22,6 +22,10 @@
 //! - [`tools`]: programs that are not ours;
 //! - [`waiting`]: conditions and deadlines.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
+use anyhow::Context as _;
+
 pub mod authority;
 pub mod binary;
 pub mod cluster;
@@ -43,3 +47,13 @@ pub mod waiting;
 pub use dev::{Dev, Launch};
 pub use planes::Planes;
 pub use process::{Running, Start};
+
+/// What a suite draws its randomness from: `TESSERA_SEED`, else any. Printed, so that a run can be repeated.
+pub fn seed() -> anyhow::Result<u64> {
+    let seed = match std::env::var("TESSERA_SEED") {
+        Ok(text) => text.parse().with_context(|| format!("TESSERA_SEED is `{text}`; allowed are whole numbers"))?,
+        Err(_) => RandomState::new().build_hasher().finish(),
+    };
+    println!("TESSERA_SEED={seed}");
+    Ok(seed)
+}

@@ -146,7 +146,7 @@ const SAID: [(&str, &str); 5] = [
 
 /// An example that asks this server.
 fn example(name: &str, dev: &Dev) -> anyhow::Result<Command> {
-    let mut command = Command::new(example_program(name)?);
+    let mut command = Command::new(binary::example(name)?);
     command.env("TESSERA_DATA_ADDR", dev.addresses().data.to_string());
     Ok(command)
 }
@@ -196,12 +196,3 @@ async fn the_examples_of_the_client_show_their_token() -> anyhow::Result<()> {
 
 /// Examples that another test runs.
 const ELSEWHERE: [&str; 2] = ["axum", "local"];
-
-/// Where cargo put an example: beside this test's own folder.
-fn example_program(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe().context("find this test")?;
-    let profile = test.parent().and_then(std::path::Path::parent).context("this test is not in a target folder")?;
-    let program = profile.join("examples").join(name);
-    anyhow::ensure!(program.is_file(), "`{}` is not built; `cargo xtask test` builds it", program.display());
-    Ok(program)
-}

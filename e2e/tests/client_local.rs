@@ -156,14 +156,14 @@ async fn without_its_server_memory_answers_then_the_policy_and_after_a_new_start
 async fn the_examples_run() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let dev = quickstart(folder.path()).await?;
-    let mut command = Command::new(example_program("local")?);
+    let mut command = Command::new(binary::example("local")?);
     command.env("TESSERA_DATA_ADDR", dev.addresses().data.to_string());
     let output = binary::run(&mut command)?.success()?;
     for line in ["exports: true (Some(", "from Local", "20 more seats: false, left Some(10)", "100000 checks out of memory"] {
         assert!(output.contains(line), "`{line}` is not in:\n{output}");
     }
 
-    let mut command = Command::new(example_program("axum")?);
+    let mut command = Command::new(binary::example("axum")?);
     command.env("TESSERA_DATA_ADDR", dev.addresses().data.to_string()).env("LISTEN", "127.0.0.1:0");
     let mut service = Service(command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?);
     let lines = Lines::follow(service.0.stdout.take().context("no output")?);
@@ -200,13 +200,4 @@ async fn get(address: SocketAddr, path: &str, key: &str) -> anyhow::Result<Strin
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await?;
     Ok(answer)
-}
-
-/// Where cargo put an example: beside this test's own folder.
-fn example_program(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe().context("find this test")?;
-    let profile = test.parent().and_then(Path::parent).context("this test is not in a target folder")?;
-    let program = profile.join("examples").join(name);
-    anyhow::ensure!(program.is_file(), "`{}` is not built; `cargo xtask test` builds it", program.display());
-    Ok(program)
 }

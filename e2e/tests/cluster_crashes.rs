@@ -17,7 +17,6 @@
 mod told;
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -76,8 +75,7 @@ enum Harm {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_dies_or_stands_still_nothing_is_lost_or_doubled() -> anyhow::Result<()> {
     let (Some(cassandra), Some(kafka)) = (shared_cassandra()?, shared_kafka()?) else { return Ok(()) };
-    let seed = seed();
-    println!("TESSERA_SEED={seed}");
+    let seed = tessera_e2e::seed()?;
     let mut random = StdRng::seed_from_u64(seed);
     let seconds = std::env::var("TESSERA_CLUSTER_CRASHES_S").map_or(Ok(SECONDS), |text| text.parse())?;
 
@@ -311,9 +309,4 @@ fn fail_points() -> anyhow::Result<Vec<String>> {
     anyhow::ensure!(points.len() >= 11, "loaders have fewer fail points than steps: {points:?}");
     anyhow::ensure!(points.contains(SELDOM), "there is no fail point `{SELDOM}`: {points:?}");
     Ok(points.into_iter().collect())
-}
-
-fn seed() -> u64 {
-    let random = || RandomState::new().build_hasher().finish();
-    std::env::var("TESSERA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(random)
 }

@@ -7,7 +7,6 @@
 //! Which writes meet in one commit is up to the scheduler and differs between runs of one seed.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,8 +32,7 @@ const SHARED: &str = "shared";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_lose_and_double_nothing() -> anyhow::Result<()> {
-    let seed = seed();
-    println!("TESSERA_SEED={seed}");
+    let seed = tessera_e2e::seed()?;
     let mut random = StdRng::seed_from_u64(seed);
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
@@ -217,9 +215,4 @@ fn fail_points() -> anyhow::Result<BTreeSet<String>> {
     let rests =
         |name: &String| ["hint", "publish", "sweep", "swept", "restore", "snapshot"].iter().any(|word| name.contains(word));
     Ok(points.into_iter().filter(|name| !rests(name)).collect())
-}
-
-fn seed() -> u64 {
-    let random = || RandomState::new().build_hasher().finish();
-    std::env::var("TESSERA_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(random)
 }

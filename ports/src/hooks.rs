@@ -1,8 +1,7 @@
 //! Switches for tests: take a named guard away and see the tests fail; stop the process at a named point.
 //!
 //! Without the cargo feature `test-hooks` every guard holds and every point is passed, at no cost. With it, guards are
-//! removed per thread (simulations run on one thread each) or for the process by `TESSERA_TEST_REMOVE_GUARDS` (a comma-separated
-//! list of names), and `TESSERA_TEST_FAIL_POINT=name[:n[:stop]]` ends the process by abort when `name` is reached for the n-th
+//! removed per thread (simulations run on one thread each), and `TESSERA_TEST_FAIL_POINT=name[:n[:stop]]` ends the process by abort when `name` is reached for the n-th
 //! time, or makes it stand still there until somebody sends it SIGCONT.
 
 /// The guards of the write side and the read side; docs/GUARDS.md says what goes wrong without each.
@@ -89,11 +88,6 @@ mod switched {
         static REMOVED: RefCell<Vec<Guard>> = const { RefCell::new(Vec::new()) };
     }
 
-    static REMOVED_FOR_PROCESS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        let names = std::env::var("TESSERA_TEST_REMOVE_GUARDS").unwrap_or_default();
-        names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
-    });
-
     struct FailPoint {
         name: String,
         count: u64,
@@ -109,10 +103,9 @@ mod switched {
     });
     static REACHED: AtomicU64 = AtomicU64::new(0);
 
-    /// Whether the guard holds on this thread and in this process.
+    /// Whether the guard holds on this thread.
     pub fn holds(guard: Guard) -> bool {
-        let here = REMOVED.with_borrow(|removed| removed.contains(&guard));
-        !here && (REMOVED_FOR_PROCESS.is_empty() || !REMOVED_FOR_PROCESS.contains(&format!("{guard:?}")))
+        REMOVED.with_borrow(|removed| !removed.contains(&guard))
     }
 
     /// A named point between two durable steps: aborts or stops the process when `TESSERA_TEST_FAIL_POINT` says so.

@@ -277,26 +277,8 @@ fn bounded_cause(cause: &str) -> &'static str {
 
 /// The reason as it stands in the API, without its prefix.
 pub(crate) fn reason_name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::TenantUnknown => "TENANT_UNKNOWN",
-        Reason::ServiceUnknown => "SERVICE_UNKNOWN",
-        Reason::FeatureUnknown => "FEATURE_UNKNOWN",
-        Reason::Disabled => "DISABLED",
-        Reason::TenantDeleted => "TENANT_DELETED",
-        Reason::TenantPending => "TENANT_PENDING",
-        Reason::TenantSuspended => "TENANT_SUSPENDED",
-        Reason::NotStarted => "NOT_STARTED",
-        Reason::SubscriptionEnded => "SUBSCRIPTION_ENDED",
-        Reason::TrialEnded => "TRIAL_ENDED",
-        Reason::DeniedByOverride => "DENIED_BY_OVERRIDE",
-        Reason::GrantedByOverride => "GRANTED_BY_OVERRIDE",
-        Reason::GrantedByAddOn => "GRANTED_BY_ADD_ON",
-        Reason::GrantedByPlan => "GRANTED_BY_PLAN",
-        Reason::ServiceNotInPlan => "SERVICE_NOT_IN_PLAN",
-        Reason::FeatureNotInPlan => "FEATURE_NOT_IN_PLAN",
-        Reason::LimitUnknown => "LIMIT_UNKNOWN",
-        Reason::LimitExceeded => "LIMIT_EXCEEDED",
-    }
+    let name = tessera_proto::convert::decision::to_reason(reason).as_str_name();
+    name.strip_prefix("REASON_").unwrap_or(name)
 }
 
 type ByKind<T> = [T; StreamKind::ALL.len()];

@@ -25,6 +25,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         findings.extend(sources::check(file));
         findings.extend(sources::sleep_in_tests(file, &files));
         findings.extend(manifests::check(file));
+        findings.extend(manifests::unused(file, &files));
     }
     findings.extend(edges::check(&files, &Workspace::load()?)?);
     findings.extend(guards::check(&files));

@@ -15,7 +15,7 @@ use crate::twin;
 
 /// Tenants in the counted process: callgrind is slow, and the count hardly depends on it.
 const TENANTS: u64 = 10_000;
-/// How much more than its baseline a count may be: one part in so many.
+/// How much more than its baseline a count may be, as a part of it.
 const TOLERANCE: f64 = 0.05;
 
 /// What is counted: the name, how calls are made, messages to warm up, messages under instructions, messages under allocations.
@@ -53,7 +53,7 @@ pub fn allocations(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
 pub fn instructions(workshop: &Workshop) -> anyhow::Result<Vec<Row>> {
     const UNIT: &str = "count";
     if !Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        anyhow::ensure!(std::env::var_os("CI").is_none(), "valgrind is not installed, and CI skips nothing");
+        anyhow::ensure!(!tessera_engines::in_ci(), "valgrind is not installed, and CI skips nothing");
         return Ok(vec![Row::skipped("instructions per message", TENANTS, UNIT, "valgrind is not installed")]);
     }
     let mut server = workshop.server(counting(workshop, "tessera-server")?, &workshop.store(TENANTS)?)?;
@@ -96,10 +96,13 @@ fn counting(workshop: &Workshop, program: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Holds counts against the baseline in that file: the rows that are more than they may be, and those that it does not know.
+/// Holds counts against the baseline in that file: the rows that are more than they may be, those that it does not know, and where
+/// nothing was skipped those that nobody counts any more.
 pub fn exceeded(rows: &[Row], baseline: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(baseline).with_context(|| format!("read `{}`", baseline.display()))?;
     let baseline: BTreeMap<String, f64> = serde_json::from_str(&text)?;
+    let forgotten = baseline.keys().filter(|name| rows.iter().all(|row| row.value.is_some() && row.row != **name));
+    let forgotten = forgotten.map(|name| format!("`{name}` has a baseline and is not counted"));
     Ok(rows
         .iter()
         .filter_map(|row| row.value.map(|value| (row, value)))
@@ -110,6 +113,7 @@ pub fn exceeded(rows: &[Row], baseline: &Path) -> anyhow::Result<Vec<String>> {
             }
             Some(_) => None,
         })
+        .chain(forgotten)
         .collect())
 }
 
@@ -163,7 +167,9 @@ mod tests {
         let row = |name: &str, value| Row::measured(name, 1, "count", &[value]);
         let skipped = Row::skipped("d", 1, "count", "no tool");
         let found = exceeded(&[row("a", 104.9), row("b", 105.1), row("c", 1.0), skipped], &file).unwrap();
-        std::fs::remove_file(&file).unwrap();
         assert_eq!(found, ["`b` is 105.1; the baseline is 100.0", "`c` is 1.0 and has no baseline"]);
+        let fewer = exceeded(&[row("a", 100.0)], &file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(fewer, ["`b` has a baseline and is not counted"]);
     }
 }

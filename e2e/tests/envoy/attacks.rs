@@ -1,7 +1,6 @@
 //! Clients of an Envoy that lets requests pass when nobody can judge them: whatever they write, it is judged. A message that Tessera
 //! refused to read would be a door that stands open to whoever knows how to write one.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
@@ -150,9 +149,7 @@ fn at_random(random: &mut StdRng) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_client_writes_gets_past_an_envoy_that_fails_open() -> anyhow::Result<()> {
-    let seed = std::env::var("TESSERA_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
-    println!("TESSERA_SEED={seed}");
+    let seed = tessera_e2e::seed()?;
     let (folder, service) = (tempfile::tempdir()?, Service::begin().await?);
     let written = folder.path().join("tessera.toml");
     std::fs::write(&written, SETTINGS)?;

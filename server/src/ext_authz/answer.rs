@@ -15,6 +15,7 @@ use tonic::Code;
 use tonic::codegen::http::StatusCode;
 
 use super::rules::Denial;
+use crate::metric_definitions::reason_name;
 use crate::wire::encode::Answer;
 
 /// The headers that only we set.
@@ -38,7 +39,7 @@ pub(crate) struct About<'a> {
 
 /// What Envoy is told of a decision.
 pub(crate) fn decided(out: &mut Vec<u8>, about: &About<'_>, answer: &Answer<'_>, dry_run: bool) {
-    let reason = v1_name(answer.reason);
+    let reason = reason_name(answer.reason);
     let metadata = |fields: &mut Vec<u8>| {
         text_entry(fields, "tenant", about.tenant);
         text_entry(fields, "service", about.service);
@@ -206,11 +207,6 @@ fn status_of(reason: Reason) -> StatusCode {
         Reason::LimitExceeded => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::FORBIDDEN,
     }
-}
-
-fn v1_name(reason: Reason) -> &'static str {
-    let name = tessera_proto::convert::decision::to_reason(reason).as_str_name();
-    name.strip_prefix("REASON_").unwrap_or(name)
 }
 
 fn detail_of(reason: Reason) -> &'static str {

@@ -32,6 +32,8 @@ pub(crate) struct Step {
 
 /// What proptest reads its seed from.
 pub(super) const SEED_VARIABLE: &str = "PROPTEST_RNG_SEED";
+/// What suites of processes read theirs from.
+const PROCESSES_SEED_VARIABLE: &str = "TESSERA_SEED";
 
 /// How a step ended.
 #[derive(Debug)]
@@ -66,6 +68,9 @@ impl Step {
         }
         let started = now();
         let mut variables = vec![(SEED_VARIABLE, seed.to_owned())];
+        if std::env::var_os(PROCESSES_SEED_VARIABLE).is_none() {
+            variables.push((PROCESSES_SEED_VARIABLE, seed.to_owned()));
+        }
         let ready = if self.engines { engines.variables().map(|named| variables.extend(named)) } else { Ok(()) };
         let result = match &self.action {
             _ if ready.is_err() => ready.map(|()| None).context("start the engines"),

@@ -8,7 +8,7 @@ const ARCHITECTURE_LINES_MAX: usize = 400;
 /// The two commands a newcomer starts with.
 const FIRST_COMMANDS: [&str; 2] = ["cargo run --release -- dev --apply examples/quickstart", "cargo xtask test"];
 
-const CHORES: [&str; 5] = ["test", "codegen", "tidy", "up", "down"];
+const CHORES: [&str; 7] = ["test", "bench", "codegen", "tidy", "engines", "up", "down"];
 
 /// All rules on documents.
 pub(crate) fn check(files: &[SourceFile]) -> Vec<Finding> {

@@ -1,4 +1,4 @@
-//! Rules on Cargo.toml files: one table of dependencies with a reason for each, lints taken from the workspace.
+//! Rules on Cargo.toml files: one table of dependencies with a reason for each, none that nothing uses, lints taken from the workspace.
 
 use super::findings::{Finding, SourceFile};
 
@@ -47,6 +47,31 @@ fn versions(file: &SourceFile) -> Vec<Finding> {
     findings
 }
 
+/// What a member depends on stands in its sources by name: in `src/`, or anywhere in its folder for what tests alone need.
+pub(crate) fn unused(file: &SourceFile, files: &[SourceFile]) -> Vec<Finding> {
+    let Some(folder) = file.path.strip_suffix("/Cargo.toml") else { return Vec::new() };
+    let mut findings = Vec::new();
+    for (section, sources) in [("dependencies", format!("{folder}/src/")), ("dev-dependencies", format!("{folder}/"))] {
+        let texts: Vec<&str> =
+            files.iter().filter(|other| other.is_rust() && other.path.starts_with(&sources)).map(|other| &*other.text).collect();
+        for (number, line) in section_lines(&file.text, |named| named == section) {
+            let Some((name, _)) = line.split_once(['.', '=', ' ']).filter(|_| !line.starts_with('#')) else { continue };
+            if !texts.iter().any(|text| has_word(text, &name.replace('-', "_"))) {
+                findings.push(file.finding_at(number, format!("`{name}` stands in no source under `{sources}`")));
+            }
+        }
+    }
+    findings
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let part = |character: char| character.is_alphanumeric() || character == '_';
+    text.match_indices(word).any(|(at, _)| {
+        let (before, after) = (text.get(..at).unwrap_or_default(), text.get(at + word.len()..).unwrap_or_default());
+        !before.ends_with(part) && !after.starts_with(part)
+    })
+}
+
 /// Trimmed lines of the sections whose name is wanted, numbered from 1.
 fn section_lines(text: &str, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (usize, &str)> {
     let mut inside = false;
@@ -78,6 +103,17 @@ mod tests {
     #[test]
     fn other_sections_need_no_reason() {
         check_finds("Cargo.toml", "[profile.release]\nlto = \"thin\"\n", &[]);
+    }
+
+    #[test]
+    fn a_dependency_that_nothing_uses() {
+        let text = "[dependencies]\nserde_json.workspace = true\nrand = { workspace = true }\n[dev-dependencies]\ntempfile.workspace = true\n";
+        let manifest = SourceFile::for_test("core/Cargo.toml", text);
+        let sources = [
+            SourceFile::for_test("core/src/lib.rs", "use serde_json::Value; // operand"),
+            SourceFile::for_test("core/tests/all.rs", "use rand::random; fn made() { tempfile::tempdir(); }"),
+        ];
+        assert_found(&unused(&manifest, &sources), &["core/Cargo.toml:3: `rand` stands in no source under `core/src/`"]);
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn every_reason_is_an_answer_with_a_status() {
     for reason in Reason::ALL {
         for plan in ["gold", ""] {
             let response = answered(reason, plan, false);
-            let name = v1_name(reason);
+            let name = reason_name(reason);
             assert_eq!(in_metadata(&response, "reason"), Some(&Kind::StringValue(name.to_owned())));
             assert_eq!(in_metadata(&response, "entitled"), Some(&Kind::BoolValue(reason.entitles())));
             assert_eq!(in_metadata(&response, "limit"), Some(&Kind::StringValue("max_users".to_owned())));
