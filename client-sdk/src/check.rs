@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tessera_proto::v1;
+use tessera_proto::v1::consistency::Requirement;
 
 use crate::call::unary;
-use crate::client::Tessera;
+use crate::client::{Inner, Tessera};
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::freshness::Revision;
@@ -81,6 +82,12 @@ impl Check {
         &self.request.feature
     }
 
+    /// Whether it demands an answer that a server may have to wait for.
+    pub(crate) fn is_demanding(&self) -> bool {
+        let requirement = self.request.consistency.as_ref().and_then(|consistency| consistency.requirement.as_ref());
+        matches!(requirement, Some(Requirement::AtLeast(_) | Requirement::FullyConsistent(_)))
+    }
+
     /// As it would be sent.
     #[cfg(feature = "local")]
     pub(crate) fn wire(&self) -> &v1::CheckEntitlementRequest {
@@ -100,12 +107,19 @@ impl Check {
 
 pub(crate) fn at_least(revision: &Revision) -> v1::Consistency {
     let at_least = v1::AtLeast { revision: revision.to_wire() };
-    v1::Consistency { requirement: Some(v1::consistency::Requirement::AtLeast(at_least)) }
+    v1::Consistency { requirement: Some(Requirement::AtLeast(at_least)) }
 }
 
 pub(crate) fn fully_consistent() -> v1::Consistency {
     let fully = v1::FullyConsistent {};
-    v1::Consistency { requirement: Some(v1::consistency::Requirement::FullyConsistent(fully)) }
+    v1::Consistency { requirement: Some(Requirement::FullyConsistent(fully)) }
+}
+
+/// Asks one question in a call of its own.
+pub(crate) async fn ask(inner: &Inner, check: Check, deadline: Duration) -> Result<Decision, Error> {
+    let send = |mut client: crate::wire::Client, request| async move { client.check_entitlement(request).await }.boxed();
+    let answer = unary(inner, Method::Check, deadline, check.into_wire(), send).await?;
+    Ok(Decision::of_wire(answer))
 }
 
 /// A question on its way: await it. See [`Tessera::check`].
@@ -189,12 +203,6 @@ impl IntoFuture for CheckCall {
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        async move {
-            let inner = self.client.inner();
-            let send = |mut client: crate::wire::Client, request| async move { client.check_entitlement(request).await }.boxed();
-            let answer = unary(inner, Method::Check, self.deadline, self.check.into_wire(), send).await?;
-            Ok(Decision::of_wire(answer))
-        }
-        .boxed()
+        async move { ask(self.client.inner(), self.check, self.deadline).await }.boxed()
     }
 }

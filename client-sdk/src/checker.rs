@@ -2,6 +2,9 @@
 //!
 //! There is no timer that waits for more. When few ask, a check leaves at once and alone; when many ask, the frames on their way
 //! fill what may be on the way, and meanwhile the next one grows.
+//!
+//! Servers answer the frames of a stream in order. A check that demands a revision or full consistency may have to wait there, and
+//! everybody's checks would wait behind it; so it is sent in a call of its own.
 
 mod driver;
 mod queue;
@@ -16,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Code;
 
-use crate::check::Check;
+use crate::check::{Check, ask};
 use crate::client::{Inner, Tessera};
 use crate::decision::Decision;
 use crate::error::Error;
@@ -46,9 +49,9 @@ pub struct CheckerOptions {
     pub frames_in_flight_max: usize,
     /// Most checks that wait to be sent: 1 to 1,000,000; default 10,000. More are refused with [`Error::QueueFull`].
     pub waiting_max: usize,
-    /// Answers carry revisions; default no.
+    /// Answers that come over streams carry revisions; default no.
     pub with_revisions: bool,
-    /// Answers carry the facts behind their reasons; default no.
+    /// Answers that come over streams carry the facts behind their reasons; default no.
     pub with_details: bool,
 }
 
@@ -142,6 +145,9 @@ impl CheckerOptions {
 impl Checker {
     /// Asks a question, within the client's default deadline. Dropping the future frees its place.
     ///
+    /// One with [`Check::at_least`] or [`Check::fully_consistent`] is sent in a call of its own, as [`Tessera::ask`] does, and has
+    /// no place here: it may have to wait, which nobody else's should. Its answer has revision and facts in any case.
+    ///
     /// # Errors
     /// As a single check; [`Error::QueueFull`] at once when too many wait.
     pub async fn check(&self, check: Check) -> Result<Decision, Error> {
@@ -150,17 +156,26 @@ impl Checker {
 
     /// As [`Checker::check`], with a deadline of its own: 1 ms to 24 h.
     pub async fn check_within(&self, check: Check, deadline: Duration) -> Result<Decision, Error> {
+        if check.is_demanding() {
+            return ask(&self.inner, check, deadline).await;
+        }
         check_deadline(deadline)?;
         let begun = Instant::now();
         let attempts = Attempts::default();
         self.inner.budget().pay_in();
-        let result = self.ask(check, begun + deadline, deadline, &attempts).await;
+        let result = self.ask_over_streams(check, begun + deadline, deadline, &attempts).await;
         let code = result.as_ref().err().and_then(Error::code).unwrap_or(Code::Ok);
         self.inner.metrics.call_ended(Method::StreamCheck, code, attempts.number(), begun.elapsed());
         result
     }
 
-    async fn ask(&self, check: Check, until: Instant, deadline: Duration, attempts: &Attempts) -> Result<Decision, Error> {
+    async fn ask_over_streams(
+        &self,
+        check: Check,
+        until: Instant,
+        deadline: Duration,
+        attempts: &Attempts,
+    ) -> Result<Decision, Error> {
         let check = check.into_wire();
         let len = check.encoded_len();
         if len > CHECK_LEN_MAX {

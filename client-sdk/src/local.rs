@@ -10,7 +10,9 @@
 //!   last proof that nothing newer was published: a document, or a heartbeat of the stream that it came on, less what the server
 //!   said it lags behind. How long bytes were on their way is not in it; time for which the machine was suspended is, from a second
 //!   on, and is noticed within a second after it.
-//! - Documents never go back: a new stream goes on from the revisions that are held.
+//! - Documents never go back: a new stream goes on from the revisions that are held. Nor does what goes over the wire: it demands
+//!   the revision that is held, unless the check makes a demand itself. A server that lags behind that revision has no answer, after
+//!   waiting a little for it; one that was restored since asks its store.
 //! - A check that demands a revision goes over the wire, unless that very revision is held; one that demands to be fully
 //!   consistent or explained always does.
 //!
@@ -97,8 +99,8 @@ pub struct LocalStatus {
 }
 
 impl Local {
-    /// Waits until every preloaded tenant has its document, or is known not to be served. Bound it with a timeout: while no
-    /// server can be reached it waits.
+    /// Waits until every preloaded tenant has its document, or is known not to be served. Bound it with a timeout: it waits while no
+    /// server can be reached, and while none has room for all of them; [`Local::trouble`] tells.
     pub async fn loaded(&self) {
         let progress = self.shared.progress.wait_until(|| self.shared.settings.preloaded.iter().all(|tenant| self.knows(tenant)));
         progress.await;
@@ -118,6 +120,10 @@ impl Local {
     /// Why there is no stream, as the last attempt to have one told; `None` while there is one. It is tried again for ever, but what
     /// [`Error::is_transient`] denies nobody here can mend: [`Error::Unauthenticated`] and [`Error::NotAllowed`] want another token or
     /// certificate. Meanwhile what is held grows old, and then the wire and the policies answer.
+    ///
+    /// While there is a stream, [`Error::Overloaded`] when for some time the server has had no room for a tenant: it takes fewer
+    /// tenants of one watch than are asked about here (see [`LocalBuilder::tenants_max`]), or documents are asked for too fast. Such
+    /// tenants are left to the wire, and subscribed again with pauses of up to a minute.
     pub fn trouble(&self) -> Option<Error> {
         self.shared.progress.trouble()
     }

@@ -9,7 +9,7 @@ use tonic::Code;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Method {
-    /// One check.
+    /// One check in a call of its own, which a check of a checker that demands a revision or full consistency is, too.
     Check,
     /// A check through a checker: its attempts are the frames that it was sent in; those on endpoints are streams, which many
     /// checks share.

@@ -21,7 +21,7 @@ pub struct RetryPolicy {
     pub attempts_max: u32,
     /// Longest pause before the second attempt; it doubles from there. Up to 10 s; default 20 ms.
     pub pause_min: Duration,
-    /// Longest pause of all. Up to 1 min; default 1 s.
+    /// Longest pause of all, but of subscriptions for which a server has no room: theirs grow to 1 min. Up to 1 min; default 1 s.
     pub pause_max: Duration,
     /// Retries for every hundred calls, while the trouble lasts: 0 to 100; default 20. Each checker counts beside that: frames
     /// sent again for every hundred frames.

@@ -8,8 +8,12 @@ mod calls;
 mod checker;
 #[path = "resilience/credentials.rs"]
 mod credentials;
+#[path = "resilience/local.rs"]
+mod local;
 #[path = "resilience/relay.rs"]
 mod relay;
+#[path = "resilience/scripted.rs"]
+mod scripted;
 #[path = "resilience/server.rs"]
 mod server;
 #[path = "resilience/watch.rs"]

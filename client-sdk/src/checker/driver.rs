@@ -23,6 +23,8 @@ use crate::retry::verdict;
 /// The shortest patience, however short the deadline: silence speaks against the endpoint at once, and for some tens of
 /// milliseconds a process that is well may stall. Each check keeps its own deadline.
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
+/// What patience is stretched by for answers that have arrived and are not read yet: this process may itself have stood still.
+const READING: Duration = Duration::from_millis(10);
 
 /// One stream.
 pub(super) struct Driver {
@@ -154,11 +156,16 @@ impl Driver {
                 return Ended::Left;
             }
             let message = tokio::select! {
+                // In this order: an answer that is there is no silence, however late it is looked at.
+                biased;
                 message = open.answers.message() => message,
                 () = open.news.notified(), if oldest.is_none() => continue,
                 () = sleep_until(oldest.unwrap_or_else(Instant::now) + open.patience), if oldest.is_some() => {
-                    let failure = Failure::no_answer_in_time(format!("no answer to a frame within {:?}", open.patience));
-                    return Ended::Broken(failure, Some(Outcome::Unanswered));
+                    let Ok(message) = timeout(READING, open.answers.message()).await else {
+                        let failure = Failure::no_answer_in_time(format!("no answer to a frame within {:?}", open.patience));
+                        return Ended::Broken(failure, Some(Outcome::Unanswered));
+                    };
+                    message
                 }
             };
             match message {

@@ -50,7 +50,8 @@ impl LocalBuilder {
     }
 
     /// Most tenants that are held: 1 to 10,000 (one watch has no more); default 10,000. Beyond it the least recently asked ones
-    /// are given up, some at a time.
+    /// are given up, some at a time. Servers that allow a watch fewer (their `watch_subscriptions_max`) should be asked for no more:
+    /// what they refuse is left to the wire ([`Local::trouble`]), and gets no place of another one before that is given up.
     pub fn tenants_max(mut self, tenants: usize) -> Self {
         self.settings.tenants_max = tenants;
         self

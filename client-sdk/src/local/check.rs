@@ -166,6 +166,13 @@ impl IntoFuture for LocalAsk<'_> {
     }
 }
 
+/// Whether memory and the policies answer in place of this error, which is none of the caller.
+fn may_be_decided_here(error: &Error, check: &Check) -> bool {
+    // The one that is held, which servers of another world do not know; the watch will let go of it.
+    let is_our_revision = !check.is_demanding() && error.reason() == "INVALID_REVISION";
+    error.is_transient() || matches!(error, Error::Server(_)) || is_our_revision
+}
+
 fn question(check: &Check) -> Question<'_> {
     let request = check.wire();
     let demand = match request.consistency.as_ref().and_then(|consistency| consistency.requirement.as_ref()) {
@@ -204,7 +211,12 @@ impl Shared {
 impl Local {
     #[cold]
     fn over_the_wire(&self, check: Check, deadline: Option<Duration>) -> BoxFuture<'static, Result<Answer, Error>> {
+        // Nothing older than what is held: a server that lags would undo what was said before. Two demands at once cannot be sent.
+        let held = self.shared.tenants.held(check.tenant()).filter(|_| !check.is_demanding());
         let mut call = self.shared.client.ask(check.clone());
+        if let Some(held) = held {
+            call = call.at_least(held.document.revision());
+        }
         if let Some(deadline) = deadline {
             call = call.deadline(deadline);
         }
@@ -212,7 +224,7 @@ impl Local {
         async move {
             match call.await {
                 Ok(decision) => Ok(Answer::wire(decision)),
-                Err(error) if error.is_transient() || matches!(error, Error::Server(_)) => {
+                Err(error) if may_be_decided_here(&error, &check) => {
                     // While the wire was asked, the watch went on: what it brought is newer than what was known before.
                     Ok(shared.tell(&question(&check)).unwrap_or_else(|known| shared.policy(&check, known, error)))
                 }

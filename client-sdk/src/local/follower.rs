@@ -29,9 +29,17 @@ pub(super) struct Parts {
 pub(super) struct Progress {
     pub(super) tenants: AtomicUsize,
     pub(super) connected: AtomicBool,
-    /// Why there is no stream; unset while there is one, and before the first attempt has ended.
-    trouble: Mutex<Option<Error>>,
+    /// Unset while there is none, and before the first attempt has ended.
+    trouble: Mutex<Option<Trouble>>,
     news: Notify,
+}
+
+#[derive(Debug)]
+enum Trouble {
+    /// There is no stream.
+    NoStream(Error),
+    /// The server has no room for this tenant, and perhaps for others.
+    NoRoom(String, Error),
 }
 
 impl Progress {
@@ -50,16 +58,31 @@ impl Progress {
 
     pub(super) fn trouble(&self) -> Option<Error> {
         // Every change is complete before anything can panic.
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Trouble::NoStream(error) | Trouble::NoRoom(_, error)) => Some(error.clone()),
+            None => None,
+        }
     }
 
     fn happened(&self, event: &WatchEvent) {
         let trouble = match event {
             WatchEvent::Connected { .. } => None,
-            WatchEvent::Disconnected { error, .. } => Some(error.clone()),
-            _ => return,
+            WatchEvent::Disconnected { error, .. } => Some(Trouble::NoStream(error.clone())),
+            WatchEvent::Document(document) => return self.over(&document.tenant),
+            _ => match event.no_room() {
+                Some((tenant, error)) => Some(Trouble::NoRoom(tenant.to_owned(), error.clone())),
+                None => return,
+            },
         };
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// There is room for this tenant, or no need of it. Where others have none, their next refusal says so.
+    fn over(&self, tenant: &str) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*trouble, Some(Trouble::NoRoom(without, _)) if without == tenant) {
+            *trouble = None;
+        }
     }
 
     fn note(&self, keeper: &Keeper) {
@@ -109,9 +132,50 @@ impl Parts {
                 }
                 Action::Unsubscribe(tenant) => {
                     self.watch.unsubscribe(&tenant);
+                    self.progress.over(&tenant);
                 }
             }
         }
         self.progress.note(&self.keeper);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_proto::status::{Failure as Refusal, RETRY_AFTER};
+
+    use super::*;
+    use crate::document::Entitlements;
+    use crate::failure::Failure;
+
+    #[test]
+    fn a_tenant_without_room_is_trouble_until_it_has_some() {
+        let progress = Progress::default();
+        let refused = |tenant: &str, seconds| {
+            let full = Refusal::rate_limited("this watch has `1000` subscriptions, the most allowed", RETRY_AFTER);
+            let error = Error::from(Failure::of_item(&full.to_rpc_status()));
+            let retry_in = Some(Duration::from_secs(seconds));
+            progress.happened(&WatchEvent::Refused { tenant: tenant.to_owned(), error, retry_in });
+        };
+        let document = |tenant: &str| {
+            let message = tessera_proto::v1::TenantEntitlements { tenant_id: tenant.to_owned(), ..Default::default() };
+            progress.happened(&WatchEvent::Document(Box::new(Entitlements::of_wire(message))));
+        };
+        // Such a moment passes by itself.
+        refused("acme", 1);
+        assert!(progress.trouble().is_none());
+        refused("acme", 30);
+        assert!(matches!(progress.trouble(), Some(Error::Overloaded(_))));
+        document("globex");
+        assert!(progress.trouble().is_some());
+        document("acme");
+        assert!(progress.trouble().is_none());
+        refused("acme", 60);
+        progress.over("acme");
+        assert!(progress.trouble().is_none());
+        let error = Error::Unavailable(Failure::broken("for a test"));
+        progress.happened(&WatchEvent::Disconnected { error, retry_in: Duration::ZERO });
+        document("acme");
+        assert!(matches!(progress.trouble(), Some(Error::Unavailable(_))));
     }
 }

@@ -21,7 +21,11 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::metrics::Method;
 use crate::pool::{Outcome, outcome_of};
-use crate::retry::{Verdict, verdict};
+use crate::retry::{RetryPolicy, Verdict, verdict};
+
+/// Longest pause before a subscription is tried again that a server has no room for. It may have none as long as both live, and
+/// refuse thousands.
+const NO_ROOM_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// What the user's handles and the task share.
 #[derive(Debug)]
@@ -205,6 +209,7 @@ async fn listen(
 ) -> (End, bool) {
     let silence = inner.settings.watch_silence_max;
     let (mut heard, mut silent_until) = (false, Instant::now() + silence);
+    let mut told = false;
     loop {
         if shared.lock().wanted.is_outdated() {
             return (End::Outdated, heard);
@@ -232,10 +237,16 @@ async fn listen(
             }
         };
         heard = true;
-        if let Some(event) = message.event.and_then(|event| taken(inner, shared, event))
-            && events.send(event).await.is_err()
-        {
-            return (End::Unwatched, heard);
+        if let Some(event) = message.event.and_then(|event| taken(inner, shared, event)) {
+            // Said once per stream: nobody but an operator can mend it.
+            if let Some(failure) = event.no_room().and_then(|(_, error)| error.failure())
+                && !std::mem::replace(&mut told, true)
+            {
+                tracing::warn!(failure = %failure.logged(), "a server has no room for all tenants of a watch; it goes on trying");
+            }
+            if events.send(event).await.is_err() {
+                return (End::Unwatched, heard);
+            }
         }
         // While the user took their time, the server could not be heard.
         silent_until = Instant::now() + silence;
@@ -254,7 +265,7 @@ fn taken(inner: &Inner, shared: &Shared, event: Event) -> Option<WatchEvent> {
             let failure = Failure::of_item(&status.unwrap_or_default());
             // In one go: what the user subscribes meanwhile is not what was refused.
             let retry_in = shared.change(|wanted| {
-                let retry_in = retry_in(inner, &failure, wanted.refused(&tenant_id)?);
+                let retry_in = retry_in(&inner.settings.retry, &failure, wanted.refused(&tenant_id)?, inner.random.next());
                 match retry_in {
                     Some(pause) => wanted.subscribe_again(&tenant_id, Instant::now() + pause),
                     None if !wanted.end(&tenant_id) => return None,
@@ -268,7 +279,36 @@ fn taken(inner: &Inner, shared: &Shared, event: Event) -> Option<WatchEvent> {
 }
 
 /// When a subscription that was refused is tried again; `None` when that would change nothing.
-fn retry_in(inner: &Inner, failure: &Failure, refusals: u32) -> Option<Duration> {
+fn retry_in(policy: &RetryPolicy, failure: &Failure, refusals: u32, random: u64) -> Option<Duration> {
     let verdict = verdict(failure);
-    (verdict != Verdict::GiveUp).then(|| inner.settings.retry.pause(refusals, verdict.after(false), inner.random.next()))
+    let pause_max = match verdict {
+        Verdict::GiveUp => return None,
+        Verdict::Elsewhere(_) => policy.pause_max,
+        Verdict::After(_) => NO_ROOM_PAUSE_MAX,
+    };
+    Some(RetryPolicy { pause_max, ..*policy }.pause(refusals, verdict.after(false), random))
+}
+
+#[cfg(test)]
+mod tests {
+    use tessera_proto::status as server;
+
+    use super::*;
+
+    #[test]
+    fn a_subscription_without_room_is_tried_again_ever_more_rarely() {
+        let policy = RetryPolicy::default();
+        let pause = |failure: &server::Failure, refusals| {
+            retry_in(&policy, &Failure::of_item(&failure.to_rpc_status()), refusals, u64::MAX).unwrap()
+        };
+        let full = server::Failure::rate_limited("this watch has `1000` subscriptions", server::RETRY_AFTER);
+        let pauses: Vec<Duration> = (1..100).map(|refusals| pause(&full, refusals)).collect();
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses.first(), Some(&(policy.pause_min + server::RETRY_AFTER)));
+        assert_eq!(pauses.last(), Some(&(NO_ROOM_PAUSE_MAX + server::RETRY_AFTER)));
+        // What a server has yet to hear of comes soon.
+        assert_eq!(pause(&server::Failure::revision_not_reached(), 100), policy.pause_max + server::RETRY_AFTER);
+        let unknown = Failure::of_item(&server::Failure::invalid_field("tenant_id", "no tenant").to_rpc_status());
+        assert_eq!(retry_in(&policy, &unknown, 1, 0), None);
+    }
 }

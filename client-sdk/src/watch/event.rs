@@ -24,7 +24,8 @@ pub enum WatchEvent {
         tenant: String,
         /// Why.
         error: Error,
-        /// When it is tried again by itself; `None` when the subscription has ended, such as that of an unknown tenant.
+        /// When it is tried again by itself, up to a minute later where a server has no room for it; `None` when the subscription has
+        /// ended, such as that of an unknown tenant.
         retry_in: Option<Duration>,
     },
     /// The stream is alive.
@@ -47,6 +48,21 @@ pub enum WatchEvent {
         /// When the next endpoint is tried.
         retry_in: Duration,
     },
+}
+
+/// A pause from which on a refusal is no matter of moments any more: it has been repeated for about as long.
+const LASTING: Duration = Duration::from_secs(5);
+
+impl WatchEvent {
+    /// The tenant that a server goes on refusing because there is no room for it, and how it says so.
+    pub(crate) fn no_room(&self) -> Option<(&str, &Error)> {
+        match self {
+            Self::Refused { tenant, error: error @ Error::Overloaded(_), retry_in: Some(retry_in) } if *retry_in > LASTING => {
+                Some((tenant, error))
+            }
+            _ => None,
+        }
+    }
 }
 
 pub(super) fn heartbeat(heartbeat: v1::Heartbeat) -> WatchEvent {

@@ -1,13 +1,20 @@
 //! Checks of many tasks over shared streams: packed, each with its own deadline, and none lost with a stream.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use futures::future::join_all;
 use tessera_client::fake::{Fake, FakeError};
-use tessera_client::{Check, CheckerOptions, Code, Error, Method, Reason, RetryPolicy, Tessera};
-use tessera_proto::status::RETRY_AFTER;
+use tessera_client::{Check, CheckerOptions, Code, Error, Method, Reason, RetryPolicy, Revision, Tessera};
+use tessera_proto::status::{Failure, RETRY_AFTER};
+use tessera_proto::v1::check_result::Result as Said;
+use tokio::sync::Semaphore;
 
 use crate::relay::Relay;
+use crate::scripted::{Scripted, entitled};
 use crate::server::{PATIENCE, Record, SLACK, Server, client, eventually, nobody};
 
 fn exports() -> Check {
@@ -65,6 +72,45 @@ async fn each_check_has_its_own_deadline() {
     server.fake.set_delay(Duration::from_mins(10));
     let error = checker.check_within(exports(), Duration::from_millis(200)).await.unwrap_err();
     assert!(matches!(error, Error::DeadlineExceeded { .. }) && begun.elapsed() < Duration::from_secs(1) + SLACK);
+}
+
+#[tokio::test]
+async fn a_check_that_has_to_wait_holds_up_nobody_and_speaks_against_no_endpoint() {
+    let (waits, released) = (Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(0)));
+    let (counted, release) = (Arc::clone(&waits), Arc::clone(&released));
+    let server = Scripted::start(move |checks| {
+        let (counted, release) = (Arc::clone(&counted), Arc::clone(&release));
+        async move {
+            if checks.iter().any(|check| check.consistency.is_some()) {
+                counted.fetch_add(1, Ordering::Relaxed);
+                release.acquire().await.unwrap().forget();
+            }
+            Ok(checks.iter().map(|_| entitled()).collect())
+        }
+        .boxed()
+    })
+    .await;
+    let record = Record::default();
+    let builder = client(std::slice::from_ref(&server.endpoint)).deadline(Duration::from_secs(2)).metrics(record.clone());
+    let options = CheckerOptions { streams: Some(1), ..CheckerOptions::default() };
+    let checker = builder.connect_lazy().unwrap().checker_with(options).unwrap();
+    let revision = Revision::from_bytes("of a write that is on its way");
+    for (number, demanding) in [exports().at_least(&revision), exports().fully_consistent()].into_iter().enumerate() {
+        let mut waiting = Box::pin(checker.check_within(demanding, PATIENCE));
+        eventually("it to wait", async || {
+            assert!(futures::poll!(&mut waiting).is_pending());
+            waits.load(Ordering::Relaxed) > number
+        })
+        .await;
+        for decision in join_all((0..20).map(|_| checker.check_within(exports(), PATIENCE))).await {
+            assert!(decision.unwrap().is_entitled());
+        }
+        assert!(futures::poll!(&mut waiting).is_pending());
+        released.add_permits(1);
+        assert!(waiting.await.unwrap().is_entitled());
+    }
+    assert_eq!(record.put_aside(), 0);
+    assert_eq!(record.calls().iter().filter(|(method, ..)| *method == Method::Check).count(), 2);
 }
 
 #[tokio::test]
@@ -161,6 +207,28 @@ async fn a_slow_frame_is_no_silence_however_short_the_deadline() {
     assert!(record.put_aside() > 0, "silence is noticed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_has_come_is_no_silence_however_late_it_is_looked_at() {
+    let fake = Fake::new();
+    fake.tenant("acme").grant("reporting", "exports");
+    fake.set_delay(Duration::from_millis(90));
+    let record = Record::default();
+    let builder = Tessera::builder().deadline(Duration::from_millis(100)).metrics(record.clone());
+    let checker = fake.client_with(builder).checker();
+    for _ in 0..20 {
+        let asked = fake.calls();
+        let mut check = Box::pin(checker.check_within(exports(), PATIENCE));
+        while fake.calls() == asked {
+            assert!(futures::poll!(&mut check).is_pending());
+            tokio::task::yield_now().await;
+        }
+        // The process stands still, and both the answer and the end of patience come meanwhile.
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert!(check.await.unwrap().is_entitled());
+        assert_eq!((fake.calls(), record.attempts_at("fake"), record.put_aside()), (asked + 1, 0, 0));
+    }
+}
+
 #[tokio::test]
 async fn a_draining_server_hands_over_to_another() {
     let (one, two) = (Server::start("one").await, Server::start("two").await);
@@ -205,20 +273,33 @@ async fn a_check_whose_frames_are_always_lost_is_sent_as_often_as_the_policy_say
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_check_that_is_lost_and_then_refused_alone_is_sent_no_more_often() {
-    let newer = Fake::new();
-    newer.tenant("acme").grant("reporting", "exports");
-    let revision = newer.client().check("acme", "reporting", "exports").await.unwrap().revision;
-    let (behind, record) = (Fake::new(), Record::default());
-    behind.fail_next(FakeError::NotReady);
-    let checker = behind.client_with(Tessera::builder().metrics(record.clone())).checker();
-    // What has not been reached may be later: it is asked for again.
-    let error = checker.check(exports().at_least(&revision)).await.unwrap_err();
-    assert_eq!(behind.calls(), 3, "lost once, refused twice");
-    assert_eq!((error.reason(), error.failure().unwrap().attempts()), ("REVISION_NOT_REACHED", 3));
-    behind.tenant("acme").grant("reporting", "exports");
-    behind.fail_next(FakeError::NotReady);
+    /// What comes of a frame.
+    enum Word {
+        Lost,
+        Refused,
+    }
+    let words = Arc::new(Mutex::new(VecDeque::from([Word::Lost, Word::Refused, Word::Refused, Word::Lost])));
+    let script = Arc::clone(&words);
+    let server = Scripted::start(move |checks| {
+        let word = script.lock().unwrap().pop_front();
+        let refused = || Said::Error(Failure::rate_limited("`acme` is asked about too often", RETRY_AFTER).to_rpc_status());
+        let answers = match word {
+            Some(Word::Lost) => Err(Failure::not_ready().into()),
+            Some(Word::Refused) => Ok(checks.iter().map(|_| refused()).collect()),
+            None => Ok(checks.iter().map(|_| entitled()).collect()),
+        };
+        futures::future::ready(answers).boxed()
+    })
+    .await;
+    let record = Record::default();
+    let builder = client(std::slice::from_ref(&server.endpoint)).metrics(record.clone());
+    let checker = builder.connect_lazy().unwrap().checker();
+    // What is asked too often may be asked later: it is asked for again.
+    let error = checker.check(exports()).await.unwrap_err();
+    assert_eq!(words.lock().unwrap().len(), 1, "lost once, refused twice");
+    assert_eq!((error.reason(), error.failure().unwrap().attempts()), ("RATE_LIMITED", 3));
     assert!(checker.check(exports()).await.unwrap().is_entitled());
     assert_eq!(record.calls().last(), Some(&(Method::StreamCheck, Code::Ok, 2)));
 }
