@@ -287,11 +287,11 @@ pub enum Action {
     OverrideLimit(LimitId, LimitOverride),
     /// Remove an override.
     RemoveOverride(OverrideTarget),
-    /// Suspend for a reason, from an instant (`None`: now).
+    /// Suspend for a reason, from an instant (`None`: now); changes nothing of a reason that is in effect.
     Suspend {
         /// Why.
         reason: Reason,
-        /// From when; until then grace.
+        /// From when; until then grace, which can be moved.
         effective_at: Option<Timestamp>,
     },
     /// Remove suspension reasons; an empty set means all.

@@ -21,6 +21,12 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 /// The `domain` of every `ErrorInfo`.
 pub const DOMAIN: &str = "tessera";
 
+/// In the metadata of an `ErrorInfo`: the field at fault, of errors that have no list of them, such as `PLAN_NOT_FOUND`.
+pub const FIELD: &str = "field";
+
+/// In the metadata of an `ErrorInfo`: how many more fields are at fault than are listed.
+pub const VIOLATIONS_LEFT_OUT: &str = "violations_left_out";
+
 /// How soon a caller may try again when nothing better is known.
 pub const RETRY_AFTER: Duration = Duration::from_millis(100);
 
@@ -71,9 +77,9 @@ impl Failure {
         Self::unavailable("DRAINING", "the process is shutting down; connect again")
     }
 
-    /// `CONNECTION_ENDS`: a stream ends with its connection; nothing is wrong with the process.
+    /// `CONNECTION_ENDS`: a stream ends with its connection, or a call comes when it is too late; nothing is wrong with the process.
     pub fn connection_ends() -> Self {
-        Self::unavailable("CONNECTION_ENDS", "the connection ends, since it is old or the process drains; open the stream again")
+        Self::unavailable("CONNECTION_ENDS", "the connection ends, since it is old or the process drains; call again on another")
     }
 
     /// `REVISION_NOT_REACHED`: what the revision names did not arrive in time.
@@ -257,21 +263,27 @@ impl From<Rejection> for Failure {
 impl From<Failure> for Status {
     fn from(mut failure: Failure) -> Self {
         bounds::keep(&mut failure);
-        let metadata: HashMap<String, String> =
-            failure.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let mut details = ErrorDetails::with_error_info(failure.reason.clone(), DOMAIN, metadata);
+        let mut details = ErrorDetails::new();
         match failure.code {
             Code::InvalidArgument if !failure.violations.is_empty() => {
                 let violations = failure.violations.into_iter().map(|v| FieldViolation::new(v.field, v.description));
                 details.set_bad_request(violations.collect::<Vec<_>>());
             }
             Code::FailedPrecondition => {
-                let subject = failure.violations.first().map(|v| v.field.clone()).unwrap_or_default();
-                let violation = PreconditionViolation::new(failure.reason, subject, failure.message.clone());
-                details.set_precondition_failure(vec![violation]);
+                if failure.violations.is_empty() {
+                    failure.violations.push(Violation { field: String::new(), description: failure.message.clone() });
+                }
+                let reason = &failure.reason;
+                let unmet = failure.violations.into_iter();
+                let unmet = unmet.map(|v| PreconditionViolation::new(reason.clone(), v.field, v.description));
+                details.set_precondition_failure(unmet.collect::<Vec<_>>());
             }
-            _ => {}
+            // There is no list of fields for the others, and the message says what is wrong with it.
+            _ => failure.metadata.extend(failure.violations.into_iter().next().map(|v| (FIELD, v.field))),
         }
+        let metadata: HashMap<String, String> =
+            failure.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        details.set_error_info(failure.reason, DOMAIN, metadata);
         if let Some(retry_after) = failure.retry_after {
             details.set_retry_info(Some(retry_after));
         }

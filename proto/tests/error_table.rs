@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tessera_core::rejection::{Rejection, RejectionKind, Violation};
 use tessera_core::revision::RevisionError;
-use tessera_proto::status::{DOMAIN, Failure, RETRY_AFTER};
+use tessera_proto::status::{DOMAIN, FIELD, Failure, RETRY_AFTER};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -72,6 +72,38 @@ fn reasons_codes_and_retries() {
 fn an_unknown_outcome_names_its_request() {
     let status = Status::from(Failure::outcome_unknown("r-1"));
     assert_eq!(status.get_details_error_info().expect("an error info").metadata["request_id"], "r-1");
+}
+
+#[test]
+fn every_unmet_precondition_names_its_field() {
+    let violations = ["a", "b"].map(|feature| Violation {
+        field: format!("draft.services[\"s\"].features[\"{feature}\"]"),
+        description: format!("feature `s/{feature}` is archived"),
+    });
+    let rejection = Rejection::precondition("DRAFT_INVALID", "the draft cannot be published");
+    let status = Status::from(Failure::from(Rejection { violations: violations.to_vec(), ..rejection.clone() }));
+    let unmet = status.get_details_precondition_failure().expect("violations").violations;
+    assert_eq!(unmet.len(), 2);
+    for (found, meant) in unmet.iter().zip(violations) {
+        assert_eq!(found.r#type, "DRAFT_INVALID");
+        assert_eq!((&found.subject, &found.description), (&meant.field, &meant.description));
+    }
+    assert!(status.get_details_error_info().expect("an error info").metadata.is_empty());
+
+    let status = Status::from(Failure::from(rejection));
+    let unmet = status.get_details_precondition_failure().expect("a violation").violations;
+    assert_eq!((unmet.len(), unmet[0].subject.as_str(), unmet[0].description.as_str()), (1, "", status.message()));
+}
+
+#[test]
+fn what_is_not_found_names_the_field_that_asked_for_it() {
+    for kind in [RejectionKind::NotFound, RejectionKind::AlreadyExists, RejectionKind::Aborted] {
+        let rejection = Rejection { violations: vec![violation()], ..Rejection::new(kind, "SOMETHING", "no") };
+        let status = Status::from(Failure::from(rejection).renamed("plan_id", "tenant.plan_id"));
+        assert_eq!(status.get_details_error_info().expect("an error info").metadata[FIELD], "tenant.plan_id", "{kind:?}");
+        let status = Status::from(Failure::from(Rejection::new(kind, "SOMETHING", "no")));
+        assert!(status.get_details_error_info().expect("an error info").metadata.is_empty(), "{kind:?}");
+    }
 }
 
 #[test]

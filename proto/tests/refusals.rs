@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use prost_types::{Duration, Timestamp as ProtoTimestamp};
 use tessera_core::ids::TenantId;
-use tessera_core::rejection::{Rejection, Violation};
+use tessera_core::rejection::{Rejection, RejectionKind, Violation};
 use tessera_proto::convert::{Fields, catalog, decision, offer, tenant};
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
@@ -217,7 +217,16 @@ fn errors_arrive_whatever_was_sent() {
         ..v1::CheckEntitlementRequest::default()
     };
     let labels = (0..32).map(|n| (format!("{n}{million}"), wild.clone())).collect();
+    let wild_fields = |field: usize, description: usize| {
+        let wild = |_| Violation { field: "\u{10ffff}".repeat(field), description: "\u{10ffff}".repeat(description) };
+        let violations = (0..20).map(wild).collect();
+        Rejection { violations, ..Rejection::precondition("AS_LONG_A_REASON_AS_THERE_WILL_EVER_BE", "ä".repeat(10_000)) }
+    };
     let failures = [
+        wild_fields(1, 1).into(),
+        wild_fields(10, 10).into(),
+        wild_fields(100, 100).into(),
+        Rejection { kind: RejectionKind::NotFound, ..wild_fields(100, 100) }.into(),
         offer::plan_document(Some(&plan("reporting", grant))).expect_err("wild features"),
         offer::plan_document(Some(&plan(&million, v1::ServiceGrant::default()))).expect_err("a long key"),
         offer::plan_document(Some(&plan(&wild, v1::ServiceGrant::default()))).expect_err("a wild key"),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tessera_core::catalog::{LimitDocument, ServiceDocument};
-use tessera_core::ids::TenantId;
+use tessera_core::ids::{PlanId, TenantId};
 use tessera_core::tenant::TenantDocument;
 use tessera_core::time::Timestamp;
 use tessera_proto::v1;
@@ -25,16 +25,18 @@ pub async fn compare(planes: &Planes, documents: Vec<Located>, now: Timestamp) -
 }
 
 async fn one(planes: &Planes, located: Located, now: Timestamp) -> anyhow::Result<Step> {
-    let meant = match &located.document {
-        Document::Tenant(id, tenant) => Document::Tenant(id.clone(), Box::new(tenant.as_of(now))),
-        other => other.clone(),
+    let (meant, trial) = match &located.document {
+        Document::Tenant(id, tenant) => {
+            (Document::Tenant(id.clone(), Box::new(tenant.as_of(now))), tenant.trial_until.map(|_| &tenant.choice.plan))
+        }
+        other => (other.clone(), None),
     };
     let compared = match &meant {
         Document::Service(service) => compare_service(planes, service).await,
         Document::Limit(limit) => compare_limit(planes, limit).await,
         Document::Plan(id, plan) => compare_offer(planes, OfferKind::Plan, id.as_str(), plan).await,
         Document::AddOn(id, add_on) => compare_offer(planes, OfferKind::AddOn, id.as_str(), add_on).await,
-        Document::Tenant(id, tenant) => compare_tenant(planes, id, tenant).await,
+        Document::Tenant(id, tenant) => compare_tenant(planes, id, tenant, trial).await,
     };
     let place = || format!("{}:{}: {}", located.source, located.line, located.document);
     let (before, action) = compared.with_context(place)?;
@@ -99,19 +101,26 @@ async fn compare_offer(planes: &Planes, kind: OfferKind, id: &str, wanted: &tess
     Ok((before, Action::Publish { update, etag: there.etag, version: there.latest + 1 }))
 }
 
-async fn compare_tenant(planes: &Planes, id: &TenantId, wanted: &TenantDocument) -> Compared {
+/// `trial`: the plan of which the document states a trial, also one that a plan change of the past has cleared since. It counts as
+/// had, so it is something to state even if nothing else is.
+async fn compare_tenant(planes: &Planes, id: &TenantId, wanted: &TenantDocument, trial: Option<&PlanId>) -> Compared {
     let mut client = planes.tenants();
     let request = v1::GetTenantRequest { tenant_id: id.to_string(), show_deleted: true };
     let found = planes.find(request, async |request| client.get_tenant(request).await).await?;
     let Some(there) = found.and_then(|answer| answer.tenant) else { return Ok((None, Action::State { etag: None })) };
     let (etag, deleted) = (there.etag.clone(), there.delete_time.is_some());
+    let missing_trial = trial.filter(|plan| !there.trials_used.iter().any(|used| used == plan.as_str()));
     let (_, document) = wire::tenant_document(there)?;
-    let action = if deleted {
-        Action::Deleted
-    } else if document == *wanted {
-        Action::Nothing
-    } else {
-        Action::State { etag: Some(etag) }
+    let equal = document == *wanted;
+    let mut before = Document::Tenant(id.clone(), Box::new(document)).to_yaml();
+    let action = match missing_trial {
+        _ if deleted => Action::Deleted,
+        None if equal => Action::Nothing,
+        Some(plan) if equal => {
+            writeln!(before, "# no trial of {plan} yet").unwrap_or_default();
+            Action::State { etag: Some(etag) }
+        }
+        _ => Action::State { etag: Some(etag) },
     };
-    Ok((Some(Document::Tenant(id.clone(), Box::new(document)).to_yaml()), action))
+    Ok((Some(before), action))
 }

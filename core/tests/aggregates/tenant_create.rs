@@ -233,6 +233,25 @@ fn a_document_may_state_the_past_and_means_what_it_left() {
 }
 
 #[test]
+fn a_trial_of_the_past_is_used_even_if_nothing_else_is_left_of_it() {
+    let past = TenantDocument {
+        trial_until: Some(day(-2)),
+        scheduled: vec![StatedChange { at: day(-9), choice: latest("silver") }],
+        ..stated("gold")
+    };
+    let silver = tenant([stated_event(&stated("silver"))]);
+    let after = silver.when(acme(state(&past))).then([stated_event(&past)]);
+    assert_eq!(after.get().0.as_ref().unwrap().document(), stated("silver"));
+    after.when(acme(state(&past))).then_nothing();
+    after.clone().at(day(7)).when(acme(state(&past))).then_nothing();
+    // As for whoever begins with that document.
+    for there in [after, tenant([stated_event(&past)])] {
+        let gold = there.when(acme(state(&stated("gold")))).then([stated_event(&stated("gold"))]);
+        gold.when(acme(Action::StartTrial(TrialLength::OfPlan))).then_rejected("TRIAL_USED");
+    }
+}
+
+#[test]
 fn even_the_past_must_exist() {
     let unheard_of =
         TenantDocument { scheduled: vec![StatedChange { at: day(-1), choice: latest("gold") }], ..stated("unheard-of") };

@@ -77,14 +77,30 @@ fn a_tenant_is_suspended_now_or_after_grace() {
     assert_eq!(status(&grace, day(7)), TenantStatus::Suspended);
     grace.when(suspend("payment", Some(day(7)))).then_nothing();
     grace.when(suspend("payment", Some(day(9)))).then([suspended("payment", day(9))]);
-    grace.when(suspend("payment", None)).then([suspended("payment", day(0))]);
-    let moved = grace.and([suspended("abuse", day(0))]).when(suspend("abuse", Some(day(2)))).then([suspended("abuse", day(2))]);
-    assert_eq!(status(&moved, day(1)), TenantStatus::Active);
+    grace.when(suspend("payment", Some(day(3)))).then([suspended("payment", day(3))]);
+    for at in [None, Some(day(0)), Some(day(-5))] {
+        grace.when(suspend("payment", at)).then([suspended("payment", day(0))]);
+    }
+}
+
+#[test]
+fn what_is_in_effect_is_not_put_off() {
+    let out = tenant([created("gold"), suspended("payment", day(7))]).at(day(7));
+    for at in [None, Some(day(3)), Some(day(7)), Some(day(8)), Some(day(14))] {
+        let still = out.when(suspend("payment", at)).then_nothing();
+        assert_eq!(status(&still, day(7)), TenantStatus::Suspended);
+    }
+    // Another reason has a grace of its own, and one that was taken back begins anew.
+    let took_effect = Event::SuspensionTookEffect(text("payment"));
+    let both = out.when(suspend("abuse", Some(day(9)))).then([took_effect, suspended("abuse", day(9))]);
+    both.when(suspend("payment", Some(day(14)))).then_nothing();
+    let resumed = both.when(resume(&["payment"])).then([resumed(&["payment"])]);
+    resumed.when(suspend("payment", Some(day(14)))).then([suspended("payment", day(14))]);
 }
 
 #[test]
 fn suspension_reasons_are_bounded() {
-    let reasons = (0..SUSPENSIONS_MAX).map(|n| suspended(&format!("r{n}"), day(0)));
+    let reasons = (0..SUSPENSIONS_MAX).map(|n| suspended(&format!("r{n}"), day(1)));
     let full = tenant(std::iter::once(created("gold")).chain(reasons));
     full.when(suspend("one more", None)).then_rejected("TOO_MANY_SUSPENSIONS");
     full.when(suspend("r1", Some(day(4)))).then([suspended("r1", day(4))]);

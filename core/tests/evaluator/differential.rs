@@ -33,6 +33,8 @@ struct Seen {
     documents: u64,
     /// Rows that are older than the tables they are asked of.
     early: u64,
+    /// Stages with features in the third word of a plan's bits.
+    wide: u64,
 }
 
 #[test]
@@ -55,6 +57,7 @@ fn the_fast_evaluator_answers_as_the_reference() {
             assert!(times >= cases / 2_000, "{reason:?} came up {times} times only in {cases}");
         }
         assert!(seen.early >= seen.documents / 20, "too few rows are older than the tables: {seen:?}");
+        assert!(seen.wide > 0, "too few features: {seen:?}");
         assert!(seen.changing >= cases / 20, "too few answers change by time: {seen:?}");
         assert!(seen.exact >= seen.changing / 2, "valid_until is mostly earlier than need be: {seen:?}");
     }
@@ -67,6 +70,7 @@ fn setting(variable: &str) -> Option<u64> {
 fn one_stage(number: u64, seen: &mut Seen) {
     let mut rng = random::source(number);
     let stage = random::stage(&mut rng);
+    seen.wide += u64::from(stage.catalog.feature_count > 128);
     for _ in 0..TENANTS_PER_STAGE {
         let tenant = random::tenant(&mut rng, &stage);
         let (row, is_early) = row(&mut rng, &stage, &tenant);

@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use tessera_core::decision::{Decision, Query};
 use tessera_core::evaluator::{Tables, TenantRow, evaluate};
 use tessera_core::plan::Plan;
-use tessera_core::tenant::{AccessOverride, Effect, LimitOverride, Tenant};
+use tessera_core::tenant::{AccessOverride, Effect, LimitOverride, Tenant, schedule};
 use tessera_core::time::Timestamp;
 use tessera_core::value::{Amount, LimitValue, Quantity};
 
@@ -164,6 +164,29 @@ fn raising_the_limits_of_plans_and_add_ons_never_denies() {
         }
     }
     assert!(finite > 1_000, "only {finite} limits");
+}
+
+/// It makes no difference how much of what is due has been recorded: not even to `valid_until`, which may be earlier than need be,
+/// since only instants to come are looked at for it.
+#[test]
+fn a_tenant_is_decided_as_it_stood_earlier() {
+    let mut moved = 0_u64;
+    for seed in 0..STAGES {
+        let mut rng = random::source(seed);
+        let stage = random::stage(&mut rng);
+        for _ in 0..TENANTS {
+            let tenant = random::tenant(&mut rng, &stage);
+            for _ in 0..QUESTIONS {
+                let (query, now) = (random::query(&mut rng), random::time(&mut rng));
+                let earlier = random::time(&mut rng).min(now);
+                let stood = schedule::at(&tenant, earlier);
+                moved += u64::from(*stood != tenant);
+                let (was, is) = (ask(&stage.tables, &tenant, &query, now), ask(&stage.tables, &stood, &query, now));
+                assert_eq!(was, is, "seed {seed}: {query:?} at {now:?}, as it stood at {earlier:?}: {stood:#?}\n{tenant:#?}");
+            }
+        }
+    }
+    assert!(moved > 1_000, "only {moved} had passed an edge");
 }
 
 #[test]

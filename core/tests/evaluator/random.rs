@@ -29,6 +29,9 @@ pub(crate) fn source(seed: u64) -> StdRng {
 /// needs a newer catalog again later.
 pub(crate) fn stage(rng: &mut StdRng) -> Stage {
     let mut stage = Stage::default();
+    if rng.random_bool(0.2) {
+        register_fillers(rng, &mut stage.catalog);
+    }
     let mut names: Vec<_> = SERVICES.iter().flat_map(|s| FEATURES.map(|f| (*s, Some(f)))).collect();
     names.extend(SERVICES.map(|service| (service, None)));
     names.shuffle(rng);
@@ -66,6 +69,13 @@ pub(crate) fn stage(rng: &mut StdRng) -> Stage {
         }
     }
     stage
+}
+
+/// Features before all others, which push their ordinals into further words of a plan's bits and into a second byte of a row.
+fn register_fillers(rng: &mut StdRng, catalog: &mut Catalog) {
+    for number in 0..rng.random_range(0..=200) {
+        register(catalog, "filler", Some(&format!("f{number}")));
+    }
 }
 
 /// Applies some versions of some offers, all of all when it is the last time.

@@ -6870,7 +6870,8 @@ pub struct SuspendTenantRequest {
     /// Why; 1 to 200 bytes.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
-    /// From when; unset or past is now. Until then the tenant is in grace.
+    /// From when; unset or past is now. Until then the tenant is in grace, and suspending again for this reason moves its end,
+    /// either way. A reason that is in effect stays in effect, since when it was, whatever time is given: `ResumeTenant` ends it.
     #[prost(message, optional, tag = "3")]
     pub effective_at: ::core::option::Option<::prost_types::Timestamp>,
     /// The command's name: 1 to 64 printable ASCII characters; made if empty. Sending it again does not do it again.

@@ -4,7 +4,9 @@
 //! Java, 16 KiB in Rust): the caller would see a broken connection where we meant to name a field. Requests can be far longer
 //! than that and errors repeat parts of them, so texts are cut here and violations that no longer fit are counted only.
 
-use super::Failure;
+use tonic::Code;
+
+use super::{Failure, VIOLATIONS_LEFT_OUT};
 
 /// Longest message, in bytes; it is sent twice, once with every byte that is not ASCII as three.
 const MESSAGE_LEN_MAX: usize = 500;
@@ -20,11 +22,13 @@ const GAP: &str = " … ";
 /// Cuts what is too long to arrive.
 pub(super) fn keep(failure: &mut Failure) {
     shorten(&mut failure.message, MESSAGE_LEN_MAX);
+    // A precondition repeats the reason for each.
+    let each_len = if failure.code == Code::FailedPrecondition { failure.reason.len() } else { 0 };
     let (mut len, mut kept) = (0, 0);
     for violation in &mut failure.violations {
         shorten(&mut violation.field, FIELD_LEN_MAX);
         shorten(&mut violation.description, DESCRIPTION_LEN_MAX);
-        len += violation.field.len() + violation.description.len();
+        len += each_len + violation.field.len() + violation.description.len();
         if len > VIOLATIONS_LEN_MAX {
             break;
         }
@@ -33,7 +37,7 @@ pub(super) fn keep(failure: &mut Failure) {
     let left_out = failure.violations.len().saturating_sub(kept);
     if left_out > 0 {
         failure.violations.truncate(kept);
-        failure.metadata.push(("violations_left_out", left_out.to_string()));
+        failure.metadata.push((VIOLATIONS_LEFT_OUT, left_out.to_string()));
     }
 }
 

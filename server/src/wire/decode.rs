@@ -1,6 +1,7 @@
 //! Decodes the hot messages without a copy and, but for one list per message, without an allocation: what is asked is borrowed
-//! from the bytes that came. Takes and refuses exactly what prost does, and says of what it refuses what prost says. Only of a list
-//! that is longer than allowed nothing more is read than its length: two bytes are a check, and a check takes a hundred.
+//! from the bytes that came. Takes and refuses what prost does, and says of what it refuses what prost says, but for two things. Of
+//! a list that is longer than allowed nothing more is read than its length: two bytes are a check, and a check takes a hundred. And
+//! groups of unknown fields may nest as deep inside a message of ours as outside one, where prost counts the messages around them.
 
 use bytes::Bytes;
 use prost::Message;

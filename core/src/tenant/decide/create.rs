@@ -59,7 +59,9 @@ pub(super) fn state(
         document.suspensions.insert(reason.clone(), suspended_since(known, context.now));
     }
     let meant = document.as_of(context.now);
-    if tenant.is_some_and(|tenant| tenant.document() == meant) {
+    // A trial of the past that has left nothing else behind is used all the same.
+    let is_used = |tenant: &Tenant| document.trial_until.is_none() || tenant.trials_used.contains(&document.choice.plan);
+    if tenant.is_some_and(|tenant| tenant.document() == meant && is_used(tenant)) {
         return Ok(Vec::new());
     }
     let mut violations = Violations::default();

@@ -38,13 +38,14 @@ pub(super) fn activate(tenant: &Tenant) -> Result<Vec<Event>, Rejection> {
     Ok(vec![Event::Activated])
 }
 
-/// Since when a reason is in effect that is asked for without a time to come: if it is already, since when it was, else from now.
+/// Since when a reason is in effect that is stated without a time: if it is already, since when it was, else from now.
 /// `known`: what was said of it before.
 pub(super) fn suspended_since(known: Option<Timestamp>, now: Timestamp) -> Timestamp {
     known.filter(|since| *since <= now).unwrap_or(now)
 }
 
-/// A time that is over means now.
+/// A time that is over means now. Of a reason in effect nothing changes: only grace that still runs can be moved, or whoever
+/// warns again and again would lift the suspension that the first warning led to.
 pub(super) fn suspend(
     tenant: &Tenant,
     reason: &Reason,
@@ -52,8 +53,8 @@ pub(super) fn suspend(
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
     let known = tenant.suspensions.get(reason).copied();
-    let effective_at = effective_at.filter(|at| *at > now).unwrap_or_else(|| suspended_since(known, now));
-    if known == Some(effective_at) {
+    let effective_at = effective_at.map_or(now, |at| at.max(now));
+    if known.is_some_and(|since| since <= now || since == effective_at) {
         return Ok(Vec::new());
     }
     let count = tenant.suspensions.len();
