@@ -46,13 +46,13 @@ pub struct Dependencies {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// Settings are refused.
-    #[error("settings of the server: {0}")]
+    #[error("settings of the server")]
     Config(#[from] config::Refused),
     /// Decisions cannot be logged.
-    #[error("settings of the server: {0}")]
+    #[error("settings of the server")]
     DecisionLog(#[from] decision_log::Refused),
     /// The descriptors that reflection serves cannot be read.
-    #[error("descriptors for reflection: {0}")]
+    #[error("descriptors for reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 

@@ -78,7 +78,7 @@ impl Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// Its file cannot be written to.
-    #[error("`decision_log.file` is `{path}`, which cannot be written to: {source}; allowed are a file and `stdout`", path = .path.display())]
+    #[error("`decision_log.file` is `{path}`, which cannot be written to; allowed are a file and `stdout`", path = .path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -86,8 +86,8 @@ pub enum Refused {
         source: std::io::Error,
     },
     /// There is no thread for it.
-    #[error("start the thread of the decision log: {0}")]
-    Thread(std::io::Error),
+    #[error("start the thread of the decision log")]
+    Thread(#[source] std::io::Error),
 }
 
 /// The log, or none.

@@ -28,13 +28,15 @@ pub(super) struct Start {
     /// A snapshot is being loaded; until that is over nothing is begun with what was read of the store.
     loading: bool,
     begun: Option<Box<Beginning>>,
+    /// The file of the snapshot that was loaded.
+    file: String,
     /// Up to when the snapshot is known to be whole.
     as_of: Option<Timestamp>,
 }
 
 impl Start {
     pub(super) fn new() -> Self {
-        Self { at: Instant::now(), loading: false, begun: None, as_of: None }
+        Self { at: Instant::now(), loading: false, begun: None, file: String::new(), as_of: None }
     }
 
     /// Keeps what was read of the store until the snapshot is loaded; gives it back when none is being loaded.
@@ -75,6 +77,7 @@ impl Follower {
             self.newest_snapshot = Some(loaded.standing.at);
             let generation = self.next_generation();
             self.start.as_of = loaded.standing.whole_until();
+            self.start.file.clone_from(&loaded.name);
             let session = Session::of_snapshot(generation, *loaded);
             let progress = session.progress();
             self.live = Some(session);
@@ -104,7 +107,7 @@ impl Follower {
             return Some(session.identity());
         }
         if !self.shared.is_ready() {
-            refuse(session, identity);
+            refuse(&self.start.file, session, identity);
             self.live = None;
         }
         None
@@ -115,7 +118,7 @@ impl Follower {
         let generation = beginning.generation;
         let Some(mut session) = self.live.take() else { return };
         if !session.may_be_of(&beginning.identity) {
-            refuse(&session, &beginning.identity);
+            refuse(&self.start.file, &session, &beginning.identity);
             return self.instead_of(session, beginning);
         }
         session.writer.matrix().set_of_store_read(true);
@@ -194,10 +197,10 @@ fn load_from(folder: &dyn SnapshotFolder, shared: &Shared, age_max: Duration) ->
 }
 
 /// The session is of a snapshot of another store than the one that was reached.
-fn refuse(session: &Session, reached: &StoreIdentity) {
+fn refuse(file: &str, session: &Session, reached: &StoreIdentity) {
     let StoreIdentity { store, epoch } = session.identity();
     let (reached, reached_epoch) = (reached.store.clone(), reached.epoch);
-    refused("the snapshot", &Refusal::OfAnotherStore { store, epoch, reached, reached_epoch });
+    refused(file, &Refusal::OfAnotherStore { store, epoch, reached, reached_epoch });
 }
 
 fn refused(file: &str, refusal: &Refusal) {

@@ -3,7 +3,8 @@
 //! No task and no queue of messages: a watch keeps *which* tenants to look at again, and looks when there is room to send. What
 //! changed in between coalesces to the newest document by itself. A tenant is looked at again after a note of the writer (see
 //! `hub.rs`) or when time passes the document's edge; the look is cheap when its streams have not moved, and a document is sent
-//! only when its tag differs from the one sent last. An error item ends its subscription, not the stream.
+//! only when its tag differs from the one sent last, or its epoch does: after a restore every document is sent again, since
+//! revisions of the epoch before can be met by strong reads only. An error item ends its subscription, not the stream.
 
 pub(super) mod places;
 mod subscriptions;
@@ -284,7 +285,7 @@ impl Watch {
         None
     }
 
-    /// The tenant's document, if it differs from the one sent last.
+    /// The tenant's document, if it differs from the one sent last, or its listener holds a revision of another epoch.
     fn look(&mut self, tenant: &TenantKey) -> Result<Option<v1::TenantEntitlements>, Failure> {
         let Some(subscription) = self.subscriptions.begun(tenant) else { return Ok(None) };
         let shared = &self.parts.shared;
@@ -300,8 +301,9 @@ impl Watch {
         let pace = Duration::from_secs(1) / u32::try_from(self.parts.config.watch_documents_per_second_max).unwrap_or(u32::MAX);
         self.next_document = self.next_document.max(Instant::now()) + pace;
         let made = make(&matrix, &row, tenant.text(), &moment)?;
-        let differs = subscription.tag != made.message.document_tag;
+        let differs = subscription.tag != made.message.document_tag || subscription.epoch != matrix.epoch();
         subscription.tag.clone_from(&made.message.document_tag);
+        subscription.epoch = matrix.epoch();
         subscription.revision = made.message.revision.clone();
         self.subscriptions.set_edge(tenant, made.valid_until);
         Ok(differs.then_some(made.message))

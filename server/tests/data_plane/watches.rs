@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use tessera_core::revision::Revision;
+use tessera_core::stream::StreamKind;
 use tessera_core::tenant::{Event, ScheduledChange};
-use tessera_ports::change_feed::ChangePublisher as _;
+use tessera_ports::change_feed::{ChangePublisher as _, Heartbeat};
+use tessera_ports::memory::Operation;
 use tessera_proto::v1;
 use tessera_proto::v1::watch_entitlements_request::Action;
 use tessera_proto::v1::watch_entitlements_response::Event as Said;
@@ -340,11 +343,33 @@ async fn watches_go_on_over_a_restore() {
     let mut watch = Watch::open(&bench).await.unwrap();
     watch.subscribe("acme", vec![]);
     watch.document().await;
-    let backup = bench.store.back_up(&tessera_core::stream::StreamKind::ALL);
+    let backup = bench.store.back_up(&StreamKind::ALL);
     bench.store.restore(&backup, "second");
     bench.universe.epoch = 2;
     let deleted = bench.universe.tenant_event("acme", Event::Deleted);
     bench.lose(&deleted);
     bench.feed.publish(std::slice::from_ref(&deleted)).await.unwrap();
     assert_eq!(watch.document().await.status(), v1::TenantStatus::Deleted);
+}
+
+/// Whoever goes on from a revision of the epoch before costs a strong read.
+#[tokio::test(start_paused = true)]
+async fn after_a_restore_documents_are_sent_with_revisions_of_the_new_epoch_though_nothing_changed() {
+    let bench = bench().await;
+    let mut watch = Watch::open(&bench).await.unwrap();
+    watch.subscribe("acme", vec![]);
+    let before = watch.document().await;
+    let backup = bench.store.back_up(&StreamKind::ALL);
+    bench.store.restore(&backup, "second");
+    let heartbeat = Heartbeat { epoch: 2, store: "second".to_owned(), at: start(), partitions: 2 };
+    bench.feed.beat(&[0, 1], &heartbeat).await.unwrap();
+    let restored = watch.document().await;
+    assert_eq!(restored.document_tag, before.document_tag);
+    assert_eq!([before, restored.clone()].map(|of| Revision::parse(&of.revision).unwrap().epoch), [1, 2]);
+    watch.quiet().await;
+
+    bench.store.faults().fail_next(Operation::Read, 1_000);
+    let mut again = Watch::open(&bench).await.unwrap();
+    again.subscribe("acme", restored.revision.to_vec());
+    assert_eq!(again.document().await.document_tag, restored.document_tag);
 }

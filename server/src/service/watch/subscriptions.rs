@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use metrics::Gauge;
+use tessera_core::stream::Epoch;
 use tessera_core::time::Timestamp;
 
 use crate::hub::{Hub, Mailbox};
@@ -34,6 +35,8 @@ pub(super) struct Subscription {
     waits: bool,
     /// The tag of the document sent last; empty before the first.
     pub(super) tag: String,
+    /// The epoch of the document sent last; 0 before the first.
+    pub(super) epoch: Epoch,
     /// The revision of the last look; empty when it would tell nothing of what there is now.
     pub(super) revision: Bytes,
     /// When time alone changes the document.
