@@ -27,7 +27,7 @@ pub struct Config {
     /// Bytes of stored states kept decoded, per kind of stream.
     pub state_cache_bytes: usize,
     /// Most changes that wait to be published; more are left to the sweeper, which finds their hints, and so is what is beyond
-    /// 64 MiB of them. As many hints at most are held in memory for events that others are to be told of.
+    /// 64 MiB of them. As many hints at most are held in memory for events that others are to be told of. At most a million.
     pub publish_queue_max: usize,
     /// Most hints that one pass of the sweeper reads at a time, beside those that have to stand; past 64 times as many of these
     /// it does not look.
@@ -95,7 +95,7 @@ impl Config {
             ("commands_max", wide(self.commands_max), (2..=u64::MAX), "2 or more, since imports have half of them"),
             // A request may have 2 MiB.
             ("command_bytes_max", wide(self.command_bytes_max), (2 << 20..=u64::MAX), "2097152 or more"),
-            ("publish_queue_max", wide(self.publish_queue_max), (1..=u64::MAX), positive),
+            ("publish_queue_max", wide(self.publish_queue_max), (1..=1_000_000), "1 to 1000000"),
             ("sweep_page", wide(self.sweep_page), (1..=100_000), "1 to 100000"),
             ("sweep_interval_ms", self.sweep_interval_ms, (1..=1_000), "1 to 1000, since a heartbeat is due every second"),
             ("lease_s", self.lease_s, (1..=60), "1 to 60"),
@@ -153,6 +153,9 @@ mod tests {
         let bad = Config { sweep_interval_ms: 1_001, hint_age_s: 3_599, ..Config::default() };
         let fields: Vec<&str> = bad.validate().iter().map(|e| e.field).collect();
         assert_eq!(fields, ["sweep_interval_ms", "hint_age_s"]);
+        let bad = Config { publish_queue_max: 1_000_001, scan_per_page: 100_001, ..Config::default() };
+        let fields: Vec<&str> = bad.validate().iter().map(|e| e.field).collect();
+        assert_eq!(fields, ["publish_queue_max", "scan_per_page"]);
     }
 
     #[test]

@@ -33,7 +33,9 @@ use tessera_runtime::telemetry::traces;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+pub(crate) use self::pending::cutoff;
 use self::queue::Queues;
+pub(crate) use self::queue::until;
 pub(crate) use self::replay::REPLAYS_AT_ONCE;
 use crate::aggregate::{Handled, Snapshot};
 use crate::config::Config;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser;
 use futures::future::BoxFuture;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tessera_ports::{ChangePublisher, Clock, EventPublisher, EventStore, HintStore, IdSource, LeaseStore};
 use tessera_runtime::clock::{SystemClock, SystemIds};
 use tessera_runtime::exposure::Exposure;
@@ -36,17 +36,23 @@ struct Arguments {
 }
 
 /// Everything that can be set. `B` is what the backends are opened by.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings<B> {
+pub struct Settings<B> {
+    /// How commands are decided.
     #[serde(default)]
-    loader: Config,
+    pub loader: Config,
+    /// Connections and calls.
     #[serde(default)]
-    listener: ListenerConfig,
-    identity: Option<IdentityConfig>,
+    pub listener: ListenerConfig,
+    /// Who may call; nobody is asked without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityConfig>,
+    /// What is told of calls and decisions.
     #[serde(default)]
-    telemetry: telemetry::Config,
-    backends: B,
+    pub telemetry: telemetry::Config,
+    /// Which backends.
+    pub backends: B,
 }
 
 /// Open backends, as far as the control plane needs them.

@@ -31,7 +31,7 @@ use crate::due::{DueTimer, DueTimes};
 use crate::grpc::add_on_svc::AddOnSvc;
 use crate::grpc::audit_svc::AuditSvc;
 use crate::grpc::catalog_svc::CatalogSvc;
-use crate::grpc::gate::Gate;
+use crate::grpc::gate::{Gate, HISTORIES_AT_ONCE};
 use crate::grpc::offers::Offers;
 use crate::grpc::plan_svc::PlanSvc;
 use crate::grpc::tenant_svc::TenantSvc;
@@ -160,7 +160,13 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let tenants = Handler::new(parts.desk(tenant_streams));
     let Parts { world, due, clock, config, .. } = parts;
     let shutdown = tasks.shutdown();
-    let gate = Gate { clock: Arc::clone(&clock), ids: Arc::clone(&ids), config: Arc::clone(&config), shutdown: shutdown.clone() };
+    let gate = Gate {
+        clock: Arc::clone(&clock),
+        ids: Arc::clone(&ids),
+        config: Arc::clone(&config),
+        shutdown: shutdown.clone(),
+        history: Arc::new(Semaphore::new(HISTORIES_AT_ONCE)),
+    };
     let reached = Arc::new(AtomicBool::new(false));
     let handle =
         Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), events, reached, shutdown, catalog, offers, tenants };

@@ -13,6 +13,7 @@ use tessera_core::time::Timestamp;
 use tessera_ports::EventStore;
 use tessera_ports::event_store::{CellHash, Question, ReadError, RequestRow, StreamRead};
 use tessera_proto::storage::{self, StoredEvent};
+use tokio::sync::Semaphore;
 
 use self::cache::Cache;
 use crate::aggregate::{Handled, Snapshot};
@@ -126,15 +127,20 @@ impl<A: Handled> Streams<A> {
         storage::decode_event::<A>(&cell.cell).map_err(|error| Refusal::undecodable(stream, &error))
     }
 
-    /// Folds the events of a stream from the first on. Cells are taken as they are: their chain is the verifier's business.
-    pub async fn fold(&self, stream: &StreamId, until: Until) -> Result<Folded<A>, Refusal> {
+    /// Folds the events of a stream from the first on, each read in its turn. Cells are taken as they are: their chain is the
+    /// verifier's business.
+    pub async fn fold(&self, turns: &Semaphore, stream: &StreamId, until: Until) -> Result<Folded<A>, Refusal> {
         let mut folded = Folded::default();
-        while !self.fold_on(stream, until, &mut folded).await? {}
-        Ok(folded)
+        loop {
+            let _turn = turns.acquire().await;
+            if self.fold_on(stream, until, &mut folded).await? {
+                return Ok(folded);
+            }
+        }
     }
 
     /// Folds what one read returns more; whether that was the end.
-    pub async fn fold_on(&self, stream: &StreamId, until: Until, folded: &mut Folded<A>) -> Result<bool, Refusal> {
+    async fn fold_on(&self, stream: &StreamId, until: Until, folded: &mut Folded<A>) -> Result<bool, Refusal> {
         if matches!(until, Until::Seq(seq) if folded.seq >= seq) {
             return Ok(true);
         }

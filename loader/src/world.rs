@@ -20,7 +20,7 @@ use crate::aggregate::Handled;
 use crate::refusal::Refusal;
 use crate::streams::Streams;
 
-/// Plans and add-ons that are read at a time for one batch.
+/// Plans and add-ons that are read at a time for one batch, group or listing.
 const OFFERS_AT_ONCE: usize = 64;
 
 /// Reads worlds.
@@ -69,25 +69,6 @@ impl WorldReader {
         self.offers.read(stream).await
     }
 
-    /// The catalog (if it is needed) and those plans and add-ons, read strongly. `None`: the store is not in `epoch` any more.
-    pub async fn read(
-        &self,
-        epoch: Epoch,
-        needs_catalog: bool,
-        references: &BTreeSet<StreamId>,
-    ) -> Result<Option<ReadWorld>, Refusal> {
-        let mut read = ReadWorld::default();
-        if needs_catalog && !read.add_catalog(epoch, self.catalog().await?) {
-            return Ok(None);
-        }
-        for stream in references {
-            if !read.add_offer(epoch, stream, self.offer(stream).await?) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(read))
-    }
-
     /// The catalog (if it is needed) and those plans and add-ons, each read strongly once for all who asked before.
     pub async fn read_for_many(&self, needs_catalog: bool, references: BTreeSet<StreamId>) -> SharedWorld {
         let catalog = if needs_catalog { Some(self.catalog().await) } else { None };
@@ -126,10 +107,11 @@ impl ReadWorld {
     }
 }
 
-type FoundOffer = Found<Option<Arc<Plan>>>;
+/// What a strong read found of a plan or add-on.
+pub type FoundOffer = Found<Option<Arc<Plan>>>;
 type WorldsByNames = BTreeMap<(Epoch, BTreeSet<StreamId>), Option<Arc<ReadWorld>>>;
 
-/// What the commands of a batch are decided against: read after all of them were asked for, so that it is as strong for each as
+/// What the commands of a batch or group are decided against: read after all of them were asked for, so that it is as strong for each as
 /// a read of its own.
 #[derive(Debug)]
 pub struct SharedWorld {
@@ -140,6 +122,11 @@ pub struct SharedWorld {
 }
 
 impl SharedWorld {
+    /// What was found of a plan or add-on, if it was read.
+    pub fn offer(&self, stream: &StreamId) -> Option<&Result<FoundOffer, Refusal>> {
+        self.offers.get(stream)
+    }
+
     /// The part of it that one command names; `None` if it is not of `epoch`, or was not read.
     pub fn of(&self, epoch: Epoch, references: BTreeSet<StreamId>) -> Result<Option<Arc<ReadWorld>>, Refusal> {
         let mut worlds = self.worlds.lock().unwrap_or_else(PoisonError::into_inner);

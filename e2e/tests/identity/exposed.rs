@@ -117,13 +117,16 @@ async fn whoever_has_a_certificate_or_a_token_is_served_beyond_loopback_over_tls
         assert_eq!(refused.code, Some(1));
         assert!(!refused.stderr.contains("TOKEN_INVALID"), "there is no call without a handshake: {}", refused.stderr);
     }
+    let strange = check(port, &place, &["--ca-file", &path("strangers.pem")]);
+    assert!(strange.stderr.contains("--ca-file names"), "{}", strange.stderr);
     let nobody = check(port, &place, &[]);
     assert!(nobody.stderr.contains("credentials are needed"), "{}", nobody.stderr);
 
-    // Plain text gets no answer at all.
+    // Plain text gets no answer at all, and whoever asked hears why.
     let mut plain = Command::new(binary::tessera().unwrap());
     plain.args(["check", "acme", "entity-management", "--timeout", "2s"]);
     plain.env("TESSERA_DATA_ADDR", format!("http://127.0.0.1:{port}")).env("TESSERA_TOKEN", &token);
-    assert_eq!(binary::run(&mut plain).unwrap().code, Some(1));
+    let plain = binary::run(&mut plain).unwrap();
+    assert!(plain.code == Some(1) && plain.stderr.contains(&format!("say https://127.0.0.1:{port}")), "{}", plain.stderr);
     dev.stop().unwrap();
 }

@@ -1,5 +1,7 @@
 //! `tessera.v1.AuditService`: reads the events of all streams, proves that nothing was altered, and shows tenants as of a time.
 
+use std::time::Duration;
+
 use tessera_core::aggregate::Actor;
 use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
@@ -15,14 +17,15 @@ use tessera_proto::storage::EventLink;
 use tessera_proto::v1;
 use tessera_proto::v1::audit_service_server::AuditService;
 use tessera_runtime::identity::Principal;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::audit::at::Past;
 use super::audit::payload;
 use super::audit::verify::{Found, verify};
-use super::gate::{Gate, own_tenants, principal, sees};
+use super::gate::{Gate, in_time, own_tenants, principal, sees};
 use super::page::{self, Left, Page};
-use super::tenant_svc::not_found;
+use super::{offers, tenant_svc};
 use crate::handler::Handler;
 use crate::refusal::Refusal;
 use crate::unreadable;
@@ -31,6 +34,8 @@ use crate::unreadable;
 const EVENTS_PER_READ: usize = 256;
 /// Events that one page looks at, at most, whatever it filters.
 const EVENTS_PER_PAGE: usize = 20_000;
+/// Longest time that a page takes, so that callers who wait for ten seconds have a part of it to spare.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(3);
 /// Streams that a verification walks when it is not told how many.
 const VERIFY_DEFAULT: usize = 1_000;
 /// Most streams that one call of a verification walks.
@@ -107,6 +112,21 @@ fn streams(asked: Option<&v1::Stream>) -> Result<Streams, Failure> {
     stream.map(Streams::One).map_err(|error| Failure::invalid_field("stream.id", error.to_string()))
 }
 
+/// When a page ends although there is more, if it is to be answered `by` then: what is read last may take as long again.
+fn page_end(by: Option<Instant>) -> Instant {
+    let now = Instant::now();
+    now + by.map_or(PAGE_TIME_MAX, |by| (by.saturating_duration_since(now) / 2).min(PAGE_TIME_MAX))
+}
+
+/// Refuses a stream without events that is asked for by its name: it never was, or is not there for the caller. The catalog always is.
+fn check_known(stream: &StreamId, by_name: bool) -> Result<(), Failure> {
+    match stream {
+        StreamId::Plan(_) | StreamId::AddOn(_) if by_name => Err(offers::not_found(stream)),
+        StreamId::Tenant(tenant) if by_name => Err(tenant_svc::not_found(tenant.as_str())),
+        _ => Ok(()),
+    }
+}
+
 /// A stream to the API.
 pub(crate) fn to_stream(stream: &StreamId) -> v1::Stream {
     let kind = match stream.kind() {
@@ -144,6 +164,8 @@ struct Walk<'a> {
     by_name: bool,
     /// How many streams a page may look at yet; a scan that finds none counts as one.
     room: usize,
+    /// When it looks at no more, however many that were; one stream or scan it always gets beyond.
+    end_of_page: Instant,
     /// How many streams were left out since they cannot be read.
     unreadable: i32,
     left: Left<'a>,
@@ -164,7 +186,7 @@ impl<'a> Walk<'a> {
         store: &'a dyn EventStore,
         (asked, principal): (Streams, &'a Principal),
         (listing, token): (&str, &str),
-        room: usize,
+        (room, end_of_page): (usize, Instant),
     ) -> Result<Self, Failure> {
         let by_name = matches!(asked, Streams::One(_));
         let (one, kinds) = match asked {
@@ -176,7 +198,7 @@ impl<'a> Walk<'a> {
         if let Some((stream, _)) = &current {
             left.pass(stream);
         }
-        Ok(Self { store, current, end: None, by_name, room, unreadable: 0, left })
+        Ok(Self { store, current, end: None, by_name, room, end_of_page, unreadable: 0, left })
     }
 
     /// The stream to read and after which seq; `None` at the end, and when there is no room for it in the page.
@@ -191,7 +213,7 @@ impl<'a> Walk<'a> {
                 },
             };
             if next.is_none() {
-                self.room = self.room.saturating_sub(1);
+                self.take_room();
             }
             self.end = next.as_ref().and_then(|(_, end)| *end);
             self.current = next.map(|(stream, _)| (stream, 0));
@@ -212,7 +234,15 @@ impl<'a> Walk<'a> {
 
     fn next_stream(&mut self) {
         (self.current, self.end) = (None, None);
-        self.room = self.room.saturating_sub(1);
+        self.take_room();
+    }
+
+    fn take_room(&mut self) {
+        self.room = if self.is_late() { 0 } else { self.room.saturating_sub(1) };
+    }
+
+    fn is_late(&self) -> bool {
+        self.end_of_page <= Instant::now()
     }
 
     fn token(&self) -> String {
@@ -234,10 +264,11 @@ impl AuditSvc {
     }
 
     async fn verify_stream(&self, stream: &StreamId) -> Result<Found, Refusal> {
+        let turns = &*self.gate.history;
         match stream.kind() {
-            StreamKind::Catalog => verify(self.catalog.streams(), stream).await,
-            StreamKind::Plan | StreamKind::AddOn => verify(self.offers.streams(), stream).await,
-            StreamKind::Tenant => verify(self.tenants.streams(), stream).await,
+            StreamKind::Catalog => verify(self.catalog.streams(), turns, stream).await,
+            StreamKind::Plan | StreamKind::AddOn => verify(self.offers.streams(), turns, stream).await,
+            StreamKind::Tenant => verify(self.tenants.streams(), turns, stream).await,
         }
     }
 
@@ -249,7 +280,7 @@ impl AuditSvc {
     ) -> Result<Vec<v1::AuditEvent>, Failure> {
         let mut page = Page::new();
         let mut looked = 0_usize;
-        while looked < EVENTS_PER_PAGE {
+        while looked < EVENTS_PER_PAGE && (looked == 0 || !walk.is_late()) {
             let Some((stream, after)) = walk.stream().await? else { break };
             let read = if sees(principal, &stream) {
                 self.read(walk, (&stream, after), filter, (&mut page, size)).await
@@ -262,7 +293,10 @@ impl AuditSvc {
                     looked = looked.saturating_add(count);
                     walk.is_through()
                 }
-                Ok(Read::End) => true,
+                Ok(Read::End) => {
+                    check_known(&stream, walk.by_name && after == 0)?;
+                    true
+                }
                 Err(Refusal::StoreDamaged(why)) => {
                     unreadable::tell(&why);
                     if walk.by_name {
@@ -289,6 +323,7 @@ impl AuditSvc {
         filter: &Filter,
         (page, size): (&mut Page<v1::AuditEvent>, usize),
     ) -> Result<Read, Refusal> {
+        let _turn = self.gate.history.acquire().await;
         let cells = self.store().events(stream, after, EVENTS_PER_READ).await?;
         if cells.is_empty() {
             return Ok(Read::End);
@@ -305,51 +340,16 @@ impl AuditSvc {
         }
         Ok(Read::Some(looked))
     }
-}
 
-#[tonic::async_trait]
-impl AuditService for AuditSvc {
-    async fn list_audit_events(
-        &self,
-        request: Request<v1::ListAuditEventsRequest>,
-    ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
-        self.gate.admit_read(request.metadata())?;
-        let principal = principal(request.extensions())?;
-        let mut asked = request.into_inner();
-        let size = page::listing_size(std::mem::take(&mut asked.page_size))?;
-        let token = std::mem::take(&mut asked.page_token);
-        let mut fields = Fields::new();
-        let filter = Filter::read(&mut fields, &asked);
-        let filter = fields.finish(Some(filter))?;
-        let listing = page::listing_of("list_audit_events", &asked);
-        let asked_for = (streams(asked.stream.as_ref())?, &principal);
-        let room = self.gate.config.scan_per_page;
-        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token), room).await?;
-        let events = self.page_of_events(&mut walk, (&filter, &principal), size).await?;
-        let (next_page_token, unreadable_count) = (walk.token(), walk.unreadable);
-        Ok(Response::new(v1::ListAuditEventsResponse { events, next_page_token, unreadable_count }))
-    }
-
-    async fn verify_audit(&self, request: Request<v1::VerifyAuditRequest>) -> Result<Response<v1::VerifyAuditResponse>, Status> {
-        self.gate.admit_read(request.metadata())?;
-        let principal = principal(request.extensions())?;
-        let mut asked = request.into_inner();
-        let size = page::size(std::mem::take(&mut asked.page_size), VERIFY_DEFAULT, VERIFY_MAX)?;
-        let token = std::mem::take(&mut asked.page_token);
-        let listing = page::listing_of("verify_audit", &asked);
-        let asked_for = (streams(asked.stream.as_ref())?, &principal);
-        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token), size).await?;
-        let by_name = asked.stream.as_ref().is_some_and(|stream| !stream.id.is_empty());
+    async fn page_of_verified(&self, walk: &mut Walk<'_>, principal: &Principal) -> Result<v1::VerifyAuditResponse, Failure> {
         let mut answer = v1::VerifyAuditResponse::default();
         while let Some((stream, _)) = walk.stream().await? {
-            let found = if sees(&principal, &stream) {
-                self.verify_stream(&stream).await.map_err(Failure::from)?
-            } else {
-                Found { events: 0, problem: None }
-            };
+            let found =
+                if sees(principal, &stream) { self.verify_stream(&stream).await? } else { Found { events: 0, problem: None } };
             walk.next_stream();
-            // What never was is a stream without events when it is asked for by its name; among all of them it is none.
-            let counts = by_name || found.events > 0 || found.problem.is_some();
+            // What never was is none of them.
+            let counts = found.events > 0 || found.problem.is_some();
+            check_known(&stream, walk.by_name && !counts)?;
             answer.streams = answer.streams.saturating_add(i64::from(counts));
             answer.events = answer.events.saturating_add(i64::try_from(found.events).unwrap_or(i64::MAX));
             answer.problems.extend(found.problem.map(|problem| v1::AuditProblem {
@@ -359,11 +359,51 @@ impl AuditService for AuditSvc {
             }));
         }
         answer.next_page_token = walk.token();
+        Ok(answer)
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for AuditSvc {
+    async fn list_audit_events(
+        &self,
+        request: Request<v1::ListAuditEventsRequest>,
+    ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
+        self.gate.admit_read(request.metadata())?;
+        let by = self.gate.answer_by(request.metadata())?;
+        let principal = principal(request.extensions())?;
+        let mut asked = request.into_inner();
+        let size = page::listing_size(std::mem::take(&mut asked.page_size))?;
+        let token = std::mem::take(&mut asked.page_token);
+        let mut fields = Fields::new();
+        let filter = Filter::read(&mut fields, &asked);
+        let filter = fields.finish(Some(filter))?;
+        let listing = page::listing_of("list_audit_events", &asked);
+        let asked_for = (streams(asked.stream.as_ref())?, &principal);
+        let bounds = (self.gate.config.scan_per_page, page_end(by));
+        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token), bounds).await?;
+        let events = in_time(by, self.page_of_events(&mut walk, (&filter, &principal), size)).await?;
+        let (next_page_token, unreadable_count) = (walk.token(), walk.unreadable);
+        Ok(Response::new(v1::ListAuditEventsResponse { events, next_page_token, unreadable_count }))
+    }
+
+    async fn verify_audit(&self, request: Request<v1::VerifyAuditRequest>) -> Result<Response<v1::VerifyAuditResponse>, Status> {
+        self.gate.admit_read(request.metadata())?;
+        let by = self.gate.answer_by(request.metadata())?;
+        let principal = principal(request.extensions())?;
+        let mut asked = request.into_inner();
+        let size = page::size(std::mem::take(&mut asked.page_size), VERIFY_DEFAULT, VERIFY_MAX)?;
+        let token = std::mem::take(&mut asked.page_token);
+        let listing = page::listing_of("verify_audit", &asked);
+        let asked_for = (streams(asked.stream.as_ref())?, &principal);
+        let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token), (size, page_end(by))).await?;
+        let answer = in_time(by, self.page_of_verified(&mut walk, &principal)).await?;
         Ok(Response::new(answer))
     }
 
     async fn get_tenant_at(&self, request: Request<v1::GetTenantAtRequest>) -> Result<Response<v1::GetTenantAtResponse>, Status> {
         self.gate.admit_read(request.metadata())?;
+        let by = self.gate.answer_by(request.metadata())?;
         let principal = principal(request.extensions())?;
         let asked = request.into_inner();
         let tenant = convert::tenant_id(&asked.tenant_id)?;
@@ -372,9 +412,14 @@ impl AuditService for AuditSvc {
         let at = time::timestamp(&mut fields, "time", required);
         let at = fields.finish(at)?;
         if !sees(&principal, &StreamId::Tenant(tenant.clone())) {
-            return Err(not_found(tenant.as_str()).into());
+            return Err(tenant_svc::not_found(tenant.as_str()).into());
         }
-        let past = Past { catalog: self.catalog.streams(), offers: self.offers.streams(), tenants: self.tenants.streams() };
-        Ok(Response::new(past.tenant_at(&tenant, at, self.gate.clock.now()).await?))
+        let past = Past {
+            catalog: self.catalog.streams(),
+            offers: self.offers.streams(),
+            tenants: self.tenants.streams(),
+            turns: &self.gate.history,
+        };
+        Ok(Response::new(in_time(by, past.tenant_at(&tenant, at, self.gate.clock.now())).await?))
     }
 }

@@ -15,13 +15,15 @@ use tessera_proto::status::Failure;
 use tessera_proto::time_left::{self, TIMEOUT_HEADER};
 use tessera_runtime::identity::Principal;
 use tessera_runtime::lifecycle::Shutdown;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Extensions, Response, Status};
 
 use super::failure::bad_id;
 use crate::config::Config;
-use crate::handler::Caller;
+use crate::handler::{Caller, cutoff, until};
+use crate::refusal::Refusal;
 
 /// Carries the request id in every answer and error of a mutation.
 pub(crate) const REQUEST_ID: &str = "tessera-request-id";
@@ -30,6 +32,10 @@ const RETRY: &str = "tessera-retry";
 /// Set by gRPC libraries that retry by themselves.
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
+/// Calls that read history at once: each has up to 8 MiB of events in memory. They take turns read by read, so that a short history
+/// does not wait for a long one. Replays have turns of their own, so that commands do not wait for whoever looks into the past.
+pub(crate) const HISTORIES_AT_ONCE: usize = 16;
+
 /// What calls are let in by.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
@@ -37,6 +43,8 @@ pub(crate) struct Gate {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) config: Arc<Config>,
     pub(crate) shutdown: Shutdown,
+    /// Held for one read of history.
+    pub(crate) history: Arc<Semaphore>,
 }
 
 impl Gate {
@@ -44,6 +52,12 @@ impl Gate {
     #[expect(clippy::unused_self, reason = "it is the gate that lets calls in, whatever it goes by")]
     pub(crate) fn admit_read(&self, metadata: &MetadataMap) -> Result<(), Failure> {
         if time_left(metadata)? == Some(Duration::ZERO) { Err(Failure::deadline_exceeded()) } else { Ok(()) }
+    }
+
+    /// When a call is to be answered at the latest, so that the answer still arrives; `None` when its caller names no deadline.
+    pub(crate) fn answer_by(&self, metadata: &MetadataMap) -> Result<Option<Instant>, Failure> {
+        let now = Instant::now();
+        Ok(time_left(metadata)?.map(|left| cutoff(now, now + left, self.config.deadline_margin())))
     }
 
     /// The request id that a mutation came with, or one made for it.
@@ -87,6 +101,12 @@ pub(crate) fn sees(principal: &Principal, stream: &StreamId) -> bool {
 /// The tenants that are there for the caller, as far as there are such; `None` for all there are.
 pub(crate) fn own_tenants(principal: &Principal) -> Option<&BTreeSet<TenantId>> {
     principal.tenants().filter(|_| hooks::holds(Guard::TenantsOfCaller))
+}
+
+/// What a call finds that reads history, unless it takes longer than `by`.
+pub(crate) async fn in_time<T>(by: Option<Instant>, read: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = || Refusal::StoreUnavailable("the events were not read before the deadline".to_owned());
+    until(by, read).await.unwrap_or_else(|| Err(late().into()))
 }
 
 /// Whether an earlier attempt of the caller may still be on its way.

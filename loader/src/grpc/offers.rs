@@ -8,10 +8,11 @@ use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_core::value::{Offer, Version};
 use tessera_proto::status::Failure;
 use tessera_proto::storage::{self, StorageError};
+use tokio::time::Instant;
 
 use super::gate::Gate;
 use super::mutation::Asked;
-use crate::handler::{Done, Handler};
+use crate::handler::{Done, Handler, until};
 use crate::streams::Until;
 
 /// Plans, or add-ons.
@@ -30,6 +31,13 @@ pub(crate) struct Found {
     pub(crate) state: Arc<PlanState>,
 }
 
+/// The plan or add-on that does not exist.
+pub(crate) fn not_found(stream: &StreamId) -> Failure {
+    let reason = if matches!(stream, StreamId::Plan(_)) { "PLAN_NOT_FOUND" } else { "ADD_ON_NOT_FOUND" };
+    let message = format!("{} `{}` does not exist", stream.kind().name(), stream.key());
+    Rejection::not_found(reason, message).into()
+}
+
 /// The command that asks for `action`.
 pub(crate) fn command(offer: Offer, action: Action) -> Asked<PlanState> {
     (StreamId::from(offer.clone()), Command { offer, action })
@@ -40,17 +48,17 @@ impl Offers {
     pub(crate) async fn get(&self, stream: &StreamId) -> Result<Found, Failure> {
         let now = self.handler.read(stream).await?;
         if now.state.0.is_none() {
-            let reason = if matches!(stream, StreamId::Plan(_)) { "PLAN_NOT_FOUND" } else { "ADD_ON_NOT_FOUND" };
-            let message = format!("{} `{}` does not exist", stream.kind().name(), stream.key());
-            return Err(Rejection::not_found(reason, message).into());
+            return Err(not_found(stream));
         }
         Ok(Found { kind: stream.kind(), epoch: now.epoch, seq: now.head.seq, state: now.state })
     }
 
-    /// What was deleted by a command, as it was before; `None` when that cannot be read now (the command is done all the same).
-    pub(crate) async fn before(&self, stream: &StreamId, done: &Done<PlanState>) -> Option<PlanState> {
-        let until = Until::Seq(done.seq.saturating_sub(1));
-        self.handler.streams().fold(stream, until).await.ok().map(|folded| folded.state)
+    /// What was deleted by a command, as it was before; `None` when that cannot be read now, or not before `by` (the command is
+    /// done all the same).
+    pub(crate) async fn before(&self, stream: &StreamId, done: &Done<PlanState>, by: Option<Instant>) -> Option<PlanState> {
+        let seq = Until::Seq(done.seq.saturating_sub(1));
+        let folded = until(by, self.handler.streams().fold(&self.gate.history, stream, seq)).await?;
+        folded.ok().map(|folded| folded.state)
     }
 }
 
@@ -72,12 +80,12 @@ impl Found {
         };
         let found = wanted.and_then(|wanted| Some((wanted, plan.version(wanted)?)));
         found.ok_or_else(|| {
-            let published = plan.latest().map_or(0, Version::get);
+            let published = plan.latest().map_or_else(|| "none is".to_owned(), |latest| format!("published are 1 to {latest}"));
             let reason = match self.kind {
                 StreamKind::Plan => "PLAN_VERSION_NOT_FOUND",
                 _ => "ADD_ON_VERSION_NOT_FOUND",
             };
-            let message = format!("version `{number}` is not published; published are {published} versions");
+            let message = format!("version `{number}` is not published; {published}");
             Rejection::not_found(reason, message).into()
         })
     }
@@ -242,11 +250,13 @@ macro_rules! offer_service {
             }
 
             async fn $delete(&self, request: Request<v1::$DeleteRequest>) -> Result<Response<v1::$DeleteResponse>, Status> {
+                // A deadline that cannot be read is refused below.
+                let by = self.0.gate.answer_by(request.metadata()).unwrap_or_default();
                 let command = |m: v1::$DeleteRequest, _: &_| Ok(command(Offer::$kind($parse(&m.$id)?), Action::Delete));
                 let (id, result) = handle(&self.0.gate, &self.0.handler, request, command).await?;
                 let answer = match result {
                     Ok((stream, done)) => {
-                        let before = self.0.before(&stream, &done).await.unwrap_or_default();
+                        let before = self.0.before(&stream, &done, by).await.unwrap_or_default();
                         let $one = Some(Self::resource(&stream, &before, done.epoch, done.seq.saturating_sub(1)));
                         let revision = revision_of(&stream, &done);
                         Ok(v1::$DeleteResponse { $one, revision, idempotent_replay: done.replay })

@@ -332,7 +332,7 @@ pub(crate) struct Scanned<T> {
 }
 
 /// A page of a listing of one kind of stream, of tenants only `own` if there are any: those of which `keep` makes an item. What
-/// cannot be read is left out, counted and told to the log, so that it hides nothing behind it. Looks at `scan_max` streams at most, and
+/// cannot be read is left out, counted and told to the log, so that it hides nothing behind it. Passes `scan_max` streams at most, and
 /// stops before it is too long for an answer, so that a page may end early, even empty, with more to come.
 pub(crate) async fn scan<T: Message>(
     store: &dyn EventStore,
@@ -346,10 +346,9 @@ pub(crate) async fn scan<T: Message>(
     let (mut scanned, mut unreadable) = (0_usize, 0_usize);
     let mut chunk_max = chunk_max(kind);
     while page.items.len() < size && scanned < scan_max && !page.is_full() {
-        let limit = size.saturating_sub(page.items.len()).min(chunk_max);
+        let limit = size.saturating_sub(page.items.len()).min(scan_max.saturating_sub(scanned)).min(chunk_max);
         let front = left.front();
         let Some(found) = left.changes(store, limit).await? else { break };
-        scanned = scanned.saturating_add(found.looked);
         let (mut chunk, mut unreadable_here) = (Vec::with_capacity(found.changes.len()), found.unreadable);
         for change in found.changes {
             let item = keep(&change);
@@ -362,6 +361,8 @@ pub(crate) async fn scan<T: Message>(
         match page.fitting(&chunk) {
             fitting if fitting == chunk.len() => {
                 page.extend(chunk.into_iter().flatten());
+                // What is read again from the same place is not passed: a page always gets beyond where it began.
+                scanned = scanned.saturating_add(found.looked);
                 unreadable = unreadable.saturating_add(unreadable_here);
             }
             // The answer would be too long: read fewer from the same place, or end the page there.
@@ -512,10 +513,11 @@ mod tests {
         let own = ids.iter().map(|id| tenant(id)).collect();
         // Three fit into an answer; a range has sixteen.
         let long = |change: &Change| Ok(Some(format!("{}{}", change.stream.key(), " ".repeat(1_000_000))));
-        for own in [None, Some(&own)] {
+        for (own, scan_max) in [(None, 5_000), (Some(&own), 5_000), (None, 5), (Some(&own), 5), (None, 1)] {
             let (mut listed, mut token) = (Vec::new(), String::new());
             loop {
-                let page = scan(&store, (StreamKind::Tenant, own), ("all", &token), (1_000, 5_000), long).await.unwrap();
+                let page = scan(&store, (StreamKind::Tenant, own), ("all", &token), (1_000, scan_max), long).await.unwrap();
+                assert!(page.items.len() <= scan_max && page.next_page_token != token, "every page gets on");
                 listed.extend(page.items.iter().map(|item| item.trim().to_owned()));
                 token = page.next_page_token;
                 if token.is_empty() {

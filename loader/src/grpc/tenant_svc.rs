@@ -1,6 +1,5 @@
 //! `tessera.v1.TenantService`: tenants and what was made an exception for them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
@@ -74,28 +73,23 @@ impl TenantSvc {
 
     /// Fills in the versions that tenants follow, each plan read once; none of a plan that cannot be read.
     async fn fill_effective_versions(&self, tenants: &mut [v1::Tenant]) -> Result<(), Failure> {
-        let mut latest: BTreeMap<String, i32> = BTreeMap::new();
+        let mut following = Vec::new();
         for subscription in tenants.iter_mut().filter_map(|tenant| tenant.subscription.as_mut()) {
-            if subscription.effective_version != 0 {
-                continue;
+            if subscription.effective_version == 0 {
+                following.push((StreamId::Plan(offer::plan_id(&subscription.plan_id)?), subscription));
             }
-            let version = if let Some(known) = latest.get(&subscription.plan_id) {
-                *known
-            } else {
-                let plan = offer::plan_id(&subscription.plan_id)?;
-                let stream = StreamId::Plan(plan);
-                let version = match self.world.offer(&stream).await {
-                    Ok(plan) => plan.value.and_then(|plan| plan.latest()).map_or(0, offer::to_version),
-                    Err(refusal @ (Refusal::StoreDamaged(_) | Refusal::ReaderTooOld { .. })) => {
-                        unreadable::tell(&format_args!("stream `{stream}`: {refusal}"));
-                        0
-                    }
-                    Err(refusal) => return Err(refusal.into()),
-                };
-                latest.insert(subscription.plan_id.clone(), version);
-                version
+        }
+        let plans = self.world.read_for_many(false, following.iter().map(|(plan, _)| plan.clone()).collect()).await;
+        for (plan, subscription) in following {
+            subscription.effective_version = match plans.offer(&plan) {
+                Some(Ok(found)) => found.value.as_ref().and_then(|plan| plan.latest()).map_or(0, offer::to_version),
+                Some(Err(refusal @ (Refusal::StoreDamaged(_) | Refusal::ReaderTooOld { .. }))) => {
+                    unreadable::tell(&format_args!("stream `{plan}`: {refusal}"));
+                    0
+                }
+                Some(Err(refusal)) => return Err(refusal.clone().into()),
+                None => 0,
             };
-            subscription.effective_version = version;
         }
         Ok(())
     }

@@ -55,8 +55,9 @@ pub(super) enum Plan<A> {
     ReadAgain,
 }
 
-/// Decides every command of `members` on the stream as it was read, against what was read for all of them (`shared`) or is
-/// read for each, and notes in each what was decided. `Err` when the store does not answer; nothing was decided then.
+/// Decides every command of `members` on the stream as it was read, against what was read for them and others (`shared`) or is
+/// read for all of them here, and notes in each what was decided. All had been asked for before, so that one read is as strong
+/// for each as one of its own. `Err` when the store does not answer; nothing was decided then.
 pub(super) async fn decide_group<A: Handled>(
     desk: &Desk<A>,
     stream: &StreamId,
@@ -64,14 +65,19 @@ pub(super) async fn decide_group<A: Handled>(
     shared: Option<&SharedWorld>,
     members: &mut [Pending<A>],
 ) -> Result<Plan<A>, Refusal> {
+    let here;
+    let worlds = if let Some(shared) = shared {
+        shared
+    } else {
+        // On the state that others before it leave, a command names nothing but what it names on this one, or what they name.
+        let named = members.iter().flat_map(|member| read.state.references(&member.request.command)).collect();
+        here = desk.world.read_for_many(A::NEEDS_CATALOG, named).await;
+        &here
+    };
     let mut draft = Draft::new(stream, read);
     for member in members {
         let references = draft.state.references(&member.request.command);
-        let world = match shared {
-            Some(shared) => shared.of(read.epoch, references),
-            None => desk.world.read(read.epoch, A::NEEDS_CATALOG, &references).await.map(|world| world.map(Arc::new)),
-        };
-        let world = match world {
+        let world = match worlds.of(read.epoch, references) {
             Ok(Some(world)) => world,
             Ok(None) => return Ok(Plan::ReadAgain),
             Err(refusal @ Refusal::StoreUnavailable(_)) => return Err(refusal),

@@ -60,7 +60,7 @@ pub(super) fn new<A: Handled>(request: Request<A::Command>, config: &Config) -> 
 
 /// When to answer at the latest so that the answer still arrives: the margin before the deadline, but never giving up more
 /// than a fifth of the time there is.
-fn cutoff(now: Instant, deadline: Instant, margin: Duration) -> Instant {
+pub(crate) fn cutoff(now: Instant, deadline: Instant, margin: Duration) -> Instant {
     let left = deadline.saturating_duration_since(now);
     deadline.checked_sub(margin.min(left / 5)).unwrap_or(deadline)
 }

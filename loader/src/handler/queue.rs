@@ -259,7 +259,7 @@ pub(super) fn latest_cutoff<A: Handled>(members: &[Pending<A>]) -> Option<Instan
 }
 
 /// Whoever waits has left by `latest`; a call of the store that hangs must not hold the stream for ever.
-pub(super) async fn until<T>(latest: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn until<T>(latest: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match latest {
         Some(latest) => tokio::time::timeout_at(latest, Box::pin(work)).await.ok(),
         None => Some(work.await),

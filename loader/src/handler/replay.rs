@@ -93,13 +93,7 @@ impl Replay {
     }
 
     async fn fold<A: Handled>(&self, desk: &Desk<A>, member: &Pending<A>) -> Result<Folded<A>, Refusal> {
-        let mut folded = Folded::default();
-        loop {
-            let _one_of_few = desk.replays.acquire().await;
-            if desk.streams.fold_on(&member.request.stream, Until::Seq(self.row.seq), &mut folded).await? {
-                return Ok(folded);
-            }
-        }
+        desk.streams.fold(&desk.replays, &member.request.stream, Until::Seq(self.row.seq)).await
     }
 
     /// Whether that is the stream as the command left it.

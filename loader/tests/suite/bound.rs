@@ -4,6 +4,7 @@ use tessera_core::access::Scopes;
 use tessera_core::aggregate::Actor;
 use tessera_core::ids::TenantId;
 use tessera_proto::v1;
+use tessera_proto::v1::audit_service_client::AuditServiceClient;
 use tessera_proto::v1::tenant_service_client::TenantServiceClient;
 use tessera_runtime::identity::{Grant, Principal};
 use tonic::service::Routes;
@@ -33,6 +34,17 @@ async fn who_is_bound_to_a_tenant_may_create_it_and_no_other() {
         let status = client.create_tenant(bound(create_tenant(other))).await.unwrap_err();
         assert_eq!(status.message(), format!("tenant `{other}` does not exist"));
         assert_eq!(refused(Err::<(), _>(status)), (Code::NotFound, "TENANT_NOT_FOUND".to_owned()));
+    }
+    let mut audit = AuditServiceClient::<Routes>::new(rig.bench.loader().routes());
+    for other in ["globex", "nobodys"] {
+        let stream = Some(v1::Stream { kind: v1::StreamKind::Tenant.into(), id: other.to_owned() });
+        let list = v1::ListAuditEventsRequest { stream: stream.clone(), ..Default::default() };
+        let listed = audit.list_audit_events(bound(list)).await.unwrap_err();
+        let verified = audit.verify_audit(bound(v1::VerifyAuditRequest { stream, ..Default::default() })).await.unwrap_err();
+        for status in [listed, verified] {
+            assert_eq!(status.message(), format!("tenant `{other}` does not exist"));
+            assert_eq!(refused(Err::<(), _>(status)), (Code::NotFound, "TENANT_NOT_FOUND".to_owned()));
+        }
     }
     assert_eq!((rig.bench.stored("globex").1, rig.bench.stored("nobodys").1), (1, 0));
 

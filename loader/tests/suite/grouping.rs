@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tessera_core::tenant::{self, TenantState};
+use tessera_core::ids::PlanId;
+use tessera_core::stream::StreamId;
+use tessera_core::tenant::{self, Action, TenantState, TrialLength};
 use tessera_loader::Handle;
 use tessera_loader::handler::{Done, Request};
 use tessera_loader::refusal::Refusal;
@@ -36,6 +38,40 @@ async fn waiting_commands_share_appends() {
     assert!(appends.len() <= 6, "{} appends", appends.len());
     assert!(appends.iter().all(|append| append.requests.len() <= 32));
     assert_eq!(appends.iter().map(|append| append.requests.len()).sum::<usize>(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_commands_share_what_they_are_decided_against() {
+    let bench = Bench::new();
+    let loader = with_acme(&bench).await;
+    bench.store.reads.lock().unwrap().clear();
+    let asked = (0..64).map(|n| {
+        let choice = choice(if n % 2 == 0 { "silver" } else { "gold" });
+        loader.tenants().handle(ask("acme", Action::ChangePlan { choice, at: None }, &format!("change-{n}")))
+    });
+    assert!(futures::future::join_all(asked).await.into_iter().all(|done| done.unwrap().changed));
+    let groups = bench.store.appends().len();
+    assert!(groups <= 4, "{groups} groups");
+    let plan = |id: &str| StreamId::Plan(PlanId::parse(id).unwrap());
+    let reads = bench.store.reads.lock().unwrap().clone();
+    for stream in [StreamId::Catalog, plan("silver"), plan("gold")] {
+        assert!(reads[&stream] <= groups, "`{stream}` was read {} times for {groups} groups", reads[&stream]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_is_decided_on_the_plan_that_was_chosen_before_it_in_the_group() {
+    let bench = Bench::new();
+    let loader = with_acme(&bench).await;
+    let silver = Action::ChangePlan { choice: choice("silver"), at: None };
+    let (changed, refused) = futures::join!(
+        loader.tenants().handle(ask("acme", silver, "r2")),
+        loader.tenants().handle(ask("acme", Action::StartTrial(TrialLength::OfPlan), "r3")),
+    );
+    assert!(changed.unwrap().changed);
+    let Err(Refusal::Rejected(rejection)) = refused else { panic!("{refused:?}") };
+    assert_eq!(rejection.message, "plan `silver` states no trial length; name one");
+    assert_eq!(bench.store.appends().len(), 1, "they were decided together");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ mod events;
 mod grouping;
 #[cfg(feature = "test-hooks")]
 mod guards;
+mod history;
 mod idempotency;
 mod import;
 mod metrics;

@@ -32,6 +32,8 @@ pub(crate) struct RecordingStore {
     pub(crate) history: Arc<RwLock<()>>,
     /// How often others were asked for.
     pub(crate) history_reads: Arc<AtomicUsize>,
+    /// How often each stream was read strongly.
+    pub(crate) reads: Arc<Mutex<BTreeMap<StreamId, usize>>>,
     /// Streams whose strong reads fail.
     pub(crate) unreadable: Arc<Mutex<BTreeSet<StreamId>>>,
     /// Streams that become so when they are appended to.
@@ -53,6 +55,7 @@ impl RecordingStore {
             events: Arc::default(),
             history: Arc::default(),
             history_reads: Arc::default(),
+            reads: Arc::default(),
             unreadable: Arc::default(),
             unreadable_after: Arc::default(),
             unscannable: Arc::default(),
@@ -73,6 +76,7 @@ impl EventStore for RecordingStore {
     }
 
     async fn read(&self, stream: &StreamId, requests: &[RequestId], known: Option<Seq>) -> Result<StreamRead, ReadError> {
+        *self.reads.lock().unwrap().entry(stream.clone()).or_default() += 1;
         if self.unreadable.lock().unwrap().contains(stream) {
             return Err(ReadError::Unavailable("told to fail".to_owned()));
         }

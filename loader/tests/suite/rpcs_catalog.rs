@@ -129,7 +129,9 @@ async fn plans_are_drafted_published_compared_archived_and_deleted() {
     let version = |version| v1::GetPlanVersionRequest { plan_id: plan_id(), version };
     let latest = rig.plans.get_plan_version(version(0)).await.unwrap().into_inner().plan_version.unwrap();
     assert_eq!((latest.version, latest.document.unwrap()), (2, plan_document(30)));
-    assert_eq!(refused(rig.plans.get_plan_version(version(3)).await), (Code::NotFound, "PLAN_VERSION_NOT_FOUND".to_owned()));
+    let status = rig.plans.get_plan_version(version(3)).await.unwrap_err();
+    assert_eq!(status.message(), "version `3` is not published; published are 1 to 2");
+    assert_eq!(refused(Err::<(), _>(status)), (Code::NotFound, "PLAN_VERSION_NOT_FOUND".to_owned()));
     assert_eq!(fields(rig.plans.get_plan_version(version(-1)).await), ["version"]);
     let list = v1::ListPlanVersionsRequest { plan_id: plan_id(), page_size: 1, ..Default::default() };
     let page = rig.plans.list_plan_versions(list.clone()).await.unwrap().into_inner();

@@ -16,6 +16,7 @@ use tessera_core::time::Timestamp;
 use tessera_proto::convert::{decision, tenant as convert, time};
 use tessera_proto::status::Failure;
 use tessera_proto::v1;
+use tokio::sync::Semaphore;
 
 use crate::aggregate::Handled;
 use crate::etag;
@@ -30,6 +31,8 @@ pub(crate) struct Past<'a> {
     pub(crate) catalog: &'a Streams<Catalog>,
     pub(crate) offers: &'a Streams<PlanState>,
     pub(crate) tenants: &'a Streams<TenantState>,
+    /// Held for one read of history.
+    pub(crate) turns: &'a Semaphore,
 }
 
 impl Past<'_> {
@@ -43,7 +46,7 @@ impl Past<'_> {
         let stream = StreamId::Tenant(id.clone());
         // Strong, so that everything answered before is seen.
         let (newest, _) = self.tenants.read(&stream, &[]).await?;
-        let as_of = AsOf { at, is_past: at < now };
+        let as_of = AsOf { at, is_past: at < now, turns: self.turns };
         let (seq, state) = as_of.state(self.tenants, &stream, 0).await?;
         let tenant = state.0.ok_or_else(|| not_found(id.as_str()))?;
         let tables = self.tables(as_of, &tenant).await?;
@@ -67,7 +70,7 @@ impl Past<'_> {
     }
 
     /// Catalog, plans and add-ons as of then, as far as the tenant names them.
-    async fn tables(&self, as_of: AsOf, tenant: &Tenant) -> Result<Tables, Failure> {
+    async fn tables(&self, as_of: AsOf<'_>, tenant: &Tenant) -> Result<Tables, Failure> {
         let references = &tenant.references;
         let mut plans = BTreeMap::new();
         for id in tenant.named_plans().collect::<BTreeSet<_>>() {
@@ -99,16 +102,17 @@ impl Past<'_> {
 
 /// A time at which streams are read.
 #[derive(Debug, Clone, Copy)]
-struct AsOf {
+struct AsOf<'a> {
     at: Timestamp,
     is_past: bool,
+    turns: &'a Semaphore,
 }
 
-impl AsOf {
+impl AsOf<'_> {
     /// A stream as of then, at least at the seq `at_least`.
     async fn state<A: Handled>(self, streams: &Streams<A>, stream: &StreamId, at_least: Seq) -> Result<(Seq, A), Refusal> {
         if self.is_past {
-            let folded = streams.fold(stream, Until::TimeAndSeq(self.at, at_least)).await?;
+            let folded = streams.fold(self.turns, stream, Until::TimeAndSeq(self.at, at_least)).await?;
             return Ok((folded.seq, folded.state));
         }
         let (now, _) = streams.read(stream, &[]).await?;

@@ -5,6 +5,7 @@ use tessera_core::stream::{Seq, StreamId};
 use tessera_core::time::Timestamp;
 use tessera_ports::event_store::{CellHash, ReadError};
 use tessera_proto::storage;
+use tokio::sync::Semaphore;
 
 use crate::aggregate::Handled;
 use crate::refusal::Refusal;
@@ -37,8 +38,8 @@ impl Problem {
     }
 }
 
-/// Walks `stream` up to the head that a strong read finds.
-pub(crate) async fn verify<A: Handled>(streams: &Streams<A>, stream: &StreamId) -> Result<Found, Refusal> {
+/// Walks `stream` up to the head that a strong read finds, each read of events in its turn.
+pub(crate) async fn verify<A: Handled>(streams: &Streams<A>, turns: &Semaphore, stream: &StreamId) -> Result<Found, Refusal> {
     let read = match streams.store().read(stream, &[], None).await {
         Err(ReadError::Damaged(damage)) => return Ok(Found { events: 0, problem: Some(Problem::at(0, damage)) }),
         read => read?,
@@ -46,6 +47,7 @@ pub(crate) async fn verify<A: Handled>(streams: &Streams<A>, stream: &StreamId) 
     let mut walk = Walk::<A>::new(read.head.seq);
     let mut limit = EVENTS_PER_READ;
     while walk.problem.is_none() && walk.seq < read.head.seq {
+        let _turn = turns.acquire().await;
         let cells = match streams.store().events(stream, walk.seq, limit).await {
             // One of them; which one is found one by one.
             Err(ReadError::Damaged(_)) if limit > 1 => {

@@ -456,6 +456,12 @@ async fn names_that_nothing_has_are_not_found() {
     for method in ["GetAddOn", "PublishAddOn", "ListAddOnVersions", "DiffAddOnVersions", "ArchiveAddOn", "DeleteAddOn"] {
         table.push((leak("AddOnService/", method), json!({ "add_on_id": nothing }), "ADD_ON_NOT_FOUND"));
     }
+    for method in ["AuditService/ListAuditEvents", "AuditService/VerifyAudit"] {
+        for kind in ["PLAN", "ADD_ON", "TENANT"] {
+            let stream = json!({ "kind": format!("STREAM_KIND_{kind}"), "id": nothing });
+            table.push((method, json!({ "stream": stream }), leak(kind, "_NOT_FOUND")));
+        }
+    }
     table.push(("PlanService/UpdatePlan", json!({ "plan_id": nothing, "document": {} }), "PLAN_NOT_FOUND"));
     table.push(("AddOnService/UpdateAddOn", json!({ "add_on_id": nothing, "document": {} }), "ADD_ON_NOT_FOUND"));
     for (method, request) in mutations_of(nothing) {
