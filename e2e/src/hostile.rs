@@ -142,16 +142,16 @@ impl Hostile {
         Ok(())
     }
 
-    /// Writes one byte after the other, with pauses, until the other side has had enough or there are no more.
-    pub async fn dribble(self, bytes: &[u8], pause: Duration) -> anyhow::Result<()> {
+    /// Writes one piece after the other, with pauses, until the other side has had enough or there are no more.
+    pub async fn dribble(self, pieces: impl IntoIterator<Item: AsRef<[u8]>>, pause: Duration) -> anyhow::Result<()> {
         let (mut reads, mut writes) = self.0.into_split();
         let mut heard = vec![0; 1 << 10];
         let listens = async { while !matches!(reads.read(&mut heard).await, Ok(0) | Err(_)) {} };
         let dribbles = async {
             let mut pauses = tokio::time::interval(pause);
-            for byte in bytes {
+            for piece in pieces {
                 pauses.tick().await;
-                if writes.write_all(&[*byte]).await.is_err() {
+                if writes.write_all(piece.as_ref()).await.is_err() {
                     return;
                 }
             }

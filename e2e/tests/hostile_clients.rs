@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tessera_e2e::authority::Authority;
 use tessera_e2e::commands::{Change, Command};
@@ -262,6 +263,8 @@ async fn floods_of_what_means_nothing_end_their_connection() -> anyhow::Result<(
     let table_size = [0, 1, 0, 0, 16, 0];
     let floods = [
         frame(kind::PING, 0, 0, b"flooding"),
+        // Answers to what was never asked.
+        frame(kind::PING, flag::ACK, 0, b"flooding"),
         frame(kind::SETTINGS, 0, 0, &[]),
         frame(kind::SETTINGS, 0, 0, &table_size),
         // PRIORITY of a stream that is not there, and a kind that nobody knows.
@@ -288,6 +291,20 @@ async fn messages_of_nothing_end_their_connection() -> anyhow::Result<()> {
         attacked.ended_by(&["excess", "chatter"], round).await?;
     }
     attacked.unharmed().await
+}
+
+/// Who heeds GOAWAY answers the PING that comes with it, and calls no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_to_go_and_does_not_holds_up_nothing() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let dev = Launch::over(folder.path())?.ready().await?;
+    // No room for a byte of any answer.
+    let mut peer = Hostile::begin(ATTACKER, dev.addresses().data, &[(4, 0)]).await?;
+    peer.say(&asks(1, CHECK)).await?;
+    peer.next_of(kind::HEADERS).await?;
+    dev.signal(Signal::TERM)?;
+    peer.dribble(streams(200).map(|id| asks(id + 2, CHECK)), Duration::from_secs(2)).await?;
+    dev.finished_well()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -460,7 +477,7 @@ async fn whoever_does_not_finish_a_handshake_is_closed() -> anyhow::Result<()> {
                     peer.say(&hello[..number]).await?;
                     peer.is_closed().await
                 }
-                _ => peer.dribble(&hello, Duration::from_millis(20)).await,
+                _ => peer.dribble(hello.chunks(1), Duration::from_millis(20)).await,
             }
         });
     }

@@ -71,7 +71,7 @@ pub const REFLECTION_REQUEST_LEN_MAX: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system said no.
-    #[error("cannot listen on `{address}`: {source}")]
+    #[error("cannot listen on `{address}`")]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -79,7 +79,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The path of the Unix socket cannot be had.
-    #[error("cannot listen on `{}`: {source}", path.display())]
+    #[error("cannot listen on `{}`", path.display())]
     Unix {
         /// Where.
         path: PathBuf,

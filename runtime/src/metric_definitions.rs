@@ -59,7 +59,7 @@ const ALL: [(&str, Kind, Unit, &[&str], &str); 14] = [
         &["version", "commit"],
         "always 1: what runs; the commit is `unknown` where the build was not told",
     ),
-    (LOG_LINES, Kind::Counter, Unit::Count, &["level"], "lines logged at `error` and `warn`"),
+    (LOG_LINES, Kind::Counter, Unit::Count, &["level"], "lines of ours (targets `tessera…`) logged at `error` and `warn`"),
     (TRACE_SPANS_SENT, Kind::Counter, Unit::Count, &[], "spans that the collector has taken"),
     (
         TRACE_SPANS_DROPPED,

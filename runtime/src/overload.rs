@@ -35,7 +35,7 @@ pub(crate) const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 pub struct Policy {
     /// What is answered to a call that cannot be served now.
     pub overloaded: Status,
-    /// With what streams end when their connection has to.
+    /// With what streams end when their connection has to, and what is answered to calls that still come then.
     pub connection_ends: Status,
     /// Whether calls to a path need so little memory that they are served when others are not.
     pub is_small: fn(&str) -> bool,
@@ -120,7 +120,7 @@ impl Refusals {
         self.for_health.increment(1);
     }
 
-    /// With what the streams of a connection end that has to.
+    /// With what the streams of a connection end that has to, and its calls.
     pub(crate) fn connection_ends(&self) -> Arc<Status> {
         Arc::clone(&self.connection_ends)
     }

@@ -74,6 +74,14 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// The certificate has ended, by the clock of this machine.
+    #[error("`certificate` of TLS, `{}`: the certificate has ended at {ends}", path.display())]
+    Ended {
+        /// Its file.
+        path: PathBuf,
+        /// When it ended.
+        ends: jiff::Timestamp,
+    },
     /// Certificate and key are not of one pair.
     #[error("the key in `{}` does not belong to the certificate in `{}`: {problem}", key.display(), certificate.display())]
     Pair {
@@ -109,7 +117,15 @@ struct Shared {
     clock: Arc<dyn Clock>,
     current: ArcSwap<ServerConfig>,
     /// What the first configuration was made of.
-    first: Digest,
+    first: Seen,
+}
+
+/// What was found in the files at a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    digest: Digest,
+    /// When its certificate has ended, if it was refused for that: it is good once the clock says another time.
+    ended: Option<jiff::Timestamp>,
 }
 
 impl Tls {
@@ -124,7 +140,7 @@ impl Tls {
             counter!(TLS_RELOADS, "outcome" => outcome).increment(0);
         }
         let current = ArcSwap::new(ready.server);
-        Ok(Self(Arc::new(Shared { config: config.clone(), clock, current, first: files.digest() })))
+        Ok(Self(Arc::new(Shared { config: config.clone(), clock, current, first: Seen { digest: files.digest(), ended: None } })))
     }
 
     /// Follows the files for ever. Spawn it behind the work. A pair that cannot be served with changes nothing but the log and a
@@ -144,15 +160,16 @@ impl Tls {
         }
     }
 
-    /// Looks at the files once; `seen` is what was looked at before. The same again is not tried again.
-    fn look(&self, seen: Digest) -> Digest {
-        let shared = &self.0;
+    /// Looks at the files once; `seen` is what was looked at before. The same again is not tried again, unless the clock was set back.
+    fn look(&self, seen: Seen) -> Seen {
+        let (shared, now) = (&self.0, self.now());
         let read = Files::read(&shared.config);
         let digest = read.as_ref().map_or_else(Digest::of_problem, Files::digest);
-        if digest == seen {
+        if digest == seen.digest && seen.ended.is_none_or(|ended| ended.as_second() <= now.seconds()) {
             return seen;
         }
-        match read.and_then(|files| files.build(&shared.config, shared.clock.now())) {
+        let mut ended = None;
+        match read.and_then(|files| files.build(&shared.config, now)) {
             Ok(ready) => {
                 shared.current.store(ready.server);
                 gauge!(TLS_EXPIRY).set(ready.ends_at);
@@ -160,11 +177,14 @@ impl Tls {
                 info!(ends = %ready.ends, "TLS has new certificates; connections that live keep theirs");
             }
             Err(error) => {
+                if let Error::Ended { ends, .. } = error {
+                    ended = Some(ends);
+                }
                 counter!(TLS_RELOADS, "outcome" => "refused").increment(1);
                 warn!(%error, "the new certificates of TLS are not used; the ones before are");
             }
         }
-        digest
+        Seen { digest, ended }
     }
 
     /// The time that certificates are judged by.

@@ -79,7 +79,7 @@ impl Authenticator {
         }
         let issuers = config.issuers.into_iter().enumerate().map(|(position, issuer)| {
             let wrong = |(field, problem): Wrong| Unsafe::Field { field: format!("issuers[{position}].{field}"), problem };
-            Issuer::new(issuer, Arc::clone(&clock)).map(Arc::new).map_err(wrong)
+            Issuer::new(issuer).map(Arc::new).map_err(wrong)
         });
         let issuers = issuers.collect::<Result<_, _>>()?;
         let workloads = config.workloads.into_iter();
@@ -195,7 +195,7 @@ fn look(path: &Path, tokens: &ArcSwap<Table>, told: &mut Option<Told>) {
             *told = None;
         }
         Err(error) => {
-            let problem = error.to_string();
+            let problem = format!("{:#}", anyhow::Error::from(error));
             let is_told = told.as_ref().is_some_and(|(said, at)| *said == problem && at.elapsed() < TELL_INTERVAL);
             if !is_told {
                 error!(

@@ -43,7 +43,7 @@ pub(super) fn hash_of(token: &str) -> TokenHash {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
     /// It is not there, or cannot be read or written.
-    #[error("the file of tokens `{path}` cannot be used: {source}")]
+    #[error("the file of tokens `{path}` cannot be used")]
     File {
         /// Which file.
         path: String,

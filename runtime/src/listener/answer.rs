@@ -26,7 +26,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(inner: Body, under_way: Option<UnderWay>) -> Self {
+    pub(super) fn new(inner: Body, mut under_way: Option<UnderWay>) -> Self {
+        if let Some(under_way) = &mut under_way {
+            under_way.answer();
+        }
         Self { inner, ending: Ending::default(), is_over: false, under_way }
     }
 

@@ -178,7 +178,7 @@ impl<S: Calls> Taker<S> {
         if at_once {
             self.traffic.hold_back();
         }
-        let Some(under_way) = under_way else { return Call::refused(self.refusals.response(), &self.traffic) };
+        let Some(under_way) = under_way else { return Call::refused(self.refusal(), &self.traffic) };
         let mut request = request.map(|message| Body::new(Question::new(message, &self.traffic, &self.refusals)));
         let deadline = time_max(request.headers()).and_then(|time_max| now.checked_add(time_max));
         if request.uri().path().starts_with(HEALTH) {
@@ -203,7 +203,8 @@ impl<S: Calls> Taker<S> {
 
     /// Lets a call to that path begin, unless it is refused now; counted if it is.
     fn admit(&self, path: &str, now: Instant) -> Option<UnderWay> {
-        if self.refusals.lacks_memory(path) {
+        // Whoever was told to go has had time to hear of it; by calling on they would hold up the end.
+        if self.traffic.ending().is_some() || self.refusals.lacks_memory(path) {
             return None;
         }
         if path != HEALTH_CHECK && self.traffic.refuses(now) {
@@ -218,6 +219,11 @@ impl<S: Calls> Taker<S> {
             self.refusals.asks_health_too_often();
         }
         under_way
+    }
+
+    /// What is said to a call that may not begin.
+    fn refusal(&self) -> Response<Body> {
+        self.traffic.ending().map_or_else(|| self.refusals.response(), |status| status.clone().into_http())
     }
 }
 
@@ -357,7 +363,35 @@ fn time_max(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use super::*;
+    use crate::listener::ListenerConfig;
+    use crate::overload::Policy;
+    use crate::overload::limiter::Limiter;
+    use crate::overload::memory::Memory;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_begins_once_the_streams_of_its_connection_are_ended() {
+        let now = Instant::now();
+        let limiter = Limiter::new(Duration::from_millis(5), now);
+        let traffic = Arc::new(Traffic::new(limiter, Arc::new(Status::unavailable("it ends"))));
+        let taker = Taker {
+            service: tower::service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) }),
+            peer: Peer::default(),
+            addresses: None,
+            traffic: Arc::clone(&traffic),
+            refusals: Arc::new(Refusals::new(Policy::default(), Memory::default(), &ListenerConfig::default())),
+            message_max: Duration::from_secs(10),
+        };
+        let begins = |path: &str| taker.admit(path, now).is_some();
+        let paths = ["/some/path", HEALTH_CHECK, "/grpc.health.v1.Health/Watch"];
+        assert_eq!(paths.map(begins), [true; 3]);
+        assert_eq!(taker.refusal().headers()["grpc-status"], "8");
+        traffic.end_streams();
+        assert_eq!(paths.map(begins), [false; 3]);
+        assert_eq!(taker.refusal().headers()["grpc-status"], "14");
+    }
 
     #[test]
     fn messages_are_followed_however_they_are_cut() {

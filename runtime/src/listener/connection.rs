@@ -31,6 +31,11 @@ use crate::overload::Refusals;
 use crate::overload::limiter::Limiter;
 use crate::tls::Tls;
 
+/// What HTTP/2 keeps besides the bytes of small parts of messages that came and were not read, in bytes, has a limit of its own: up to
+/// 256 for each. It is half of the connection's window unless it is told otherwise, as little as a hundred and fifty checks of a
+/// stream where that window is small, and whoever oversteps it loses the connection.
+const SMALL_FRAMES_MIN: usize = 4 << 20;
+
 /// What all connections of a listener have in common.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -42,9 +47,11 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(config: &ListenerConfig, tls: Option<Tls>, refusals: Refusals) -> Self {
+        let window = usize::try_from(config.connection_window_bytes).unwrap_or(usize::MAX);
         let mut http = Builder::new();
         http.initial_connection_window_size(config.connection_window_bytes)
             .initial_window_size(config.stream_window_bytes)
+            .data_frame_budget((window / 2).max(SMALL_FRAMES_MIN))
             .max_concurrent_streams(config.streams_per_connection_max)
             .max_send_buffer_size(config.send_buffer_bytes)
             .max_header_list_size(config.header_list_bytes_max)

@@ -18,7 +18,7 @@ const DRAIN_STREAMS_AFTER: Duration = Duration::from_secs(5);
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// An answer is being taken as long as so much is written in [`LAST_WORDS_MAX`]; answers to PINGs are much less.
 const ANSWER_PART_LEN: u64 = 16 << 10;
-/// Looks at whether a call that is finished while the process drains is over.
+/// Looks at whether a call that is finished while the process drains is answered.
 const CALL_LOOK: Duration = Duration::from_secs(1);
 /// Looks at whether a connection is idle, over the time that it may be: idle is who had no call at so many in a row.
 const IDLE_LOOKS: u32 = 4;
@@ -34,6 +34,8 @@ pub(super) struct Seen {
     pub(super) begun: u64,
     /// Whether any is under way.
     pub(super) under_way: bool,
+    /// Whether nothing is answered yet of any.
+    pub(super) unanswered: bool,
 }
 
 /// Why a connection was told to go or dropped; what `tessera_connections_ended_total` calls it.
@@ -85,8 +87,8 @@ enum Stage {
     Told { heard: u64, until: Instant, grace_until: Instant },
     /// Was heard since. May finish what it has begun; streams by then.
     Going { grace_until: Instant },
-    /// Its streams are ended. Has until then to take the last words. Before that, if it drains, as long as a call is under way; and
-    /// longer, for as long as it takes an answer, of which so much had been written at the last look.
+    /// Its streams are ended, and no call begins any more. Has until then to take the last words. Before that, if it drains, as long
+    /// as a call is not answered; and longer, for as long as it takes an answer, of which so much had been written at the last look.
     Ended { until: Option<Instant>, written: u64 },
 }
 
@@ -190,7 +192,7 @@ impl Course {
                 self.stage = Stage::Ended { until, written: seen.written };
                 Step::EndStreams
             }
-            Stage::Ended { until: None, .. } if seen.under_way => Step::Wait(now + CALL_LOOK),
+            Stage::Ended { until: None, .. } if seen.unanswered => Step::Wait(now + CALL_LOOK),
             // HTTP/2 ends when all streams have, but only for who answers its PING and takes what is left for it.
             Stage::Ended { until, written } => {
                 let takes_an_answer = self.cause == Some(Cause::Drain) && seen.written >= *written + ANSWER_PART_LEN;

@@ -92,8 +92,10 @@ mod tests {
     use super::*;
 
     fn problem(path: &Path) -> String {
-        let error = UnixSocket::bind(path, 0o600).unwrap_err();
-        let text = format!("{error}");
+        // As whoever starts a process is told.
+        let error = anyhow::Error::from(UnixSocket::bind(path, 0o600).unwrap_err());
+        let text = format!("{error:#}");
+        assert_eq!(text.matches(&error.root_cause().to_string()).count(), 1, "{text}");
         assert!(text.contains(&path.display().to_string()), "{text}");
         text
     }

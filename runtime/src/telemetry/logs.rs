@@ -1,7 +1,7 @@
 //! What is logged, and changing that while the process runs.
 //!
 //! Logs go to stderr, as text for people or JSON for machines. One filter says what is logged; [`LogFilter::change`] puts another
-//! in its place. Lines at ERROR and WARN are counted. Who may change the filter is the business of the pages (`http/log_filter.rs`).
+//! in its place. Our lines at ERROR and WARN are counted. Who may change the filter is the business of the pages (`http/log_filter.rs`).
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -23,6 +23,9 @@ const AUDIT: &str = "tessera_runtime::audit";
 /// What may stand alone in a filter; any other word alone would be the name of a module, of which everything is logged, and of
 /// everything else nothing: rarely meant.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Put before any filter, which may say otherwise: HTTP/2 warns of what peers do, in their words and as often as they like.
+const QUIET: &str = "h2=error";
 
 /// Lines so far.
 static LINES: Lines = Lines { errors: AtomicU64::new(0), warnings: AtomicU64::new(0) };
@@ -55,7 +58,7 @@ impl std::str::FromStr for LogFormat {
 /// Sends logs to stderr. `filter` is in the syntax of `RUST_LOG`, but for names of modules without a level.
 pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), Error> {
     let (layer, handle) = reload::Layer::new(parse(filter)?);
-    let registry = tracing_subscriber::registry().with(layer).with(Counting);
+    let registry = tracing_subscriber::registry().with(layer).with(Counting(&LINES));
     let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let initialized = match format {
@@ -108,7 +111,7 @@ fn parse(given: &str) -> Result<EnvFilter, Error> {
     if let Some(word) = alone.into_iter().find(|word| !LEVELS.contains(&word.to_ascii_lowercase().as_str())) {
         return Err(refused(format!("`{word}` is not a level; allowed are {}", LEVELS.join(", "))));
     }
-    let filter = EnvFilter::try_new(given).map_err(|error| refused(error.to_string()))?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{given}")).map_err(|error| refused(error.to_string()))?;
     let audit = format!("{AUDIT}=info").parse();
     audit.map(|directive| filter.add_directive(directive)).map_err(|error| refused(error.to_string()))
 }
@@ -118,19 +121,23 @@ struct Lines {
     warnings: AtomicU64,
 }
 
-/// How many lines were logged at ERROR and at WARN, of those that the filter lets through.
+/// How many lines of ours were logged at ERROR and at WARN, of those that the filter lets through.
 pub(crate) fn lines() -> (u64, u64) {
     (LINES.errors.load(Ordering::Relaxed), LINES.warnings.load(Ordering::Relaxed))
 }
 
-/// Counts what is logged.
-struct Counting;
+/// Counts what is logged by us.
+struct Counting(&'static Lines);
 
 impl<S: Subscriber> Layer<S> for Counting {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // What libraries take for an error, as the driver does each try to reach a store that is away, may be none of ours.
+        if !event.metadata().target().starts_with("tessera") {
+            return;
+        }
         let lines = match *event.metadata().level() {
-            Level::ERROR => &LINES.errors,
-            Level::WARN => &LINES.warnings,
+            Level::ERROR => &self.0.errors,
+            Level::WARN => &self.0.warnings,
             _ => return,
         };
         lines.fetch_add(1, Ordering::Relaxed);
@@ -139,6 +146,8 @@ impl<S: Subscriber> Layer<S> for Counting {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -161,15 +170,43 @@ mod tests {
         }
     }
 
+    /// Counts whatever is logged.
+    struct Seen(Arc<AtomicU64>);
+
+    impl<S: Subscriber> Layer<S> for Seen {
+        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn lines_of_ours_are_counted_and_those_of_libraries_are_not() {
+        static COUNTED: Lines = Lines { errors: AtomicU64::new(0), warnings: AtomicU64::new(0) };
+        let subscriber = tracing_subscriber::registry().with(parse("info").unwrap()).with(Counting(&COUNTED));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!(target: "tessera_server::follower", "ours");
+            tracing::error!(target: "scylla::cluster", "theirs");
+            tracing::warn!(target: "scylla::cluster", "theirs");
+        });
+        assert_eq!((COUNTED.errors.load(Ordering::Relaxed), COUNTED.warnings.load(Ordering::Relaxed)), (1, 0));
+    }
+
+    #[test]
+    fn what_peers_have_http2_say_is_logged_only_where_that_is_asked_for() {
+        let filters = [("info", 1), ("trace", 1), ("warn,tessera=debug", 1), ("info,h2=warn", 2), ("off,h2::proto=warn", 1)];
+        for (filter, expected) in filters {
+            let seen = Arc::new(AtomicU64::new(0));
+            let subscriber = tracing_subscriber::registry().with(parse(filter).unwrap()).with(Seen(Arc::clone(&seen)));
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(target: "tessera_runtime::listener", "ours");
+                tracing::warn!(target: "h2::proto::ping_pong", "theirs");
+            });
+            assert_eq!(seen.load(Ordering::Relaxed), expected, "{filter}");
+        }
+    }
+
     #[test]
     fn no_filter_keeps_out_what_is_said_of_the_filter() {
-        use std::sync::Arc;
-        struct Seen(Arc<AtomicU64>);
-        impl<S: Subscriber> Layer<S> for Seen {
-            fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
         for filter in ["off", "tessera_runtime=off", "tessera_runtime::audit=off,warn"] {
             let seen = Arc::new(AtomicU64::new(0));
             let (layer, handle) = reload::Layer::new(parse("off").unwrap());

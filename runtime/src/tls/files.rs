@@ -83,7 +83,7 @@ impl Files {
         let ends_at = ends_at.ok_or_else(|| of_certificate("the first certificate in it cannot be read".to_owned()))?;
         let ends = Shown::from_second(ends_at).unwrap_or(Shown::MAX);
         if ends_at <= now.seconds() {
-            return Err(of_certificate(format!("the certificate has ended at {ends}")));
+            return Err(Error::Ended { path: config.certificate.clone(), ends });
         }
         let of_key = |problem: String| Error::File { field: "key", path: config.key.clone(), problem };
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| {

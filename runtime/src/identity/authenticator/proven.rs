@@ -10,6 +10,7 @@ use tessera_core::time::Timestamp;
 
 use super::super::Principal;
 use super::super::tokens::TokenHash;
+use super::PROVEN_FOR;
 
 /// Most that they may weigh together: so many callers, or fewer that are bound to many tenants. At most
 /// some 20 MB.
@@ -28,7 +29,7 @@ pub(super) struct Proven {
 impl Proven {
     /// Whose token it is, if that is known and stands.
     pub(super) fn find(&self, hash: &TokenHash, now: Timestamp) -> Option<(Principal, Timestamp)> {
-        self.tokens.get(hash).filter(|proven| now < proven.1).map(|proven| proven.clone())
+        self.tokens.get(hash).filter(|proven| stands(proven.1, now)).map(|proven| proven.clone())
     }
 
     /// Remembers a token that was verified, if there is room; else it is verified each time. Callers who come at once may exceed
@@ -44,10 +45,10 @@ impl Proven {
         }
     }
 
-    /// Forgets those that do not stand any more.
+    /// Forgets those that do not stand any more at `now`.
     pub(super) fn forget_before(&self, now: Timestamp) {
         self.tokens.retain(|_, (principal, until)| {
-            let stands = now < *until;
+            let stands = stands(*until, now);
             if !stands {
                 self.weight.fetch_sub(weight_of(principal), Ordering::Relaxed);
             }
@@ -60,6 +61,12 @@ impl Proven {
     pub(super) fn len(&self) -> usize {
         self.tokens.len()
     }
+}
+
+/// Whether that time has not come. Nor is it further away than any was: else the clock has been set back since, and what was verified by
+/// the wrong one does not stand for as long as it was wrong.
+fn stands(until: Timestamp, now: Timestamp) -> bool {
+    now < until && until.saturating_since(now) <= PROVEN_FOR
 }
 
 fn weight_of(principal: &Principal) -> usize {
@@ -102,6 +109,18 @@ mod tests {
         }
         assert_eq!(proven.len(), WEIGHT_MAX / 100);
         assert!(proven.find(&hash(0), Timestamp::MIN).is_some(), "who came first is remembered");
+    }
+
+    #[test]
+    fn what_was_verified_before_the_clock_was_set_back_does_not_stand() {
+        let (now, ahead) = (Timestamp::from_seconds(60).unwrap(), Duration::from_hours(1));
+        let proven = Proven::default();
+        proven.remember(hash(0), bound_to(1), now.saturating_add(ahead + PROVEN_FOR));
+        proven.remember(hash(1), bound_to(1), now.saturating_add(PROVEN_FOR));
+        assert!(proven.find(&hash(0), now.saturating_add(ahead)).is_some());
+        assert!(proven.find(&hash(0), now).is_none() && proven.find(&hash(1), now).is_some());
+        proven.forget_before(now);
+        assert_eq!(proven.len(), 1);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use axum::routing::get;
 use jsonwebtoken::Algorithm;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
-use tessera_ports::clock::ManualClock;
 
 use super::super::jwt::tests::{Signer, claims, now, set_of};
 use super::*;
@@ -55,7 +54,7 @@ fn token(signer: &Signer, issuer: &str) -> String {
 }
 
 fn verified(issuer: &Issuer, token: &str) -> Result<(), Refused> {
-    issuer.verify(&Unverified::read(token)?, issuer.clock.now()).map(|_| ())
+    issuer.verify(&Unverified::read(token)?, now()).map(|_| ())
 }
 
 /// Waits until the keys were read once more, or could not be.
@@ -65,11 +64,11 @@ async fn tried(issuer: &Issuer) {
 
 #[tokio::test]
 async fn keys_are_found_change_and_outlive_their_issuer_for_a_while() {
-    let (tasks, served, clock) = (Tasks::new(), Arc::new(Served::default()), Arc::new(ManualClock::new(now())));
+    let (tasks, served) = (Tasks::new(), Arc::new(Served::default()));
     let (old, new) = (Signer::new("old", Algorithm::ES256), Signer::new("new", Algorithm::EdDSA));
     *served.keys.lock().unwrap() = set_of(&[old.public()]);
     let at = serving(&tasks, &served).await;
-    let issuer = Arc::new(Issuer::new(config(&at), Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
+    let issuer = Arc::new(Issuer::new(config(&at)).unwrap());
     assert_eq!(verified(&issuer, &token(&old, &at)), Err(Refused::KeyUnknown), "nobody has asked yet");
     let first = tried(&issuer);
     tasks.spawn_behind("test.follow", Arc::clone(&issuer).follow());
@@ -96,7 +95,8 @@ async fn keys_are_found_change_and_outlive_their_issuer_for_a_while() {
     tokio::time::resume();
     failing.await;
     assert_eq!(verified(&issuer, &token(&new, &at)), Ok(()));
-    clock.set(now().saturating_add(issuer.config.keys_age_max() + Duration::from_secs(1)));
+    tokio::time::pause();
+    tokio::time::advance(issuer.config.keys_age_max()).await;
     assert_eq!(verified(&issuer, &token(&new, &at)), Err(Refused::KeyUnknown));
 }
 
@@ -105,7 +105,7 @@ async fn what_an_issuer_may_not_answer_with_is_named() {
     let (tasks, served) = (Tasks::new(), Arc::new(Served::default()));
     let at = serving(&tasks, &served).await;
     let read = async |config: IssuerConfig| {
-        let issuer = Issuer::new(config, Arc::new(ManualClock::new(now()))).unwrap();
+        let issuer = Issuer::new(config).unwrap();
         issuer.fetch().await.map(|keys| keys.len())
     };
     let refused = read(config(&at)).await.unwrap_err();
@@ -123,10 +123,9 @@ async fn what_an_issuer_may_not_answer_with_is_named() {
     assert!(refused.contains("404"), "{refused}");
 }
 
-#[test]
-fn keys_that_are_too_old_or_were_never_read_count_as_none() {
-    let clock = Arc::new(ManualClock::new(now()));
-    let issuer = Issuer::new(config("https://id.example.com"), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_too_old_or_were_never_read_count_as_none() {
+    let issuer = Issuer::new(config("https://id.example.com")).unwrap();
     let recorder = PrometheusBuilder::new().build_recorder();
     let told = |read: Result<Keys, String>| {
         ::metrics::with_local_recorder(&recorder, || issuer.note(read));
@@ -139,7 +138,7 @@ fn keys_that_are_too_old_or_were_never_read_count_as_none() {
     assert_eq!(told(Keys::read(&set_of(&[Signer::new("one", Algorithm::ES256).public()]))), "1");
     assert_eq!(told(unreachable()), "1", "those that are known are good for a while");
     assert_eq!(issuer.pause(), issuer.config.keys_interval());
-    clock.set(now().saturating_add(issuer.config.keys_age_max() + Duration::from_secs(1)));
+    tokio::time::advance(issuer.config.keys_age_max() + Duration::from_secs(1)).await;
     assert_eq!(told(unreachable()), "0");
     assert_eq!(issuer.pause(), WITHOUT_KEYS_INTERVAL, "others are tried for");
 }
@@ -151,7 +150,7 @@ fn an_issuer_that_answers_without_keys_has_withdrawn_them() {
     encrypting["use"] = json!("enc");
     for withdrawn in [set_of(&[]), set_of(&[encrypting])] {
         let at = "https://id.example.com";
-        let issuer = Issuer::new(config(at), Arc::new(ManualClock::new(now()))).unwrap();
+        let issuer = Issuer::new(config(at)).unwrap();
         issuer.note(Keys::read(&set_of(&[signer.public()])));
         assert_eq!(verified(&issuer, &token(&signer, at)), Ok(()));
         let recorder = PrometheusBuilder::new().build_recorder();
@@ -177,7 +176,7 @@ fn authorities_that_cannot_be_used_are_refused_at_the_start() {
             std::fs::write(&path, contents).unwrap();
         }
         let config = IssuerConfig { ca_file: Some(path.clone()), ..config("https://id.example.com") };
-        let (field, problem) = Issuer::new(config, Arc::new(ManualClock::new(now()))).map(drop).unwrap_err();
+        let (field, problem) = Issuer::new(config).map(drop).unwrap_err();
         assert_eq!(field, "ca_file");
         let named = format!("`{}`", path.display());
         assert!(problem.contains(&named) && problem.contains(expected) && problem.contains("PEM"), "{problem}");

@@ -52,6 +52,18 @@ fn next(answer: &mut Answer) -> Poll<Option<Frame<Bytes>>> {
 }
 
 #[test]
+fn a_call_is_answered_when_its_answer_begins_and_under_way_until_its_end() {
+    let (traffic, seen) = (traffic(), |traffic: &Traffic| (traffic.seen().unanswered, traffic.seen().under_way));
+    let (first, second) = (UnderWay::on(&traffic), UnderWay::on(&traffic));
+    let answer = Answer::new(Body::empty(), Some(first));
+    assert_eq!(seen(&traffic), (true, true));
+    drop(second);
+    assert_eq!(seen(&traffic), (false, true));
+    drop(answer);
+    assert_eq!(seen(&traffic), (false, false));
+}
+
+#[test]
 fn a_waiting_answer_is_ended_with_the_connection_and_one_that_speaks_is_not() {
     let traffic = traffic();
     let mut answer = answer(&[b"first".to_vec(), b"second".to_vec()], true, &traffic);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Bytes of a client that has begun well.
-const BEGUN: Seen = Seen { read: 60, written: 40, begun: 0, under_way: false };
+const BEGUN: Seen = Seen { read: 60, written: 40, begun: 0, under_way: false, unanswered: false };
 
 fn config() -> ListenerConfig {
     ListenerConfig { idle_max_s: 40, age_max_s: 1_000, age_grace_s: 30, first_bytes_timeout_s: 5, ..ListenerConfig::default() }
@@ -102,7 +102,8 @@ async fn who_drains_goes_when_its_calls_are_answered_whatever_else_it_says() {
         // It says something every second, and never the one thing that HTTP/2 waits for.
         let seen = |elapsed: Duration| {
             let said = elapsed.as_secs();
-            Seen { read: 61 + said, written: 40 + 17 * said, begun: 1, under_way: elapsed < seconds(answered) }
+            let unanswered = elapsed < seconds(answered);
+            Seen { read: 61 + said, written: 40 + 17 * said, begun: 1, under_way: unanswered, unanswered }
         };
         let (step, ended) = follow(&mut course, start, seen);
         assert_eq!((step, ended), (Step::EndStreams, DRAIN_STREAMS_AFTER));
@@ -128,6 +129,22 @@ async fn who_drains_goes_on_while_an_answer_is_being_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_takes_no_answer_and_goes_on_calling_does_not_hold_up_the_end() {
+    let start = Instant::now();
+    let mut course = Course::begin(&config(), start, 0, None);
+    assert!(course.drain(start, BEGUN));
+    // A call a second, each refused by then, and an answer from before that is taken a few bytes at a time.
+    let seen = |elapsed: Duration| {
+        let said = elapsed.as_secs();
+        Seen { read: 61 + 130 * said, written: 40 + 100 * said, begun: 1 + said, under_way: true, unanswered: false }
+    };
+    let (step, ended) = follow(&mut course, start, seen);
+    assert_eq!((step, ended), (Step::EndStreams, DRAIN_STREAMS_AFTER));
+    let (step, dropped) = follow(&mut course, start + ended, |elapsed| seen(ended + elapsed));
+    assert_eq!((step, dropped, course.cause()), (Step::Drop, LAST_WORDS_MAX, Some(Cause::Drain)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_not_begun_when_it_drains_has_to_begin_now() {
     let start = Instant::now();
     let mut course = Course::begin(&config(), start, 0, None);
@@ -139,7 +156,7 @@ async fn who_has_not_begun_when_it_drains_has_to_begin_now() {
 #[tokio::test(start_paused = true)]
 async fn who_was_told_before_has_no_more_time_to_drain_than_others() {
     let start = Instant::now();
-    let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true, ..BEGUN };
+    let busy = |elapsed: Duration| Seen { read: 60 + elapsed.as_secs(), begun: 1, under_way: true, unanswered: true, ..BEGUN };
     for since in [0, 10, 29] {
         let mut course = Course::begin(&config(), start, 500, None);
         let (step, told) = follow(&mut course, start, busy);

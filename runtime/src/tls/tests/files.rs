@@ -82,6 +82,30 @@ fn a_pair_that_is_refused_leaves_the_one_before() {
 }
 
 #[test]
+fn a_certificate_that_ended_by_a_clock_that_was_wrong_is_taken_once_it_is_right() {
+    let authority = Authority::new();
+    let folder = Folder::with(&authority.of_server(), None);
+    let right = Timestamp::from_seconds(1_600_000_000).unwrap();
+    let clock = Arc::new(ManualClock::new(right));
+    let tls = Tls::load(&folder.config, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+    let served = tls.0.current.load_full();
+    // It ends in 2021.
+    let renewed = authority.ended();
+    clock.set(Timestamp::from_seconds(1_800_000_000).unwrap());
+    folder.write("tls.crt", &renewed.certificate);
+    folder.write("tls.key", &renewed.key);
+    let refused = tls.look(tls.0.first);
+    assert_eq!(tls.look(refused), refused, "once, while the clock says the same");
+    assert!(Arc::ptr_eq(&served, &tls.0.current.load_full()));
+    clock.set(right);
+    let taken = tls.look(refused);
+    assert!(!Arc::ptr_eq(&served, &tls.0.current.load_full()));
+    // It is in use, and nothing new, when it ends.
+    clock.set(Timestamp::from_seconds(1_800_000_000).unwrap());
+    assert_eq!(tls.look(taken), taken);
+}
+
+#[test]
 fn a_key_that_all_may_read_is_used_all_the_same() {
     let authority = Authority::new();
     let folder = Folder::with(&authority.of_server(), None);
