@@ -144,6 +144,14 @@ pub async fn open(config: &Config, opening: &Opening) -> Result<Backends, OpenEr
     }
 }
 
+/// As [`open`]; an embedded database that is made now begins in `epoch`.
+pub async fn open_in_epoch(config: &Config, opening: &Opening, epoch: Epoch) -> Result<Backends, OpenError> {
+    let Config::Sqlite(config) = config else { return open(config, opening).await };
+    config.validate().map_err(OpenError::Config)?;
+    let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
+    embedded(move || Sqlite::open_in_epoch(&config, &*ids, epoch)).await
+}
+
 /// The store alone, of what is there already: nothing is made. What keeps it open is in what is returned.
 pub async fn open_store(config: &Config, opening: &Opening) -> Result<Arc<dyn EventStore>, OpenError> {
     config.validate().map_err(OpenError::Config)?;

@@ -5,7 +5,8 @@
 //! more parts of consecutive events, and the last line has the digest of the whole: without it, or with another one, what was read is
 //! not what was written.
 //!
-//! An import writes as a loader does: a hint, the append, the change into the feed, and then the hint goes. So whoever follows the
+//! An import writes the first stream, alone and to its end, before any other: a store that has others without it is another one, and
+//! nothing is written into it. It writes as a loader does: a hint, the append, the change into the feed, and then the hint goes. So whoever follows the
 //! store hears of every stream, and no heartbeat says that one is published which is not. As many streams have hints at a time as
 //! are written at a time: those of an import that broke off hold up no loader for long.
 
@@ -216,37 +217,63 @@ fn put(out: &mut dyn Write, line: &Line) -> anyhow::Result<()> {
     out.write_all(b"\n").context("write the history")
 }
 
-/// Makes the store what was exported. What of it is there already, from a try that broke off, is left: it was published, or has its
-/// hint. Anything else in the store is an error, since it would not be the same store any more.
-pub async fn import(target: Target<'_>, lines: impl BufRead, tell: impl Fn(u64)) -> anyhow::Result<Moved> {
-    let epoch = target.store.identity().await?.epoch;
-    let mut reader = Reader { lines: lines.lines(), number: 0, ahead: None };
-    match reader.next()? {
-        Some(Line::Begin { format: FORMAT, epoch: theirs, store: name }) => {
-            ensure!(
-                epoch >= theirs,
-                "the history is of epoch {theirs} (store `{name}`), and the store is in epoch {epoch}; allowed is a later one or the same"
-            );
+/// A history of which the first line was read.
+#[derive(Debug)]
+pub struct History<R> {
+    store: String,
+    epoch: Epoch,
+    reader: Reader<std::io::Lines<R>>,
+}
+
+impl<R: BufRead> History<R> {
+    /// Reads the first line.
+    pub fn begin(lines: R) -> anyhow::Result<Self> {
+        let mut reader = Reader { lines: lines.lines(), number: 0, ahead: None };
+        match reader.next()? {
+            Some(Line::Begin { format: FORMAT, epoch, store }) => Ok(Self { store, epoch, reader }),
+            Some(Line::Begin { format, .. }) => bail!("the history has format {format}; this software reads format {FORMAT}"),
+            _ => bail!("this is no history: it does not begin as `tessera export --history` does"),
         }
-        Some(Line::Begin { format, .. }) => bail!("the history has format {format}; this software reads format {FORMAT}"),
-        _ => bail!("this is no history: it does not begin as `tessera export --history` does"),
     }
+
+    /// The epoch of the store that was exported: the least in which another store can become what it was.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// Makes the store what was exported. What of it is there already, from a try that broke off, is left: it was published, or has its
+/// hint. Anything else in the store is an error, since it would not be the same store any more. Other streams beside a first one
+/// that is the same are found at the end only, when the rest is written.
+pub async fn import<R: BufRead>(target: Target<'_>, history: History<R>, tell: impl Fn(u64)) -> anyhow::Result<Moved> {
+    let History { store, epoch: theirs, mut reader } = history;
+    let epoch = target.store.identity().await?.epoch;
+    ensure!(
+        epoch >= theirs,
+        "the history is of epoch {theirs} (store `{store}`), and the store is in epoch {epoch}; allowed is a later one or the same: \
+         name a data directory that is not there yet, which is made in that of the history, or a keyspace that \
+         `tessera migrate --epoch {theirs}` has made"
+    );
     let mut moved = Moved::default();
     let expected = std::cell::RefCell::new(None);
-    let streams = stream::iter(std::iter::from_fn(|| match reader.stream() {
-        Ok(Read::Stream(parts)) => Some(Ok(parts)),
+    let streams = std::iter::from_fn(|| match reader.stream() {
+        Ok(Read::Stream(parts)) => Some(appends(epoch, parts)),
         Ok(Read::End(streams, digest)) => {
             *expected.borrow_mut() = Some((streams, digest));
             None
         }
         Err(error) => Some(Err(error)),
-    }));
-    let written = streams.map_ok(|parts| async move { import_stream(target, epoch, parts).await });
+    });
+    let mut streams = streams.fuse();
+    if let Some(first) = streams.next().transpose()? {
+        refuse_another_store(target.store, &first).await?;
+        moved.add(import_stream(target, first).await?);
+        tell(moved.streams);
+    }
+    let written = stream::iter(streams).map_ok(|appends| import_stream(target, appends));
     let mut written = std::pin::pin!(written.try_buffer_unordered(STREAMS_AT_ONCE));
     while let Some(stream) = written.try_next().await? {
-        moved.streams += 1;
-        moved.events += stream.events;
-        moved.requests += stream.requests;
+        moved.add(stream);
         tell(moved.streams);
     }
     let Some(expected) = expected.take() else { bail!("the history ends early: its last line is missing") };
@@ -255,12 +282,39 @@ pub async fn import(target: Target<'_>, lines: impl BufRead, tell: impl Fn(u64))
     Ok(moved)
 }
 
+/// An import that broke off has left nothing beside the first stream unless that is whole.
+async fn refuse_another_store(store: &dyn EventStore, first: &[Append]) -> anyhow::Result<()> {
+    let Some(last) = first.last() else { return Ok(()) };
+    if store.read(&last.stream, &[], None).await?.head == last.head_after() {
+        return Ok(());
+    }
+    for kind in StreamKind::ALL {
+        for range in store.scan_ranges(kind).await? {
+            let mut rest = Some(range);
+            while let Some(range) = rest {
+                let page = store.scan(&range, STREAMS_PAGE).await?;
+                if let Some(other) = page.changes.into_iter().find(|change| change.stream != last.stream) {
+                    bail!(
+                        "the store is another one: it has stream `{}`, and not `{}` as the history has it, which is written first; \
+                         nothing was written",
+                        other.stream,
+                        last.stream
+                    );
+                }
+                rest = page.rest;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// All parts of a stream, or the end.
 enum Read {
     Stream(Vec<Part>),
     End(Value, Value),
 }
 
+#[derive(Debug)]
 struct Reader<L> {
     lines: L,
     number: u64,
@@ -301,47 +355,64 @@ impl<L: Iterator<Item = std::io::Result<String>>> Reader<L> {
     }
 }
 
-async fn import_stream(target: Target<'_>, epoch: Epoch, parts: Vec<Part>) -> anyhow::Result<Moved> {
-    let Some(stream) = parts.first().map(Part::stream).transpose()? else { return Ok(Moved::default()) };
-    let mut head = target.store.read(&stream, &[], None).await?.head;
-    let mut moved = Moved { streams: 1, ..Moved::default() };
-    let (mut end, mut state, mut hints) = (Head::default(), Bytes::new(), Vec::new());
+/// What a stream consists of; at least one append.
+fn appends(epoch: Epoch, parts: Vec<Part>) -> anyhow::Result<Vec<Append>> {
+    let mut appends: Vec<Append> = Vec::new();
     for part in parts {
+        let (stream, end) = (part.stream()?, appends.last().map(Append::head_after).unwrap_or_default());
         ensure!(part.after == end.seq, "stream `{stream}`: the part after seq {} is missing", end.seq);
-        moved.events += part.cells.len() as u64;
-        moved.requests += part.requests.len() as u64;
-        let append = part.append(epoch, stream.clone(), end)?;
-        end = append.head_after();
-        if head.seq < end.seq {
+        appends.push(part.append(epoch, stream, end)?);
+    }
+    Ok(appends)
+}
+
+async fn import_stream(target: Target<'_>, appends: Vec<Append>) -> anyhow::Result<Moved> {
+    let Some(last) = appends.last() else { return Ok(Moved::default()) };
+    let (stream, end) = (last.stream.clone(), last.head_after());
+    let change = Change { epoch: last.epoch, stream: stream.clone(), seq: end.seq, state: last.state.clone() };
+    let head = target.store.read(&stream, &[], None).await?.head;
+    let is_of_the_history = head == end || appends.iter().any(|append| append.expected == head);
+    ensure!(is_of_the_history, "stream `{stream}` of the store has other events than the history");
+    let (mut moved, mut hints) = (Moved { streams: 1, ..Moved::default() }, Vec::new());
+    for append in appends {
+        moved.events += append.cells.len() as u64;
+        moved.requests += append.requests.len() as u64;
+        if append.expected.seq >= head.seq {
             // One for each append: whoever sweeps between two of them publishes what it finds, and erases what it is beyond.
             hints.extend(target.put_hint(&append).await?);
-            state.clone_from(&append.state);
-            head = write(target.store, append).await?;
+            write(target.store, append).await?;
         }
     }
-    ensure!(head == end, "stream `{stream}` of the store has other events than the history");
-    target.publish(&Change { epoch, stream, seq: end.seq, state }, &hints).await?;
+    target.publish(&change, &hints).await?;
     Ok(moved)
 }
 
-/// Appends, and looks after an unknown outcome; the head afterwards.
-async fn write(store: &dyn EventStore, append: Append) -> anyhow::Result<Head> {
+/// Appends, and looks after an unknown outcome.
+async fn write(store: &dyn EventStore, append: Append) -> anyhow::Result<()> {
     let (stream, after) = (append.stream.clone(), append.head_after());
     let mut reason = String::new();
     for _ in 0..ATTEMPTS_MAX {
         match store.append(append.clone()).await {
-            Ok(Appended::Committed) => return Ok(after),
+            Ok(Appended::Committed) => return Ok(()),
             Ok(Appended::Conflict) => "it has other events".clone_into(&mut reason),
             Err(error @ AppendError::DiskFull) => return Err(error.into()),
             Err(error) => reason = error.to_string(),
         }
         let head = store.read(&stream, &[], None).await?.head;
         if head == after {
-            return Ok(after);
+            return Ok(());
         }
         ensure!(head == append.expected, "stream `{stream}` of the store has other events than the history");
     }
     bail!("stream `{stream}` cannot be written: {reason}")
+}
+
+impl Moved {
+    fn add(&mut self, other: Self) {
+        self.streams += other.streams;
+        self.events += other.events;
+        self.requests += other.requests;
+    }
 }
 
 impl Target<'_> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tessera_core::stream::Epoch;
 use tessera_ports::clock::IdSource;
 use tessera_ports::event_store::StoreIdentity;
 
@@ -16,6 +17,9 @@ use crate::row::Told;
 use crate::schema::SchemaVersions;
 use crate::writer::{Writer, feed_rows};
 use crate::{connection, integrity, schema};
+
+/// The epoch of a new database, unless somebody says another.
+const EPOCH_FIRST: Epoch = 1;
 
 /// An open database: event store, feed, publisher and hint store in one. A cheap handle; when the last one is dropped, what
 /// waits is written, the database is closed, and the directory is free for another process. Dropping the last one blocks for
@@ -51,6 +55,11 @@ impl Sqlite {
     /// `ids`. Takes the directory for this process, brings the schema up to date, and checks what is stored. It blocks: for a
     /// million streams some seconds.
     pub fn open(config: &Config, ids: &dyn IdSource) -> Result<Self, OpenError> {
+        Self::open_in_epoch(config, ids, EPOCH_FIRST)
+    }
+
+    /// As [`Self::open`]; a new database begins in `epoch`. One that is there keeps its own.
+    pub fn open_in_epoch(config: &Config, ids: &dyn IdSource, epoch: Epoch) -> Result<Self, OpenError> {
         config.validate().map_err(OpenError::Config)?;
         let data_dir = DataDir::take(&config.data_dir)?;
         let path = data_dir.database()?;
@@ -60,7 +69,7 @@ impl Sqlite {
         let mut writer = connection::looking_on(&path).map_err(sqlite)?;
         let found = schema::recognize(&writer, &path)?;
         connection::prepare_writer(&writer).map_err(sqlite)?;
-        let (identity, schema) = schema::prepare(&mut writer, &path, found, ids)?;
+        let (identity, schema) = schema::prepare(&mut writer, &path, found, || StoreIdentity { epoch, store: ids.unique() })?;
         integrity::check_pages(&writer, &path, config.page_check_bytes_max)?;
         integrity::check_ends(&writer, &path)?;
         connection::forget_pages(&writer).map_err(sqlite)?;

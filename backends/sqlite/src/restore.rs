@@ -171,7 +171,7 @@ impl Restore {
         };
         self.copied.begin_anew(&identity).map_err(|reason| place("name the copy", reason))?;
         hooks::fail_point("sqlite.restore.copied");
-        let kept = self.leaving.keep().map_err(|error| place("keep the database that is replaced", error.to_string()))?;
+        let kept = self.leaving.keep().map_err(|reason| place("keep the database that is replaced", reason))?;
         self.data_dir.sync().map_err(|error| place("keep the database that is replaced", error.to_string()))?;
         hooks::fail_point("sqlite.restore.kept");
         self.leaving.clear().map_err(|error| place("remove the log of the database that is replaced", error.to_string()))?;

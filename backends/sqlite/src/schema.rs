@@ -6,7 +6,6 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
-use tessera_ports::clock::IdSource;
 use tessera_ports::event_store::StoreIdentity;
 use tessera_ports::hooks;
 
@@ -61,15 +60,15 @@ pub(crate) fn recognize(connection: &Connection, path: &Path) -> Result<Found, O
     Ok(Found::Version(found))
 }
 
-/// Brings the schema up to date, and tells who the database is; a new one is named by `ids`.
+/// Brings the schema up to date, and tells who the database is; a new one is who `new` says.
 pub(crate) fn prepare(
     connection: &mut Connection,
     path: &Path,
     found: Found,
-    ids: &dyn IdSource,
+    new: impl FnOnce() -> StoreIdentity,
 ) -> Result<(StoreIdentity, SchemaVersions), OpenError> {
     let (found, new) = match found {
-        Found::Nothing => (0, Some(ids.unique())),
+        Found::Nothing => (0, Some(new())),
         Found::Version(found) => (found, None),
     };
     if found < VERSION {
@@ -131,16 +130,16 @@ fn check_empty(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// `new` is the name of a database that is made.
-fn migrate(connection: &mut Connection, found: u32, migrations: &[&str], new: Option<String>) -> rusqlite::Result<()> {
+/// `new` is who a database is that is made.
+fn migrate(connection: &mut Connection, found: u32, migrations: &[&str], new: Option<StoreIdentity>) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     let known = usize::try_from(found).unwrap_or(usize::MAX);
     let version = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
     for migration in migrations.iter().skip(known) {
         transaction.execute_batch(migration)?;
     }
-    if let Some(database) = new {
-        let epoch = 1;
+    if let Some(StoreIdentity { epoch, store: database }) = new {
+        let epoch = stored(epoch);
         let sum = checksum::of_meta(epoch, &database);
         transaction.execute("INSERT INTO meta (one, epoch, database, sum) VALUES (1, ?1, ?2, ?3)", (epoch, &database, sum))?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -173,11 +172,12 @@ mod tests {
     #[test]
     fn an_older_schema_is_brought_up_to_date() {
         let mut connection = Connection::open_in_memory().expect("a database");
-        migrate(&mut connection, 0, &MIGRATIONS, Some("name".to_owned())).expect("the first version");
+        let named = StoreIdentity { epoch: 3, store: "name".to_owned() };
+        migrate(&mut connection, 0, &MIGRATIONS, Some(named.clone())).expect("the first version");
         let next = [MIGRATIONS[0], "ALTER TABLE meta ADD COLUMN later TEXT"];
         migrate(&mut connection, 1, &next, None).expect("the next version");
         assert_eq!(version(&connection), Ok(2));
-        assert_eq!(identity(&connection), Ok(StoreIdentity { epoch: 1, store: "name".to_owned() }));
+        assert_eq!(identity(&connection), Ok(named));
         let broken = [next[0], next[1], "ALTER TABLE meta ADD COLUMN more TEXT; ALTER TABLE nobody ADD COLUMN more TEXT"];
         assert!(migrate(&mut connection, 2, &broken, None).is_err());
         assert_eq!(version(&connection), Ok(2), "whole or not at all");

@@ -52,7 +52,8 @@ async fn imported(store: &MemoryStore, history: &[u8]) -> Result<Moved, String> 
 async fn published(store: &MemoryStore, feed: &MemoryFeed, history: &[u8]) -> Result<Moved, String> {
     let clock = ManualClock::new(Timestamp::MIN);
     let target = Target { store, hints: store, publisher: feed, clock: &clock };
-    import(target, history, |_| {}).await.map_err(|error| format!("{error:#}"))
+    let moved = async { import(target, History::begin(history)?, |_| {}).await };
+    moved.await.map_err(|error| format!("{error:#}"))
 }
 
 /// Every change in the feed, in the order of the streams.
@@ -136,7 +137,8 @@ fn what_is_not_the_whole_history_or_not_the_whole_store_is_refused() {
         let newer = text.replacen("\"format\":1", "\"format\":2", 1);
         assert_eq!(refused(&fresh(), &newer).await, "the history has format 2; this software reads format 1");
         let later = text.replacen("\"epoch\":1", "\"epoch\":2", 1);
-        assert!(refused(&fresh(), &later).await.contains("allowed is a later one or the same"));
+        let said = refused(&fresh(), &later).await;
+        assert!(said.contains("allowed is a later one or the same") && said.contains("migrate --epoch 2`"), "{said}");
         let without_end: String =
             text.lines().filter(|line| !line.contains("\"end\"")).map(|line| line.to_owned() + "\n").collect();
         assert!(refused(&fresh(), &without_end).await.contains("its last line is missing"));
@@ -144,6 +146,43 @@ fn what_is_not_the_whole_history_or_not_the_whole_store_is_refused() {
         assert!(refused(&other, &text).await.contains("stream `catalog` of the store has other events than the history"));
         let more = filled(1, &[3, 3, 3, 3]);
         assert!(refused(&more, &text).await.contains("the store has other streams besides"));
+    });
+}
+
+/// Of the store that has nothing to do with the history, nothing is changed: neither its streams nor its hints.
+#[test]
+fn nothing_is_written_into_another_store() {
+    run(async {
+        let old = filled(1, &[150, 3, 3]);
+        let history = exported(&old).await;
+        let untouched = async |store: &MemoryStore, said: &str| {
+            let before = ends(store);
+            let error = imported(store, &history).await.expect_err(said);
+            assert!(error.contains(said), "{error}");
+            assert_eq!(ends(store), before, "{said}");
+            assert!(hinted(store).await.is_empty(), "{said}");
+        };
+        let write = |store: &MemoryStore, stream: StreamId| {
+            let (cells, state) = (vec![Bytes::from_static(b"cell")], Bytes::from_static(b"state"));
+            let append = Append { epoch: 1, stream, expected: Head::default(), cells, state, requests: Vec::new() };
+            assert_eq!(store.append_now(&append), Appended::Committed);
+        };
+        let theirs = StreamId::Tenant(TenantId::parse("theirs").expect("an id"));
+        let without_first = MemoryStore::new("without the first stream");
+        write(&without_first, theirs.clone());
+        untouched(&without_first, "it has stream `tenant/theirs`, and not `catalog` as the history has it").await;
+
+        // Its first stream is the beginning of that of the history.
+        let behind = MemoryStore::new("behind");
+        write(&behind, theirs);
+        let first = history.split(|byte| *byte == b'\n').nth(1).expect("a part");
+        let Ok(Line::Part(first)) = serde_json::from_slice(first) else { panic!("it is no part") };
+        let first = appends(1, vec![first]).expect("an append").remove(0);
+        assert_eq!(behind.append_now(&first), Appended::Committed);
+        untouched(&behind, "it has stream `tenant/theirs`, and not `catalog` as the history has it").await;
+
+        untouched(&filled(2, &[3, 3]), "it has stream `plan/gold`, and not `catalog` as the history has it").await;
+        untouched(&filled(2, &[3]), "stream `catalog` of the store has other events than the history").await;
     });
 }
 

@@ -60,6 +60,8 @@ pub struct StoreChances {
     pub append_late: u32,
     /// See there.
     pub late_max: Duration,
+    /// Of [`AppendFault::NotAttempted`].
+    pub not_attempted: u32,
     /// Of any other operation answering "unavailable".
     pub read_fails: u32,
     /// Each operation takes up to this on its way to the store, and as much on its way back.
@@ -69,13 +71,15 @@ pub struct StoreChances {
 }
 
 impl StoreChances {
-    /// The rates under which the protocol was first examined: 10 % lost, 12 % answers lost, 14 % late, 5 % failing reads.
+    /// The rates under which the protocol was first examined: 10 % lost, 12 % answers lost, 14 % late, 5 % failing reads; and 3 % of
+    /// the appends are refused before anything happens.
     pub fn stormy() -> Self {
         Self {
             append_lost: 100,
             answer_lost: 120,
             append_late: 140,
             late_max: Duration::from_secs(2),
+            not_attempted: 30,
             read_fails: 50,
             delay_max: Duration::from_millis(5),
             replicas_lag: true,
@@ -159,10 +163,12 @@ impl FaultState {
         let lost = chances.append_lost;
         let unanswered = lost.saturating_add(chances.answer_lost);
         let late = unanswered.saturating_add(chances.append_late);
+        let refused = late.saturating_add(chances.not_attempted);
         match drawn {
             _ if drawn < lost => Some(AppendFault::UnknownNotApplied),
             _ if drawn < unanswered => Some(AppendFault::UnknownApplied),
             _ if drawn < late => Some(self.late_fate()),
+            _ if drawn < refused => Some(AppendFault::NotAttempted),
             _ => None,
         }
     }

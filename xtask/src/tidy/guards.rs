@@ -1,5 +1,5 @@
 //! docs/GUARDS.md against the guards of the code: every guard is described, consulted and taken away by a test; the simulation
-//! misses it, and the document says in which mode.
+//! misses it, and the document says in which mode, and by which properties.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ pub(crate) fn check(files: &[SourceFile]) -> Vec<Finding> {
     for guard in &guards {
         let listed = listed(&simulation.text, guard);
         match listed.as_slice() {
-            [how] => findings.extend(said_otherwise(document, guard, how, rows.get(guard))),
-            [] => findings.push(simulation.finding(format!("`{guard}` is not listed with a mode"))),
+            [listed] => findings.extend(said_otherwise(document, guard, listed, rows.get(guard))),
+            [] => findings.push(simulation.finding(format!("`{guard}` is not listed with a mode, a seed and properties"))),
             _ => findings.push(simulation.finding(format!("`{guard}` is listed more than once"))),
         }
         match rows.get(guard).map(|row| &row.tests) {
@@ -54,27 +54,44 @@ fn variants(text: &str) -> Vec<String> {
 
 /// What the document says of a guard.
 struct Row {
+    /// The properties that are violated without it: the last column but two.
+    properties: String,
     /// How the simulation sees it missing: the last column but one.
     simulation: String,
     /// The tests named in the last column.
     tests: Vec<String>,
 }
 
-/// In which modes the list of the simulation has a guard. In one, if all is well.
-fn listed(simulation: &str, guard: &str) -> Vec<&'static str> {
-    let name = format!("Guard::{guard}");
-    let rests = simulation.split(&name).skip(1).filter(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()));
-    let mode = |rest: &str| {
-        let named = rest.strip_prefix(", Mode::")?.split(',').next()?;
-        MODES.iter().find(|(mode, _)| *mode == named).map(|(_, called)| *called)
-    };
-    rests.filter_map(mode).collect()
+/// What the list of the simulation says of a guard.
+struct Listed<'a> {
+    /// What the document calls the mode.
+    mode: &'static str,
+    /// The properties of which one is violated.
+    properties: &'a str,
 }
 
-fn said_otherwise(document: &SourceFile, guard: &str, how: &str, row: Option<&Row>) -> Option<Finding> {
-    let row = row.filter(|row| row.simulation != how)?;
-    let said = &row.simulation;
-    Some(document.finding(format!("the row of `{guard}` says `{said}` of the simulation, whose list says `{how}`")))
+/// Every entry of a guard in the list of the simulation. One, if all is well.
+fn listed<'a>(simulation: &'a str, guard: &str) -> Vec<Listed<'a>> {
+    let name = format!("Guard::{guard}");
+    let rests = simulation.split(&name).skip(1).filter(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()));
+    let entry = |rest: &'a str| {
+        let (named, rest) = rest.strip_prefix(", Mode::")?.split_once(", ")?;
+        let (_seed, properties) = rest.split_once(", \"")?;
+        let (properties, _) = properties.split_once("\")")?;
+        let (_, mode) = MODES.into_iter().find(|(mode, _)| *mode == named)?;
+        Some(Listed { mode, properties })
+    };
+    rests.filter_map(entry).collect()
+}
+
+fn said_otherwise(document: &SourceFile, guard: &str, listed: &Listed<'_>, row: Option<&Row>) -> Vec<Finding> {
+    let Some(row) = row else { return Vec::new() };
+    let said = [("the simulation", &*row.simulation, listed.mode), ("properties", &row.properties, listed.properties)];
+    let otherwise = said.into_iter().filter(|(_, said, listed)| said != listed);
+    let finding = |(of, said, listed)| {
+        document.finding(format!("the row of `{guard}` says `{said}` of {of}, the list of the simulation says `{listed}`"))
+    };
+    otherwise.map(finding).collect()
 }
 
 /// Every row that begins with a name in backticks, by that name.
@@ -83,10 +100,11 @@ fn rows(text: &str) -> BTreeMap<String, Row> {
     for line in text.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.trim().trim_matches('|').split('|').collect();
         let backticks = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-        if let ([first, ..], [.., simulation, last]) = (cells.as_slice(), cells.as_slice())
+        if let ([first, ..], [.., properties, simulation, last]) = (cells.as_slice(), cells.as_slice())
             && let Some(name) = backticks(first).into_iter().next()
         {
-            rows.insert(name, Row { simulation: simulation.trim().to_owned(), tests: backticks(last) });
+            let (properties, simulation) = (properties.trim().to_owned(), simulation.trim().to_owned());
+            rows.insert(name, Row { properties, simulation, tests: backticks(last) });
         }
     }
     rows
@@ -118,9 +136,10 @@ mod tests {
     use super::super::findings::assert_found;
     use super::*;
 
-    const LIST: &str = "const SEEN: &[_] = &[(Guard::SeqGate, Mode::NoScan, 1), (Guard::Parking, Mode::SetBacks, 7)];\n";
-    const DOCUMENT: &str = "| guard | without | simulation | test |\n|---|---|---|---|\n\
-        | `SeqGate` | x | no scan | `answers_go_back` |\n| `Parking` | y | set-backs | `rows_wait` |\n";
+    const LIST: &str =
+        "const SEEN: &[_] = &[(Guard::SeqGate, Mode::NoScan, 1, \"c\"), (Guard::Parking, Mode::SetBacks, 7, \"f, p1\")];\n";
+    const DOCUMENT: &str = "| guard | without | property | simulation | test |\n|---|---|---|---|---|\n\
+        | `SeqGate` | x | c | no scan | `answers_go_back` |\n| `Parking` | y | f, p1 | set-backs | `rows_wait` |\n";
 
     fn files(document: &str, code: &str) -> Vec<SourceFile> {
         vec![
@@ -159,9 +178,20 @@ mod tests {
     #[test]
     fn a_guard_that_the_simulation_does_not_list_or_lists_otherwise_than_the_document_says() {
         let mut files = files(&DOCUMENT.replace("set-backs", "scan"), CODE);
-        assert_found(&check(&files), &["the row of `Parking` says `scan` of the simulation, whose list says `set-backs`"]);
-        files[2] = SourceFile::for_test(SIMULATION, "const SEEN: &[_] = &[(Guard::SeqGate, Mode::NoScan, 1)];\n");
-        assert_found(&check(&files), &["`Parking` is not listed with a mode"]);
+        assert_found(
+            &check(&files),
+            &["the row of `Parking` says `scan` of the simulation, the list of the simulation says `set-backs`"],
+        );
+        files[1] = SourceFile::for_test(GUARDS, &DOCUMENT.replace("f, p1", "f"));
+        assert_found(&check(&files), &["the row of `Parking` says `f` of properties, the list of the simulation says `f, p1`"]);
+        files[1] = SourceFile::for_test(GUARDS, DOCUMENT);
+        for without in [
+            "(Guard::SeqGate, Mode::NoScan, 1, \"c\")",
+            "(Guard::SeqGate, Mode::NoScan, 1, \"c\"), (Guard::Parking, Mode::Scan, 1)",
+        ] {
+            files[2] = SourceFile::for_test(SIMULATION, &format!("const SEEN: &[_] = &[{without}];\n"));
+            assert_found(&check(&files), &["`Parking` is not listed with a mode"]);
+        }
         files[2] = SourceFile::for_test(SIMULATION, &format!("{LIST}{LIST}"));
         assert_found(&check(&files), &["`SeqGate` is listed more than once", "`Parking` is listed more than once"]);
     }

@@ -52,8 +52,18 @@ pub(crate) fn unused(file: &SourceFile, files: &[SourceFile]) -> Vec<Finding> {
     let Some(folder) = file.path.strip_suffix("/Cargo.toml") else { return Vec::new() };
     let mut findings = Vec::new();
     for (section, sources) in [("dependencies", format!("{folder}/src/")), ("dev-dependencies", format!("{folder}/"))] {
-        let texts: Vec<&str> =
-            files.iter().filter(|other| other.is_rust() && other.path.starts_with(&sources)).map(|other| &*other.text).collect();
+        let (own, others): (Vec<_>, Vec<_>) =
+            files.iter().filter(|other| other.is_rust()).partition(|other| other.path.starts_with(&sources));
+        // Also of what they take in of another crate.
+        let paths =
+            || own.iter().flat_map(|file| file.text.lines()).filter_map(|line| line.trim().strip_prefix("#[path = \"../"));
+        let taken: Vec<&str> = paths().map(|path| path.trim_start_matches("../").trim_end_matches("\"]")).collect();
+        let texts: Vec<&str> = others
+            .iter()
+            .filter(|other| taken.iter().any(|path| other.path == *path))
+            .chain(&own)
+            .map(|file| &*file.text)
+            .collect();
         for (number, line) in section_lines(&file.text, |named| named == section) {
             let Some((name, _)) = line.split_once(['.', '=', ' ']).filter(|_| !line.starts_with('#')) else { continue };
             if !texts.iter().any(|text| has_word(text, &name.replace('-', "_"))) {
@@ -111,7 +121,8 @@ mod tests {
         let manifest = SourceFile::for_test("core/Cargo.toml", text);
         let sources = [
             SourceFile::for_test("core/src/lib.rs", "use serde_json::Value; // operand"),
-            SourceFile::for_test("core/tests/all.rs", "use rand::random; fn made() { tempfile::tempdir(); }"),
+            SourceFile::for_test("core/tests/all.rs", "use rand::random;\n#[path = \"../../e2e/shared.rs\"]\nmod shared;"),
+            SourceFile::for_test("e2e/shared.rs", "fn made() { tempfile::tempdir(); }"),
         ];
         assert_found(&unused(&manifest, &sources), &["core/Cargo.toml:3: `rand` stands in no source under `core/src/`"]);
     }

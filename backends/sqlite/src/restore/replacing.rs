@@ -10,7 +10,7 @@ use tessera_core::stream::Epoch;
 
 use super::Present;
 use super::backup::{BESIDE, are_the_same, beside};
-use crate::error::OpenError;
+use crate::error::{OpenError, Trouble};
 use crate::{connection, schema};
 
 /// What holds data of a database beside it. The third file is memory that processes share.
@@ -70,14 +70,14 @@ impl Leaving {
         self.name.as_deref()
     }
 
-    /// Gives it its second name; the first stays. Where it is now.
-    pub(super) fn keep(&self) -> std::io::Result<Option<PathBuf>> {
+    /// Gives it its second name; the first stays. Where it is now, or why it cannot be kept.
+    pub(super) fn keep(&self) -> Result<Option<PathBuf>, String> {
         let Some(name) = &self.name else { return Ok(None) };
-        fold(&self.database);
+        fold(&self.database)?;
         let kept = self.database.with_file_name(name);
-        link(&self.database, &kept)?;
+        link(&self.database, &kept).map_err(|error| error.to_string())?;
         for suffix in LOGS {
-            link(&beside(&self.database, suffix), &beside(&kept, suffix))?;
+            link(&beside(&self.database, suffix), &beside(&kept, suffix)).map_err(|error| error.to_string())?;
         }
         Ok(Some(kept))
     }
@@ -95,11 +95,13 @@ impl Leaving {
     }
 }
 
-/// Brings the log into the database, as closing it in peace does. Where that is not possible the log is kept as it is.
-fn fold(database: &Path) {
-    if fs::metadata(database).is_ok_and(|metadata| metadata.len() == 0) {
+/// Brings the log into the database, as closing it in peace does. An error where that can still be done: without its log the
+/// database would be in place for a moment as it was before its last writes. Only of one that SQLite cannot use the log is kept as
+/// it is.
+fn fold(database: &Path) -> Result<(), String> {
+    if !fs::metadata(database).is_ok_and(|metadata| metadata.len() > 0) {
         // SQLite would throw away a log whose database is empty.
-        return;
+        return Ok(());
     }
     let folded = connection::looking_on(database).and_then(|connection| {
         // Only a read opens the log.
@@ -108,9 +110,17 @@ fn fold(database: &Path) {
         connection::tidy_up_on_close(&connection)?;
         connection.close().map_err(|(_, error)| error)
     });
-    if let Err(error) = folded {
-        tracing::warn!(%error, "the log of the database that is replaced stays beside it");
-    }
+    let Err(error) = folded else { return Ok(()) };
+    let (reason, advice) = match Trouble::from(&error) {
+        Trouble::Busy(reason) => (reason, "; end the program that has it open, and restore again"),
+        Trouble::DiskFull => ("the disk is full".to_owned(), "; make room, and restore again"),
+        Trouble::Io(reason) => (reason, ""),
+        Trouble::Damaged(_) | Trouble::Refused(_) => {
+            tracing::warn!(%error, "the log of the database that is replaced stays beside it");
+            return Ok(());
+        }
+    };
+    Err(format!("its log cannot be brought into it: {reason}{advice}"))
 }
 
 /// A second name for a file that is there; never in place of another.

@@ -128,6 +128,16 @@ fn a_directory_without_a_database_can_be_left_alone() {
 }
 
 #[test]
+fn a_new_database_begins_in_the_epoch_that_is_said_and_keeps_it() {
+    let place = Place::new();
+    let in_epoch = |epoch| tessera_sqlite::Sqlite::open_in_epoch(&place.config(), &crate::setup::Numbered::default(), epoch);
+    let made = in_epoch(5).expect("it is made").which().clone();
+    assert_eq!(made.epoch, 5);
+    assert_eq!(in_epoch(7).expect("it opens").which(), &made);
+    assert_eq!(place.open().which(), &made);
+}
+
+#[test]
 fn a_half_made_schema_is_made_again() {
     let place = Place::new();
     std::fs::create_dir(place.data_dir()).expect("a directory");

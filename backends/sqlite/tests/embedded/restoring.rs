@@ -171,6 +171,27 @@ async fn the_log_of_a_killed_process_goes_with_its_database() {
     assert_eq!(seq(&elsewhere, "logged").await, 1);
 }
 
+/// Its log cannot be brought into it then, and without the log it would lack its last writes until the backup is in place.
+#[tokio::test]
+async fn a_database_that_somebody_reads_is_not_replaced() {
+    let (place, backup) = backed_up().await;
+    let sqlite = place.open();
+    write(&sqlite, &tenant("logged"), 1, "x").await;
+    let killed = place.killed();
+    drop(sqlite);
+    let reader = killed.raw();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM stream").expect("a snapshot");
+    let error = restore(&killed, &backup, None).expect_err("somebody reads it").to_string();
+    assert!(error.contains("its log cannot be brought into it: ") && error.contains("end the program"), "{error}");
+    assert!(!killed.data_dir().join("tessera-before-epoch-2.db").exists(), "it has a second name");
+    reader.execute_batch("COMMIT").expect("the snapshot ends");
+    drop(reader);
+    assert_eq!(seq(&killed, "logged").await, 1);
+    let (plan, _) = restore(&killed, &backup, None).expect("nobody reads it any more");
+    assert_eq!(plan.present, Present::Epoch(1));
+    assert_eq!(seq(&killed, "logged").await, 0);
+}
+
 #[tokio::test]
 async fn a_database_that_does_not_tell_its_epoch_needs_one_to_be_said() {
     let (place, backup) = backed_up().await;
