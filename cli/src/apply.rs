@@ -1,15 +1,21 @@
-//! Making the control plane say what documents say: compare, then change only what differs.
+//! Making the control plane say what documents say: compare, rehearse, then change only what differs. What would be refused is told
+//! before anything is done, as far as it can be known here.
 //!
 //! Order: catalog, then plans and add-ons, then tenants, since each may name what stands before it. A plan document that
 //! differs from the newest published version becomes the draft and is published; an equal one changes nothing, and neither
-//! does one that is archived. A tenant document is compared as what it means now, as the control plane does. Kill switches are
-//! no part of documents and are never touched.
+//! does one that is archived. A tenant document is compared as what it means now, as the control plane does; a trial that it
+//! states counts as had, even if a plan change of the past has cleared it. Kill switches are no part of documents and are never
+//! touched.
 
 mod compare;
 mod execute;
+mod registered;
+mod rehearsal;
 
 pub use compare::compare;
 pub use execute::execute;
+pub use registered::Registered;
+pub use rehearsal::refused;
 
 use tessera_core::ids::TenantId;
 

@@ -52,7 +52,7 @@ pub enum Command {
     },
     /// Print what tenants may use whenever it changes
     Watch(WatchArguments),
-    /// Services, features and limits; kill switches
+    /// Services, features and limits; kill switches; archiving
     #[command(subcommand)]
     Catalog(CatalogCommand),
     /// Plans and their versions
@@ -66,7 +66,8 @@ pub enum Command {
     Tenant(TenantCommand),
     /// Make things what documents say: shows the difference, asks, applies
     Apply(ApplyArguments),
-    /// Write everything as documents that apply and import read; no backup: without history and older versions
+    /// Write what stands as documents that apply and import read; no backup: without older versions, which tenants may be pinned
+    /// to, archived and disabled things as if they were not, and without history; --history keeps all of it
     Export(ExportArguments),
     /// Read what export wrote: catalog, plans and add-ons as apply does, then all tenants over one stream
     Import(WholeImport),

@@ -37,6 +37,12 @@ impl Change {
     }
 }
 
+/// `tessera version`.
+pub fn version(console: &Console) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    console.answer(&serde_json::json!({ "version": version }), || format!("tessera {version}\n"))
+}
+
 /// `tessera completions`.
 pub fn completions(console: &Console, shell: clap_complete::Shell, mut command: clap::Command) -> anyhow::Result<()> {
     let mut script = Vec::new();

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Deserialize;
 use tessera_ports::IdSource as _;
+use tessera_proto::status::code_name;
 use tessera_proto::v1::add_on_service_client::AddOnServiceClient;
 use tessera_proto::v1::audit_service_client::AuditServiceClient;
 use tessera_proto::v1::catalog_service_client::CatalogServiceClient;
@@ -373,16 +374,46 @@ impl Planes {
     /// The error for people.
     pub fn failed(&self, plane: Plane, status: &Status) -> anyhow::Error {
         let said = failure::explain(status);
+        let (data, control) = ("data plane", "control plane");
+        let (name, other, address, flag) = match plane {
+            Plane::Data => (data, control, &self.addresses.data, "--data-addr"),
+            Plane::Control => (control, data, &self.addresses.control, "--control-addr"),
+        };
+        if failure::is_unknown_call(status) {
+            return anyhow::anyhow!(
+                "`{address}` was asked as the {name} and does not know this call ({}); is it the {other}, or of another version? \
+                 say where the {name} is with {flag}",
+                code_name(status.code())
+            );
+        }
+        if let Some(advice) = advice_on_tls(address, &said).filter(|_| failure::reason(status).is_none()) {
+            return anyhow::anyhow!("cannot speak with the {name} at `{address}`: {said}; {advice}");
+        }
         if !failure::unreachable(status) {
             return anyhow::anyhow!(said);
         }
-        let (name, address, flag) = match plane {
-            Plane::Data => ("data plane", &self.addresses.data, "--data-addr"),
-            Plane::Control => ("control plane", &self.addresses.control, "--control-addr"),
-        };
         anyhow::anyhow!(
             "cannot reach the {name} at `{address}`: {said}; start one with `tessera dev`, or say where it is with {flag}"
         )
+    }
+}
+
+/// What helps where one end speaks TLS and the other does not, or where its certificate is not believed. The libraries have no
+/// kinds for that, only words.
+fn advice_on_tls(address: &str, said: &str) -> Option<String> {
+    let (is_https, host) = match address.split_once("://") {
+        Some((scheme, host)) => (scheme == "https", host),
+        None => (false, address),
+    };
+    let has = |words: &str| said.contains(words);
+    if has("invalid peer certificate") {
+        Some("its certificate has to be for that name, and of an authority that --ca-file names".to_owned())
+    } else if has("InvalidContentType") {
+        Some(format!("if it is without TLS, say http://{host}, and no certificates"))
+    } else if !is_https && (has("frame with invalid size") || has("broken pipe") || has("Broken pipe")) {
+        Some(format!("if it speaks TLS, say https://{host}"))
+    } else {
+        None
     }
 }
 

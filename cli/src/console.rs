@@ -79,6 +79,14 @@ impl Console {
         }
     }
 
+    /// Says that a listing was cut off, and how to see the rest.
+    pub fn note_more(&self, limit: usize) {
+        self.note(&format!(
+            "there may be more than these {limit}; ask for more with --limit, or go on with --page-token and the `nextPageToken` \
+             that -o json shows"
+        ));
+    }
+
     /// Whether standard output is a terminal that wants colour.
     pub fn colours(&self) -> bool {
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()

@@ -22,6 +22,11 @@ pub async fn get(address: &str, path: &str, timeout: Option<Duration>) -> anyhow
         whole.with_context(|| format!("the page `{path}` at `{address}` takes longer than {patience:?} (--timeout)"))??;
     let (head, body) = whole.split_once("\r\n\r\n").context("this is not HTTP")?;
     let status = head.split_ascii_whitespace().nth(1).unwrap_or_default();
+    if status == "404" {
+        bail!(
+            "the process at `{address}` has no page `{path}`; ask a loader (or `tessera dev`), or the store itself with --settings"
+        );
+    }
     if status != "200" {
         bail!("the page `{path}` at `{address}` answers {status}: {}", body.trim());
     }
@@ -82,6 +87,21 @@ mod tests {
             assert!(about(waited, expected), "{timeout:?}: {waited:?}");
             assert!(error.contains("the page `/digest/store`") && error.contains("--timeout"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_process_without_that_page_is_said_to_be_the_wrong_one() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream
+        };
+        let (answer, _stream) = tokio::join!(get(&address, "/digest/store", None), answering);
+        let error = answer.unwrap_err().to_string();
+        assert!(error.contains(&address) && error.contains("no page `/digest/store`") && error.contains("--settings"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

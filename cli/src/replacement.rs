@@ -27,9 +27,7 @@ impl Replacement {
     /// there was no file, only its owner can read the new one.
     pub fn alone(path: &Path) -> anyhow::Result<Self> {
         let path = behind_links(path)?;
-        let new = beside(&path, 0, 0o600).with_context(|| {
-            format!("cannot write `{}.new`; if nobody else is at work on it, it was broken off: remove that file", path.display())
-        })?;
+        let new = beside(&path, 0, 0o600).map_err(|error| cannot_begin(&path, error))?;
         Self { path, new }.like_the_old()
     }
 
@@ -94,6 +92,15 @@ fn beside(path: &Path, chance_len: usize, mode: u32) -> io::Result<NamedTempFile
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).rand_bytes(chance_len).suffix(".new").permissions(Permissions::from_mode(mode));
     builder.tempfile_in(folder_of(path))
+}
+
+fn cannot_begin(path: &Path, error: io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        ErrorKind::AlreadyExists => "; if nobody else is at work on it, it was broken off: remove that file".to_owned(),
+        ErrorKind::NotFound => format!(": the folder `{}` is not there; make it first", folder_of(path).display()),
+        _ => String::new(),
+    };
+    anyhow::Error::from(error).context(format!("cannot write `{}.new`{advice}", path.display()))
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -162,6 +169,21 @@ mod tests {
         Replacement::one_of_many(&export).unwrap().put().unwrap();
         Replacement::alone(&tokens).unwrap().put().unwrap();
         assert_eq!((mode(&export), mode(&tokens)), (mode(&other), 0o600));
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_told_from_a_folder_that_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| format!("{:#}", Replacement::alone(path).unwrap_err());
+        let path = folder.path().join("tokens.toml");
+        let _other = Replacement::alone(&path).unwrap();
+        let broken_off = refused(&path);
+        assert!(
+            broken_off.contains("tokens.toml.new`; if nobody else") && broken_off.contains("remove that file"),
+            "{broken_off}"
+        );
+        let missing = refused(&folder.path().join("missing/tokens.toml"));
+        assert!(missing.contains("missing` is not there") && !missing.contains("remove"), "{missing}");
     }
 
     #[test]

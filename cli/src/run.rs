@@ -77,7 +77,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::run(&console, command).map(done),
         Command::Audit(command) => audit::run(&place.planes()?, &console, command).await.map(done),
         Command::Completions { shell } => commands::completions(&console, shell, Arguments::command()).map(done),
-        Command::Version => console.print(&format!("tessera {}\n", env!("CARGO_PKG_VERSION"))).map(done),
+        Command::Version => commands::version(&console).map(done),
         Command::Schema => console.print(&format!("{:#}\n", document::schema())).map(done),
     }
 }

@@ -3,8 +3,10 @@
 
 mod binary {
     pub(crate) mod against_dev;
+    pub(crate) mod applying;
     pub(crate) mod damaged_row;
     pub(crate) mod dev;
+    pub(crate) mod histories;
     pub(crate) mod mistakes;
     pub(crate) mod terminal;
 }

@@ -4,9 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tessera_runtime::identity::settings::IdentityConfig;
 use tessera_runtime::listener::ListenerConfig;
 use tessera_runtime::settings::{self, Sources};
 use tessera_runtime::telemetry;
@@ -14,54 +12,10 @@ use tessera_runtime::telemetry;
 type Backends = tessera_backends::Config;
 type Loader = tessera_loader::config::Config;
 type Server = tessera_server::Config;
+type OfServer = tessera_server::process::Settings<Backends>;
+type OfLoader = tessera_loader::process::Settings<Backends>;
+type OfDev = tessera_cli::commands::dev::Settings;
 type Envoy = tessera_server::ext_authz::settings::Settings;
-
-/// What `tessera-server` reads.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfServer {
-    #[serde(default)]
-    server: Server,
-    #[serde(default)]
-    listener: ListenerConfig,
-    #[serde(default)]
-    telemetry: telemetry::Config,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<IdentityConfig>,
-    backends: Backends,
-}
-
-/// What `tessera-loader` reads.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfLoader {
-    #[serde(default)]
-    loader: Loader,
-    #[serde(default)]
-    listener: ListenerConfig,
-    #[serde(default)]
-    telemetry: telemetry::Config,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<IdentityConfig>,
-    backends: Backends,
-}
-
-/// What `tessera dev` reads.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfDev {
-    #[serde(default)]
-    server: Server,
-    #[serde(default)]
-    loader: Loader,
-    #[serde(default)]
-    listener: ListenerConfig,
-    #[serde(default)]
-    telemetry: telemetry::Config,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<IdentityConfig>,
-    backends: Backends,
-}
 
 /// The samples that write everything out.
 const WHOLE: [&str; 3] = ["dev.toml", "loader.toml", "server.toml"];

@@ -2,7 +2,6 @@
 //! client's examples as programs of their own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 

@@ -92,10 +92,10 @@ impl Files {
             (None, Some(token)) => Bearer::of(&token, TOKEN_VARIABLE)?,
             (None, None) => Bearer::default(),
         };
-        let ca = self.ca_file.as_deref().map(|path| bytes(path, "--ca-file")).transpose()?;
+        let ca = self.ca_file.as_deref().map(|path| certificates(path, "--ca-file")).transpose()?;
         let client = self.client_certificate.as_deref().zip(self.client_key.as_deref());
         let client = client.map(|(certificate, key)| {
-            anyhow::Ok(Pair { certificate: bytes(certificate, "--client-certificate")?, key: bytes(key, "--client-key")? })
+            anyhow::Ok(Pair { certificate: certificates(certificate, "--client-certificate")?, key: bytes(key, "--client-key")? })
         });
         Ok(Credentials { bearer, ca, client: client.transpose()? })
     }
@@ -103,6 +103,13 @@ impl Files {
 
 fn bytes(path: &Path, option: &str) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{option}: cannot read `{}`", path.display()))
+}
+
+/// A file of certificates, which has some.
+fn certificates(path: &Path, option: &str) -> anyhow::Result<Vec<u8>> {
+    let pem = bytes(path, option)?;
+    tls::certificates(&pem).with_context(|| format!("{option}: `{}`", path.display()))?;
+    Ok(pem)
 }
 
 // === impl Bearer ===

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
 use futures::StreamExt as _;
 use tessera_ports::Clock as _;
 use tessera_runtime::clock::SystemClock;
 
 use super::import;
-use crate::apply::{self, Action, Step};
+use crate::apply::{self, Action, Registered, Step};
 use crate::connection::Planes;
 use crate::console::Console;
 use crate::document::{Kind, Located};
@@ -19,8 +20,8 @@ use crate::{difference, files};
 const TENANTS_ONE_BY_ONE_MAX: usize = 1_000;
 /// How many tenants are stated at a time.
 const AT_ONCE: usize = 16;
-/// Most failed tenants that are named.
-const FAILURES_SHOWN_MAX: usize = 20;
+/// Most documents at fault that are named, and most features that stay.
+const SHOWN_MAX: usize = 20;
 
 /// What to apply.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub struct ApplyArguments {
     /// Files, directories (their *.yaml) or - for standard input
     #[arg(short, long, value_name = "FILES", required = true, num_args = 1..)]
     file: Vec<PathBuf>,
-    /// Show what would be done, and do nothing
+    /// Show what would be done, and do nothing; fails where a document names what is neither there nor in the documents
     #[arg(long)]
     dry_run: bool,
     /// Go ahead without asking; needed where there is no terminal
@@ -46,20 +47,32 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ApplyArguments) 
     } else {
         (documents, Vec::new())
     };
-    let steps = apply::compare(planes, documents, SystemClock.now()).await?;
+    let now = SystemClock.now();
+    let steps = apply::compare(planes, documents, now).await?;
     if let Some(step) = steps.iter().find(|step| step.action == Action::Deleted) {
         let Located { source, line, document } = &step.located;
         anyhow::bail!("{source}:{line}: {document}: it was deleted, for ever; take the document out, or give it another id");
     }
+    let registered = Registered::read(planes).await?;
+    let refused = apply::refused(planes, &registered, &steps, &many, now).await?;
+    if !refused.is_empty() {
+        let count = refused.len();
+        anyhow::bail!("nothing is applied, since {count} of the documents would be refused:\n{}", first_lines(refused));
+    }
     console.answer(&outline(&steps, many.len()), || preview(&steps, &many, console.colours()))?;
+    let left_out = registered.left_out(&steps);
+    if !left_out.is_empty() {
+        console.note(&first_lines(left_out));
+    }
     let changes = steps.iter().filter(|step| step.changes()).count();
     if arguments.dry_run || changes + many.len() == 0 {
         return Ok(());
     }
     console.confirm(arguments.yes, "apply this?")?;
-    perform(planes, console, &steps).await?;
+    perform(planes, console, &steps, many.len()).await?;
     if !many.is_empty() {
-        import::located(planes, console, many).await?;
+        let imported = import::located(planes, console, many).await;
+        imported.with_context(|| format!("the {changes} documents before the tenants are applied"))?;
     }
     console.note("applied");
     Ok(())
@@ -74,15 +87,23 @@ fn outline(steps: &[Step], many: usize) -> serde_json::Value {
     serde_json::json!({ "documents": steps.iter().map(one).collect::<Vec<_>>(), "tenantsToImport": many })
 }
 
-/// Does what the steps say, catalog, plans and add-ons one after the other, tenants several at a time.
-pub async fn perform(planes: &Planes, console: &Console, steps: &[Step]) -> anyhow::Result<Vec<apply::Done>> {
+/// Does what the steps say, catalog, plans and add-ons one after the other, tenants several at a time. `more` documents are to
+/// follow; where it stops the error counts them, too.
+pub async fn perform(planes: &Planes, console: &Console, steps: &[Step], more: usize) -> anyhow::Result<Vec<apply::Done>> {
     let mut all = Vec::new();
     let todo: Vec<&Step> = steps.iter().filter(|step| step.changes()).collect();
     let bar = console.progress(Some(todo.len() as u64), "applying");
     let (tenants, first): (Vec<&Step>, Vec<&Step>) =
         todo.into_iter().partition(|step| step.located.document.kind() == Kind::Tenant);
-    for step in first {
-        all.extend(apply::execute(planes, step).await?);
+    for (done, step) in first.iter().enumerate() {
+        let outcome = apply::execute(planes, step).await;
+        if outcome.is_err() {
+            bar.finish_and_clear();
+        }
+        let left = first.len() - done - 1 + tenants.len() + more;
+        all.extend(
+            outcome.with_context(|| format!("{done} of the documents are applied, this one and {left} after it are not"))?,
+        );
         bar.inc(1);
     }
     let mut failures = Vec::new();
@@ -100,8 +121,17 @@ pub async fn perform(planes: &Planes, console: &Console, steps: &[Step]) -> anyh
     }
     let count = failures.len();
     failures.sort();
-    failures.truncate(FAILURES_SHOWN_MAX);
-    anyhow::bail!("{count} of the tenants could not be stated, everything else is applied:\n{}", failures.join("\n"))
+    anyhow::bail!("{count} of the tenants could not be stated, everything else is applied:\n{}", first_lines(failures))
+}
+
+/// So many that they fit a screen.
+fn first_lines(mut lines: Vec<String>) -> String {
+    let more = lines.len().saturating_sub(SHOWN_MAX);
+    lines.truncate(SHOWN_MAX);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines.join("\n")
 }
 
 /// What will be done, for people.

@@ -1,6 +1,6 @@
-//! `catalog`: what is registered, and the kill switches.
+//! `catalog`: what is registered, the kill switches, and what new documents may not name any more.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use tessera_proto::v1;
 
 use super::Change;
@@ -21,12 +21,12 @@ pub enum CatalogCommand {
         archived: bool,
     },
     /// Show a service or a limit
+    #[command(group(ArgGroup::new("shown").required(true).args(["service", "limit"])))]
     Show {
         /// The service
-        #[arg(required_unless_present = "limit")]
         service: Option<String>,
         /// A limit instead
-        #[arg(long, value_name = "LIMIT", conflicts_with = "service")]
+        #[arg(long, value_name = "LIMIT")]
         limit: Option<String>,
     },
     /// Throw the kill switch of a service or feature: everybody is denied
@@ -43,6 +43,20 @@ pub enum CatalogCommand {
     Enable {
         #[command(flatten)]
         target: Target,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Let no new documents name a service, feature or limit; what has it keeps it. A document about it that is applied undoes that
+    #[command(group(ArgGroup::new("archived").required(true).args(["service", "limit"])))]
+    Archive {
+        /// The service
+        service: Option<String>,
+        /// One feature of it; without one the whole service
+        #[arg(requires = "service")]
+        feature: Option<String>,
+        /// A limit instead
+        #[arg(long, value_name = "LIMIT")]
+        limit: Option<String>,
         #[command(flatten)]
         change: Change,
     },
@@ -109,7 +123,42 @@ pub async fn run(planes: &Planes, console: &Console, command: CatalogCommand) ->
             let answer = planes.change(&command, request, async |request| client.enable_feature(request).await).await?;
             console.answer(&json::of("EnableFeatureResponse", &answer)?, || show_service(answer.service.as_ref()))
         }
+        CatalogCommand::Archive { limit: Some(limit), change, .. } => archive_limit(planes, console, limit, &change).await,
+        CatalogCommand::Archive { service, feature, limit: None, change } => {
+            archive(planes, console, Target { service: service.unwrap_or_default(), feature }, &change).await
+        }
     }
+}
+
+async fn archive(planes: &Planes, console: &Console, target: Target, change: &Change) -> anyhow::Result<()> {
+    confirm_archive(console, change, &target.to_string())?;
+    let command = change.command_id(planes);
+    let (request_id, etag) = (command.as_str().to_owned(), String::new());
+    let mut client = planes.catalog();
+    let Target { service: service_id, feature } = target;
+    let (json, service) = if let Some(feature_id) = feature {
+        let request = v1::ArchiveFeatureRequest { service_id, feature_id, request_id, etag };
+        let answer = planes.change(&command, request, async |request| client.archive_feature(request).await).await?;
+        (json::of("ArchiveFeatureResponse", &answer)?, answer.service)
+    } else {
+        let request = v1::ArchiveServiceRequest { service_id, request_id, etag };
+        let answer = planes.change(&command, request, async |request| client.archive_service(request).await).await?;
+        (json::of("ArchiveServiceResponse", &answer)?, answer.service)
+    };
+    console.answer(&json, || show_service(service.as_ref()))
+}
+
+async fn archive_limit(planes: &Planes, console: &Console, limit_id: String, change: &Change) -> anyhow::Result<()> {
+    confirm_archive(console, change, &format!("limit `{limit_id}`"))?;
+    let command = change.command_id(planes);
+    let request = v1::ArchiveLimitRequest { limit_id, request_id: command.as_str().to_owned(), etag: String::new() };
+    let mut client = planes.catalog();
+    let answer = planes.change(&command, request, async |request| client.archive_limit(request).await).await?;
+    console.answer(&json::of("ArchiveLimitResponse", &answer)?, || limits_table(answer.limit.as_slice()))
+}
+
+fn confirm_archive(console: &Console, change: &Change, what: &str) -> anyhow::Result<()> {
+    console.confirm(change.yes, &format!("archive {what}? new documents may not name it, what has it keeps it;"))
 }
 
 /// All registered services.

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tessera_backends::{Backends, Opening, Purpose};
 use tessera_ports::Clock;
 use tessera_runtime::clock::{SystemClock, SystemIds};
@@ -38,6 +38,7 @@ use crate::connection::{Addresses, Planes};
 use crate::console::{Console, Format};
 use crate::document::Located;
 use crate::files;
+use greeting::Needs;
 
 /// Where to listen, where to keep data, what to begin with.
 #[derive(Debug, Args)]
@@ -72,20 +73,27 @@ pub struct DevArguments {
     log_format: LogFormat,
 }
 
-/// Everything that can be set; each section is documented where it is defined.
-#[derive(Debug, Deserialize)]
+/// Everything that can be set: what server and loader have. Each section is documented where it is defined.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+pub struct Settings {
+    /// How checks are answered.
     #[serde(default)]
-    server: tessera_server::Config,
+    pub server: tessera_server::Config,
+    /// How commands are decided.
     #[serde(default)]
-    loader: tessera_loader::config::Config,
+    pub loader: tessera_loader::config::Config,
+    /// Connections and calls.
     #[serde(default)]
-    listener: ListenerConfig,
-    identity: Option<IdentityConfig>,
+    pub listener: ListenerConfig,
+    /// Who may call; nobody is asked without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityConfig>,
+    /// What is told of calls and decisions.
     #[serde(default)]
-    telemetry: telemetry::Config,
-    backends: tessera_backends::Config,
+    pub telemetry: telemetry::Config,
+    /// Which backends.
+    pub backends: tessera_backends::Config,
 }
 
 impl Settings {
@@ -121,6 +129,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     init_logs(arguments.log_format, &arguments.log)?;
     let metrics = Metrics::install()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let needs = Needs::of(&settings.listener, settings.identity.as_ref());
     let addresses = [("--data-listen", arguments.data_listen), ("--control-listen", arguments.control_listen)];
     let exposure = Exposure::open(settings.listener, settings.identity, &addresses, tessera_server::access::policy(), &clock)?;
     let signals = Signals::of_process().context("listen to signals")?;
@@ -187,7 +196,7 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
     let shutdown = tasks.shutdown();
     let beginning = async {
         let begun = tokio::select! {
-            begun = begin(&planes, server, documents, data, applied) => begun,
+            begun = begin(&planes, server, documents, (&data, needs), applied) => begun,
             () = shutdown.soft.cancelled() => Ok(()),
         };
         if begun.is_err() {
@@ -252,7 +261,7 @@ async fn begin(
     planes: &Planes,
     server: tessera_server::Handle,
     documents: Vec<Located>,
-    data: PathBuf,
+    (data, needs): (&Path, Needs),
     applied: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     let steps = compare(planes, documents, SystemClock.now()).await.context("--apply")?;
@@ -264,7 +273,7 @@ async fn begin(
     let changed = steps.iter().filter(|step| step.changes()).count();
     // Nobody looks on at a bar here: progress belongs to the log.
     let silent = Console { format: Format::Json };
-    let done = apply::perform(planes, &silent, &steps).await.context("--apply")?;
+    let done = apply::perform(planes, &silent, &steps, 0).await.context("--apply")?;
     server.loaded().await;
     visible::wait(planes, done).await.context("--apply")?;
     if !steps.is_empty() {
@@ -272,7 +281,7 @@ async fn begin(
     }
     applied.store(true, Ordering::Release);
     let documents: Vec<Located> = steps.into_iter().map(|step| step.located).collect();
-    silent.print(&greeting::compose(planes.addresses(), &data, &documents))
+    silent.print(&greeting::compose(planes.addresses(), needs, data, &documents))
 }
 
 #[cfg(test)]

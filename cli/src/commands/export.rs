@@ -1,10 +1,10 @@
 //! `export`: everything as documents that `apply` and `import` read, or, with `--history`, the store itself.
 //!
-//! Documents are no backup: of plans and add-ons it has the newest version only, of archived ones and kill switches nothing but a
-//! comment, and it has no history. Tenants that are pinned to an older version say so, and need that version where they are
-//! imported.
+//! Documents are no backup: of plans and add-ons it has the newest version only, of what is archived or disabled nothing but a
+//! comment, and it has no history. An import publishes the first version of everything; tenants that are pinned to another one, or
+//! to the first of several, get something else there, or are refused. All of this is said on standard error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -21,6 +21,9 @@ use crate::document::{Document, wire};
 use crate::history;
 use crate::offers::{self, OfferKind};
 use crate::replacement::Replacement;
+
+/// Most things of a kind that are named.
+const NAMED_MAX: usize = 5;
 
 /// Where to write to.
 #[derive(Debug, Args)]
@@ -65,17 +68,13 @@ pub async fn history(console: &Console, arguments: ExportArguments) -> anyhow::R
 
 /// `tessera export`.
 pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments) -> anyhow::Result<()> {
-    let (mut out, mut unreadable) = (Out::open(arguments.out)?, 0_i32);
+    let (mut out, mut unreadable, mut unsaid) = (Out::open(arguments.out)?, 0_i32, Unsaid::default());
     for service in catalog::services(planes, true).await? {
-        let archived = service.features.iter().filter(|feature| feature.archived).map(|feature| feature.feature_id.as_str());
-        let mut comment = if service.archived { "# archived\n".to_owned() } else { String::new() };
-        for id in archived {
-            writeln!(comment, "# archived: {id}").unwrap_or_default();
-        }
+        let comment = unsaid.of_service(&service);
         out.write(&comment, &Document::Service(wire::service_document(&service)?).to_yaml())?;
     }
     for limit in catalog::limits(planes, true).await? {
-        let comment = if limit.archived { "# archived\n" } else { "" };
+        let comment = unsaid.archived(limit.archived, || format!("limit `{}`", limit.limit_id));
         out.write(comment, &Document::Limit(wire::limit_document(&limit)?).to_yaml())?;
     }
     for kind in [OfferKind::Plan, OfferKind::AddOn] {
@@ -87,7 +86,10 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments)
                 continue;
             }
             let (version, _) = offers::version(planes, kind, &found.id, found.latest).await?;
-            let comment = if found.archived { "# archived\n" } else { "" };
+            let comment = unsaid.archived(found.archived, || format!("{} `{}`", kind.name(), found.id));
+            if found.latest == 1 {
+                unsaid.one_version.insert((kind.name(), found.id.clone()));
+            }
             out.write(comment, &offer::document(kind, &found.id, &version.document)?.to_yaml())?;
         }
     }
@@ -95,20 +97,23 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments)
         let bar = console.progress(None, "exporting tenants");
         // Listings have no order, and an export should have: all are held, about 300 bytes for a plain tenant.
         let mut tenants = BTreeMap::new();
-        let each = tenant::each(planes, v1::ListTenantsRequest::default(), async |tenant| {
+        let each = tenant::each(planes, |tenant| {
+            if unsaid.is_pinned(&tenant) {
+                unsaid.pinned.insert(format!("`{}`", tenant.tenant_id));
+            }
             let (id, document) = wire::tenant_document(tenant)?;
             let yaml = Document::Tenant(id.clone(), Box::new(document)).to_yaml();
             tenants.insert(id, yaml);
             bar.inc(1);
-            Ok(true)
-        })
-        .await?;
-        unreadable = unreadable.saturating_add(each.unreadable);
+            Ok(())
+        });
+        unreadable = unreadable.saturating_add(each.await?);
         bar.finish_and_clear();
         for yaml in tenants.into_values() {
             out.write("", &yaml)?;
         }
     }
+    unsaid.note(console);
     if unreadable == 0 {
         return out.finish();
     }
@@ -122,6 +127,74 @@ pub async fn run(planes: &Planes, console: &Console, arguments: ExportArguments)
     bail!(
         "this export is not whole: {unreadable} plans, add-ons or tenants cannot be read; the log of the loader names them{kept}"
     )
+}
+
+/// What documents do not say, so that it is otherwise where they are imported.
+#[derive(Debug, Default)]
+struct Unsaid {
+    archived: BTreeSet<String>,
+    disabled: BTreeSet<String>,
+    /// Tenants that are pinned to a version that another store does not have, or has with another meaning.
+    pinned: BTreeSet<String>,
+    /// Kinds and ids of plans and add-ons that have one version, which every store has as its first.
+    one_version: HashSet<(&'static str, String)>,
+}
+
+impl Unsaid {
+    /// Takes note of something that is archived. Returns its comment.
+    fn archived(&mut self, archived: bool, name: impl FnOnce() -> String) -> &'static str {
+        if !archived {
+            return "";
+        }
+        self.archived.insert(name());
+        "# archived\n"
+    }
+
+    fn of_service(&mut self, service: &v1::Service) -> String {
+        let name = format!("service `{}`", service.service_id);
+        let mut comment = self.archived(service.archived, || name.clone()).to_owned();
+        if service.disabled {
+            comment.push_str("# disabled\n");
+            self.disabled.insert(name);
+        }
+        for feature in &service.features {
+            let id = &feature.feature_id;
+            for (is_so, word, all) in
+                [(feature.archived, "archived", &mut self.archived), (feature.disabled, "disabled", &mut self.disabled)]
+            {
+                if is_so {
+                    writeln!(comment, "# {word}: {id}").unwrap_or_default();
+                    all.insert(format!("feature `{}/{id}`", service.service_id));
+                }
+            }
+        }
+        comment
+    }
+
+    fn is_pinned(&self, tenant: &v1::Tenant) -> bool {
+        let subscription = tenant.subscription.iter();
+        let plans = subscription.flat_map(|subscription| {
+            let scheduled = subscription.scheduled.iter().map(|change| (&change.plan_id, change.version));
+            std::iter::once((&subscription.plan_id, subscription.pinned_version)).chain(scheduled)
+        });
+        let plans = plans.map(|(id, version)| (OfferKind::Plan, id, version));
+        let add_ons = tenant.add_ons.iter().map(|attached| (OfferKind::AddOn, &attached.add_on_id, attached.pinned_version));
+        plans.chain(add_ons).any(|(kind, id, version)| version != 0 && !self.one_version.contains(&(kind.name(), id.clone())))
+    }
+
+    fn note(&self, console: &Console) {
+        for (all, words) in [
+            (&self.archived, "archived, and will not be where this is imported"),
+            (&self.disabled, "disabled, and will be enabled where this is imported"),
+            (&self.pinned, "pinned to versions of plans or add-ons that are not, or are others, where this is imported"),
+        ] {
+            if !all.is_empty() {
+                let named: Vec<&str> = all.iter().take(NAMED_MAX).map(String::as_str).collect();
+                let more = if all.len() > NAMED_MAX { ", …" } else { "" };
+                console.note(&format!("{words} (--history keeps it): {}: {}{more}", all.len(), named.join(", ")));
+            }
+        }
+    }
 }
 
 /// An export on its way to where it is to be.

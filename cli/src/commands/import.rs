@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, IsTerminal as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use futures::{Stream, TryStreamExt as _};
 use tessera_backends::Ports;
 use tessera_ports::Clock as _;
@@ -48,18 +48,20 @@ pub struct TenantImport {
 
 /// A whole export to import.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("source").required(true).multiple(true).args(["files", "history"])))]
 pub struct WholeImport {
-    /// What `tessera export` wrote; with --history one file, or - for standard input, which it is by itself. Without it, standard
-    /// input (-) and pipes are read to their end first, into a temporary file (in TMPDIR)
-    #[arg(required_unless_present = "history", value_name = "FILES")]
+    /// What `tessera export` wrote: files, directories (their *.yaml) or - for standard input, which with pipes is read to its end
+    /// first, into a temporary file (in TMPDIR); with --history one file, or - for standard input, which it is by itself
+    #[arg(value_name = "FILES")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     common: Common,
-    /// What `tessera export --history` wrote, into a store that has nothing else, while nobody writes to it
+    /// What `tessera export --history` wrote, into a store that has nothing else, while nobody writes to it. Nothing is written into
+    /// one that has other streams and not the catalog of the history; other streams beside that catalog are found at the end only
     #[arg(long, conflicts_with = "import_id")]
     history: bool,
-    /// The data directory of a process that is not running; made if it is not there [default: `backends.data_dir` of the settings,
-    /// or .tessera]
+    /// The data directory of a process that is not running; made if it is not there, in the epoch of the history [default:
+    /// `backends.data_dir` of the settings, or .tessera]
     #[arg(long, value_name = "DIR", requires = "history")]
     data: Option<PathBuf>,
     /// Settings that name the store, in place of a data directory; `tessera migrate` has made its keyspace [default: the file that
@@ -94,12 +96,13 @@ pub async fn history(console: &Console, arguments: WholeImport) -> anyhow::Resul
         Some(file) => Box::new(BufReader::new(file)),
         None => Box::new(std::io::stdin().lock()),
     };
+    let history = history::History::begin(lines)?;
     let opening = data::opening();
-    let backends = tessera_backends::open(&config, &opening).await?;
+    let backends = tessera_backends::open_in_epoch(&config, &opening, history.epoch()).await?;
     let Ports { store, hints, publisher, .. } = &backends.ports;
     let bar = console.progress(None, "importing streams");
     let target = history::Target { store: &**store, hints: &**hints, publisher: &**publisher, clock: &*opening.clock };
-    let moved = history::import(target, lines, |streams| bar.set_position(streams)).await?;
+    let moved = history::import(target, history, |streams| bar.set_position(streams)).await?;
     bar.finish_and_clear();
     let into = store::named(&config);
     let value = serde_json::json!({ "into": into, "streams": moved.streams, "events": moved.events, "requests": moved.requests });
@@ -151,7 +154,7 @@ pub async fn whole(planes: &Planes, console: &Console, arguments: WholeImport) -
     let first = files::gather(source.files.iter().map(|file| Ok(file.documents())), |kind| kind != Kind::Tenant)?;
     console.confirm(arguments.common.yes, &format!("import {} documents, and all tenants?", first.len()))?;
     let steps = apply::compare(planes, first, SystemClock.now()).await?;
-    perform(planes, console, &steps).await?;
+    perform(planes, console, &steps, 0).await.context("no tenant is imported")?;
     run(planes, console, Import::new(planes, arguments.common, Mode::Upsert), || Ok(source.rows())).await
 }
 

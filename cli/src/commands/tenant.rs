@@ -6,7 +6,10 @@ mod show;
 
 use prost_types::Timestamp;
 use tessera_core::shown::shown;
+use tessera_ports::Clock as _;
+use tessera_proto::convert::time::to_timestamp;
 use tessera_proto::v1;
+use tessera_runtime::clock::SystemClock;
 
 pub use arguments::TenantCommand;
 use arguments::{AddOnCommand, OverrideCommand, OverrideSubject, TrialCommand};
@@ -22,15 +25,16 @@ const PAGE_SIZE: i32 = 500;
 /// `tessera tenant`.
 pub async fn run(planes: &Planes, console: &Console, command: TenantCommand) -> anyhow::Result<()> {
     match command {
-        TenantCommand::List { plan, status, label, deleted, limit } => {
+        TenantCommand::List { plan, status, label, deleted, limit, page_token } => {
             let filter = v1::ListTenantsRequest {
                 plan_id: plan.unwrap_or_default(),
                 status: status.map_or(0, |status| v1::TenantStatus::from(status).into()),
                 labels: values::labels(label)?,
                 show_deleted: deleted,
+                page_token: page_token.unwrap_or_default(),
                 ..Default::default()
             };
-            list(planes, console, filter, limit).await
+            list(planes, console, filter, usize::try_from(limit)?).await
         }
         TenantCommand::Show { tenant, deleted } => {
             let mut client = planes.tenants();
@@ -52,53 +56,45 @@ pub async fn run(planes: &Planes, console: &Console, command: TenantCommand) -> 
     }
 }
 
-async fn list(planes: &Planes, console: &Console, filter: v1::ListTenantsRequest, limit: usize) -> anyhow::Result<()> {
-    let mut found = Vec::new();
-    let listed = each(planes, filter, async |tenant| {
-        found.push(tenant);
-        Ok(found.len() < limit)
-    })
-    .await?;
-    found.sort_by(|a, b| a.tenant_id.cmp(&b.tenant_id));
-    let unreadable_count = listed.unreadable;
-    let whole = v1::ListTenantsResponse { tenants: found.clone(), unreadable_count, ..Default::default() };
-    console.answer(&json::of("ListTenantsResponse", &whole)?, || show::list(&found))?;
-    console.note_unreadable("tenant", unreadable_count);
-    if listed.stopped {
-        console.note(&format!("there may be more than these {limit}; ask for more with --limit"));
+async fn list(planes: &Planes, console: &Console, mut asked: v1::ListTenantsRequest, limit: usize) -> anyhow::Result<()> {
+    let mut whole = v1::ListTenantsResponse::default();
+    loop {
+        // No page is greater than what is still wanted, so that the token of the last one says where the list ends.
+        let wanted = limit.saturating_sub(whole.tenants.len());
+        asked.page_size = i32::try_from(wanted).map_or(PAGE_SIZE, |wanted| wanted.min(PAGE_SIZE));
+        let mut client = planes.tenants();
+        let page = planes.read(Plane::Control, asked.clone(), async |request| client.list_tenants(request).await).await?;
+        whole.tenants.extend(page.tenants);
+        whole.unreadable_count = whole.unreadable_count.saturating_add(page.unreadable_count);
+        asked.page_token.clone_from(&page.next_page_token);
+        whole.next_page_token = page.next_page_token;
+        if whole.next_page_token.is_empty() || whole.tenants.len() >= limit {
+            break;
+        }
+    }
+    whole.tenants.sort_by(|a, b| a.tenant_id.cmp(&b.tenant_id));
+    console.answer(&json::of("ListTenantsResponse", &whole)?, || show::list(&whole.tenants))?;
+    console.note_unreadable("tenant", whole.unreadable_count);
+    if !whole.next_page_token.is_empty() {
+        console.note_more(limit);
     }
     Ok(())
 }
 
-/// What came of handing over tenants.
-#[derive(Debug, Clone, Copy)]
-pub struct Each {
-    /// Whoever took them wanted no more.
-    pub stopped: bool,
-    /// So many were left out since they cannot be read.
-    pub unreadable: i32,
-}
-
-/// Hands over every tenant that passes the filter until `take` says no.
-pub async fn each(
-    planes: &Planes,
-    filter: v1::ListTenantsRequest,
-    mut take: impl AsyncFnMut(v1::Tenant) -> anyhow::Result<bool>,
-) -> anyhow::Result<Each> {
+/// Hands over every tenant that is not deleted. Returns how many were left out since they cannot be read.
+pub async fn each(planes: &Planes, mut take: impl FnMut(v1::Tenant) -> anyhow::Result<()>) -> anyhow::Result<i32> {
     let (mut page_token, mut unreadable) = (String::new(), 0_i32);
     loop {
-        let request = v1::ListTenantsRequest { page_size: PAGE_SIZE, page_token, ..filter.clone() };
+        let request = v1::ListTenantsRequest { page_size: PAGE_SIZE, page_token, ..Default::default() };
         let mut client = planes.tenants();
         let page = planes.read(Plane::Control, request, async |request| client.list_tenants(request).await).await?;
         unreadable = unreadable.saturating_add(page.unreadable_count);
         for tenant in page.tenants {
-            if !take(tenant).await? {
-                return Ok(Each { stopped: true, unreadable });
-            }
+            take(tenant)?;
         }
         page_token = page.next_page_token;
         if page_token.is_empty() {
-            return Ok(Each { stopped: false, unreadable });
+            return Ok(unreadable);
         }
     }
 }
@@ -333,9 +329,12 @@ fn choice_in_words(id: &str, version: i32) -> String {
     if version == 0 { format!("`{id}` (its latest version)") } else { format!("`{id}@{version}`") }
 }
 
-/// When something takes effect, in a question.
+/// When something takes effect, in a question: what is past is now.
 fn when(at: Option<&Timestamp>) -> String {
-    if at.is_some() { format!("at {}", values::show_time(at)) } else { "now".to_owned() }
+    let Some(at) = at else { return "now".to_owned() };
+    let shown = values::show_time(Some(at));
+    let now = to_timestamp(SystemClock.now());
+    if (at.seconds, at.nanos) < (now.seconds, now.nanos) { format!("now ({shown} is past)") } else { format!("at {shown}") }
 }
 
 fn target(subject: OverrideSubject) -> v1::OverrideTarget {

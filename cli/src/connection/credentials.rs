@@ -13,6 +13,8 @@ use tessera_core::shown::shown;
 
 /// The variable with a token.
 const TOKEN_VARIABLE: &str = "TESSERA_TOKEN";
+/// What a certificate in PEM begins with.
+const CERTIFICATE_BEGINS: &str = "-----BEGIN CERTIFICATE-----";
 
 /// Where credentials are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,9 +69,10 @@ impl Files {
             (None, Some(token)) => Bearer::of(&token, TOKEN_VARIABLE)?,
             (None, None) => Bearer::default(),
         };
-        let ca = self.ca.as_deref().map(|path| text(path, "certificate authority").map(Certificate::from_pem)).transpose()?;
+        let ca =
+            self.ca.as_deref().map(|path| certificates(path, "certificate authority").map(Certificate::from_pem)).transpose()?;
         let client = self.client.as_ref().map(|(certificate, key)| {
-            anyhow::Ok(Identity::from_pem(text(certificate, "client certificate")?, text(key, "client key")?))
+            anyhow::Ok(Identity::from_pem(certificates(certificate, "client certificate")?, text(key, "client key")?))
         });
         Ok(Credentials { bearer, ca, client: client.transpose()? })
     }
@@ -77,6 +80,17 @@ impl Files {
 
 fn text(path: &Path, what: &str) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read the {what} in `{}`", path.display()))
+}
+
+/// What holds none is taken by the TLS library for a list without entries, and then no server would be known.
+fn certificates(path: &Path, what: &str) -> anyhow::Result<String> {
+    let pem = text(path, what)?;
+    ensure!(
+        pem.contains(CERTIFICATE_BEGINS),
+        "there is no {what} in `{}`; allowed is PEM with `{CERTIFICATE_BEGINS}`",
+        path.display()
+    );
+    Ok(pem)
 }
 
 impl Credentials {
@@ -124,11 +138,16 @@ impl Credentials {
     }
 }
 
-/// Anything more than host and port, or a port that there is not, would quietly mean another place.
+/// Anything more than host and port, or a port that there is not, would quietly mean another place or be left out.
 fn is_whole(endpoint: &Endpoint) -> bool {
     let uri = endpoint.uri();
     let has_host = uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some_and(|port| port > 0);
-    has_host && matches!(uri.scheme_str(), Some("http" | "https")) && matches!(uri.path(), "" | "/") && uri.query().is_none()
+    let names_nobody = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    has_host
+        && names_nobody
+        && matches!(uri.scheme_str(), Some("http" | "https"))
+        && matches!(uri.path(), "" | "/")
+        && uri.query().is_none()
 }
 
 fn is_loopback(endpoint: &Endpoint) -> bool {
@@ -157,9 +176,24 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for bad in ["", "127.0.0.1", "127.0.0.1:0", "ftp://127.0.0.1:1", "http://127.0.0.1:1/x", "https://127.0.0.1", "a b:1"] {
+        let not_whole = ["", "127.0.0.1", "127.0.0.1:0", "https://127.0.0.1", "a b:1"];
+        for bad in not_whole.into_iter().chain(["ftp://127.0.0.1:1", "http://127.0.0.1:1/x", "u@a:1", "https://u@a:1"]) {
             let refused = Credentials::default().endpoint(bad).unwrap_err().to_string();
             assert!(refused.contains("host:port"), "{bad}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_refused_by_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "-----BEGIN PRIVATE KEY-----\n").unwrap();
+        let path = file.path().to_path_buf();
+        for (files, expected) in [
+            (Files { ca: Some(path.clone()), ..Files::default() }, "no certificate authority in"),
+            (Files { client: Some((path.clone(), path.clone())), ..Files::default() }, "no client certificate in"),
+        ] {
+            let refused = files.read().unwrap_err().to_string();
+            assert!(refused.contains(expected) && refused.contains(path.to_str().unwrap()), "{refused}");
         }
     }
 

@@ -136,6 +136,30 @@ async fn the_error_says_where_nobody_was_and_what_to_do() {
     assert!(error.contains("control plane at `127.0.0.1:2`") && error.contains("tessera dev"), "{error}");
 }
 
+#[tokio::test]
+async fn the_error_says_what_helps_where_one_end_speaks_tls_and_the_other_does_not() {
+    let said = |address: &str, status: &Status| {
+        let addresses = Addresses { data: address.into(), control: "127.0.0.1:2".into(), http: String::new() };
+        let planes = Planes::new(addresses, &Credentials::default(), Duration::from_secs(1)).unwrap();
+        planes.failed(Plane::Data, status).to_string()
+    };
+    let plain = Status::internal("connection error detected: frame with invalid size");
+    for (address, status, expected) in [
+        ("127.0.0.1:1", &plain, "say https://127.0.0.1:1"),
+        ("http://a:1", &plain, "say https://a:1"),
+        ("a:1", &Status::unavailable("broken pipe"), "say https://a:1"),
+        ("https://a:1", &Status::unavailable("received corrupt message of type InvalidContentType"), "say http://a:1"),
+        ("https://a:1", &Status::unavailable("invalid peer certificate: UnknownIssuer"), "that --ca-file names"),
+        ("https://a:1", &Status::unavailable("invalid peer certificate: certificate not valid for name"), "for that name"),
+    ] {
+        let said = said(address, status);
+        assert!(said.contains(expected) && said.contains(address) && !said.contains("tessera dev"), "{said}");
+    }
+    assert!(!said("https://a:1", &Status::unavailable("broken pipe")).contains("speaks TLS"));
+    let ours = Failure::invalid_field("plan_id", "frame with invalid size");
+    assert!(!said("a:1", &ours.into()).contains("TLS"));
+}
+
 #[test]
 fn a_file_says_where_and_flags_win() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -73,6 +73,11 @@ fn a_tenants_life_from_the_command_line() {
 
     let events = dev.json(&["audit", "list", "--tenant", "t"]);
     assert!(events["events"].as_array().is_some_and(|events| events.len() >= 10), "{events}");
+    let table = dev.good(&["audit", "list", "--tenant", "t"]);
+    assert!(
+        table.contains("  PlanChangeScheduled  ") && table.contains("  at=2099-01-01T00:00:00Z plan=silver id=1  "),
+        "{table}"
+    );
     assert_eq!(dev.json(&["audit", "verify"])["problems"], serde_json::json!([]));
     assert!(dev.good(&["tenant", "at", "t", "2098-01-01T00:00:00Z"]).contains("max_users"));
     assert!(dev.bad(&["tenant", "at", "t", "2001-01-01T00:00:00Z"]).contains("TENANT_NOT_FOUND"));
@@ -163,6 +168,14 @@ fn a_document_that_states_what_has_gone_by_or_the_last_first_is_compared_as_what
     let shown = dev.good(&["apply", "-f", &write(folder.path(), "b.yaml", &documents("B")), "--dry-run"]);
     assert!(shown.contains("- title: A") && shown.contains("+ title: B"), "{shown}");
     assert!(!shown.contains("gold") && !shown.contains("- plan"), "{shown}");
+
+    // A trial that was had is something to state, once, even if it has left nothing else behind.
+    let trial = "tenant: moved\ntitle: A\nplan: gold\ntrial_until: 2021-01-15T00:00:00Z\n\
+                 scheduled: [{at: 2021-01-01T00:00:00Z, plan: silver}]\n";
+    let file = write(folder.path(), "c.yaml", trial);
+    let shown = dev.good(&["apply", "-f", &file, "--yes"]);
+    assert!(shown.contains("tenant `moved`: change") && shown.contains("- # no trial of gold yet"), "{shown}");
+    assert_eq!(dev.good(&["apply", "-f", &file, "--dry-run"]), "0 to create, 0 to change, 1 unchanged\n");
     dev.stop();
 }
 
@@ -350,4 +363,99 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_list_that_was_cut_off_says_so_and_goes_on_where_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(&folder.path().join("data"));
+    // Many enough for several ranges of the store.
+    let many: Vec<String> = (0..9_000).map(|n| format!("---\ntenant: many-{n}\nplan: bronze\n")).collect();
+    dev.good(&["tenant", "import", &write(folder.path(), "many.yaml", &many.concat()), "--yes"]);
+    let ids = |page: &serde_json::Value, items: &str, id: &str| -> Vec<String> {
+        page[items].as_array().unwrap().iter().map(|item| format!("{}{}", item[id], item["seq"])).collect()
+    };
+    // More than a page of the control plane, and less.
+    for (list, items, id, limit) in [
+        (&["tenant", "list"][..], "tenants", "tenantId", "3500"),
+        (&["tenant", "list", "--plan", "gold"], "tenants", "tenantId", "2"),
+        (&["audit", "list"], "events", "stream", "3500"),
+        (&["audit", "list", "--tenant", "acme"], "events", "stream", "1"),
+    ] {
+        let whole = ids(&dev.json(&[list, &["--limit", "100000"]].concat()), items, id);
+        let (mut parts, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = dev.json(&[list, &["--limit", limit, "--page-token", &token]].concat());
+            let part = ids(&page, items, id);
+            assert!(part.len() <= limit.parse().unwrap(), "{list:?}");
+            parts.extend(part);
+            page["nextPageToken"].as_str().unwrap().clone_into(&mut token);
+            if token.is_empty() {
+                break;
+            }
+        }
+        parts.sort();
+        let mut sorted = whole.clone();
+        sorted.sort();
+        assert!(parts == sorted, "{list:?}: {} of {}", parts.len(), whole.len());
+    }
+    let said = dev.run(&["tenant", "list", "--limit", "5"]);
+    assert!(
+        said.out.lines().count() == 6 && said.err.contains("more than these 5") && said.err.contains("--page-token"),
+        "{said:?}"
+    );
+    let refused = dev.bad(&["tenant", "list", "--page-token", "x"]);
+    assert!(refused.contains("`x` is not a page token"), "{refused}");
+    dev.stop();
+}
+
+#[test]
+fn an_export_names_what_it_does_not_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(&folder.path().join("data"));
+    let nothing = dev.run(&["export"]);
+    assert_eq!((nothing.code, nothing.err.as_str()), (Some(0), ""));
+
+    // The only version is the first of any store.
+    dev.good(&["tenant", "create", "pinned-to-the-only", "--plan", "bronze@1", "--yes"]);
+    assert_eq!(dev.run(&["export"]).err, "");
+    for n in 0..7 {
+        dev.good(&["tenant", "create", &format!("pinned-{n}"), "--plan", "silver@1", "--yes"]);
+    }
+    dev.good(&["tenant", "change-plan", "pinned-to-the-only", "silver@1", "--at", "2099-01-01T00:00:00Z", "--yes"]);
+    let file = write(folder.path(), "silver.yaml", "plan: silver\nservices: {reporting: {features: [exports]}}\n");
+    dev.good(&["apply", "-f", &file, "--yes"]);
+    dev.good(&["plan", "archive", "gold", "--yes"]);
+    dev.good(&["catalog", "disable", "reporting", "exports", "--reason", "broken", "--yes"]);
+    dev.good(&["catalog", "disable", "entity-management", "--reason", "broken", "--yes"]);
+    let said = dev.run(&["export"]);
+    let lines: Vec<&str> = said.err.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", said.err);
+    assert!(lines[0].starts_with("archived") && lines[0].ends_with("(--history keeps it): 1: plan `gold`"), "{}", said.err);
+    assert!(lines[1].ends_with("2: feature `reporting/exports`, service `entity-management`"), "{}", said.err);
+    assert!(lines[2].ends_with("9: `globex`, `pinned-0`, `pinned-1`, `pinned-2`, `pinned-3`, …"), "{}", said.err);
+    assert!(said.out.contains("# disabled\nservice: entity-management") && said.out.contains("# disabled: exports\n"));
+    assert_eq!(dev.run(&["export", "--no-tenants"]).err.lines().count(), 2);
+    dev.stop();
+}
+
+#[test]
+fn a_plane_that_is_taken_for_the_other_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = Dev::ready(folder.path());
+    let [(_, data), (_, control), _] = dev.environment();
+    for arguments in [&["check", "acme", "reporting"][..], &["list", "acme"], &["watch", "acme"]] {
+        let refused = dev.bad(&[arguments, &["--data-addr", control]].concat());
+        let expected = format!("`{control}` was asked as the data plane");
+        assert!(refused.contains(&expected) && refused.contains("control plane") && refused.contains("--data-addr"), "{refused}");
+    }
+    for arguments in [&["tenant", "list"][..], &["plan", "show", "gold"], &["tenant", "delete", "acme", "--yes"]] {
+        let refused = dev.bad(&[arguments, &["--control-addr", data]].concat());
+        let expected = format!("`{data}` was asked as the control plane");
+        assert!(
+            refused.contains(&expected) && refused.contains("is it the data plane") && refused.contains("--control-addr"),
+            "{refused}"
+        );
+    }
+    dev.stop();
 }

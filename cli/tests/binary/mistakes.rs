@@ -43,8 +43,33 @@ const TABLE: &[(&[&str], &[&str])] = &[
     (&["tenant", "at", "acme", "yesterday"], &["`yesterday` is not a time", "RFC 3339"]),
     (&["tenant", "create", "acme", "--plan", "gold@0"], &["`0` is not a version"]),
     (&["tenant", "change-plan", "acme", "gold", "--yes", "--undo", "1"], &["cannot be used with"]),
-    (&["tenant", "trial", "end", "acme"], &["--convert"]),
-    (&["tenant", "override", "set", "acme", "--service", "a", "--reason", "r"], &["--grant"]),
+    // What is missing is named with all that may stand there, and nothing else is.
+    (&["tenant", "trial", "end", "acme"], &["not provided:\n  <--convert|--now>\n\n"]),
+    (&["tenant", "trial", "end", "acme", "--convert", "--now"], &["cannot be used with"]),
+    (&["tenant", "change-plan", "acme"], &["not provided:\n  <PLAN|--undo <NUMBER>>\n\n"]),
+    (&["tenant", "change-plan", "acme", "--undo", "1", "--at", "2099-01-01T00:00:00Z"], &["cannot be used with"]),
+    (
+        &["tenant", "override", "set", "acme", "--service", "a", "--reason", "r"],
+        &["not provided:\n  <--grant|--deny|--maximum <MAXIMUM>>\n\n"],
+    ),
+    (
+        &["tenant", "override", "set", "acme", "--feature", "exports", "--deny", "--reason", "r"],
+        &["not provided:\n  <--service <SERVICE>|--limit <LIMIT>>\n\n"],
+    ),
+    (
+        &["tenant", "override", "set", "acme", "--deny", "--reason", "r"],
+        &["not provided:\n  <--service <SERVICE>|--limit <LIMIT>>\n\n"],
+    ),
+    (&["tenant", "override", "set", "acme", "--limit", "l", "--grant", "--reason", "r"], &["cannot be used with '--grant'"]),
+    (
+        &["tenant", "override", "set", "acme", "--service", "a", "--maximum", "5", "--reason", "r"],
+        &["cannot be used with", "--maximum <MAXIMUM>"],
+    ),
+    (&["tenant", "override", "remove", "acme"], &["not provided:\n  <--service <SERVICE>|--limit <LIMIT>>\n\n"]),
+    (&["catalog", "show"], &["not provided:\n  <SERVICE|--limit <LIMIT>>\n\n"]),
+    (&["import", "--yes"], &["not provided:\n  <FILES|--history>\n\n"]),
+    (&["tenant", "list", "--limit", "0"], &["'--limit <N>'", "0 is not in 1.."]),
+    (&["audit", "list", "--limit", "0"], &["'--limit <N>'", "0 is not in 1.."]),
     (&["tenant", "override", "set", "acme", "--limit", "a", "--maximum", "-1", "--reason", "r"], &["-1"]),
     (&["tenant", "delete", "acme"], &["no terminal to ask on", "--yes"]),
     (&["tenant", "create", "a", "--plan", "p", "--label", "a=1", "--label", "a=1"], &["`a` twice", "each key once"]),
@@ -58,6 +83,15 @@ const TABLE: &[(&[&str], &[&str])] = &[
         &["move `acme` to `gold@3` at 2099-01-01T00:00:00Z?"],
     ),
     (&["tenant", "cancel", "acme", "--at", "2099-01-01T00:00:00Z"], &["end the subscription of `acme` at 2099-01-01T00:00:00Z?"]),
+    // What is past is now, as the control plane has it.
+    (
+        &["tenant", "cancel", "acme", "--at", "2020-01-01T00:00:00Z"],
+        &["end the subscription of `acme` now (2020-01-01T00:00:00Z is past)?"],
+    ),
+    (
+        &["tenant", "change-plan", "acme", "gold", "--at", "2020-01-01T00:00:00Z"],
+        &["move `acme` to `gold` (its latest version) now (2020-01-01T00:00:00Z is past)?"],
+    ),
     (&["tenant", "suspend", "acme", "--reason", "fraud"], &["suspend `acme` now, for `fraud`?"]),
     (&["tenant", "activate", "acme"], &["activate `acme`? there is no terminal"]),
     (&["tenant", "add-on", "attach", "acme", "seats@2", "--quantity", "20"], &["give `acme` the add-on `seats@2`, 20 of it?"]),
@@ -71,6 +105,19 @@ const TABLE: &[(&[&str], &[&str])] = &[
     ),
     (&["migrate", "--epoch", "2"], &["--epoch is of a keyspace", "the database in `.tessera`"]),
     (&["catalog", "disable", "reporting", "--reason", "r"], &["no terminal to ask on", "--yes"]),
+    (&["catalog", "archive"], &["<SERVICE|--limit <LIMIT>>"]),
+    (&["catalog", "archive", "a", "--limit", "b"], &["cannot be used with"]),
+    (&["catalog", "archive", "a"], &["archive service `a` with all its features?", "no terminal to ask on", "--yes"]),
+    (&["catalog", "archive", "a", "b"], &["archive feature `b` of service `a`?"]),
+    (&["catalog", "archive", "--limit", "a"], &["archive limit `a`? new documents may not name it"]),
+    (
+        &["token", "create", "ci", "--scope", "read", "--tokens-file", "/nonexistent/tokens.toml"],
+        &["the folder `/nonexistent` is not there"],
+    ),
+    (
+        &["check", "a", "b", "--ca-file", "Cargo.toml"],
+        &["no certificate authority in `Cargo.toml`", "-----BEGIN CERTIFICATE-----"],
+    ),
     (&["apply"], &["--file <FILES>"]),
     (&["apply", "-f", "/nonexistent.yaml"], &["/nonexistent.yaml"]),
     (&["apply", "-f", "examples/quickstart", "--control-addr", "127.0.0.1:1"], &["cannot reach the control plane"]),
@@ -198,6 +245,9 @@ fn help_and_version_are_no_mistakes() {
     }
     let version = tessera(&["version"], &[]);
     assert_eq!((version.code, version.out.as_str()), (Some(0), concat!("tessera ", env!("CARGO_PKG_VERSION"), "\n")));
+    let version = tessera(&["version", "-o", "json"], &[]);
+    let said: serde_json::Value = serde_json::from_str(&version.out).unwrap();
+    assert_eq!((version.code, said), (Some(0), serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })));
     for shell in ["bash", "zsh", "fish"] {
         let script = tessera(&["completions", shell], &[]);
         assert!(script.code == Some(0) && script.out.contains("change-plan"), "{shell}: {script:?}");

@@ -52,6 +52,9 @@ fn what_is_no_credential_is_refused_and_not_repeated() {
     }
     let missing = Files { ca_file: Some(folder.path().join("none")), ..Files::default() };
     assert!(format!("{:#}", missing.read_beside(None).unwrap_err()).contains("--ca-file: cannot read"));
+    let no_certificates = Files { ca_file: Some(path.clone()), ..Files::default() };
+    let refused = format!("{:#}", no_certificates.read_beside(None).unwrap_err());
+    assert!(refused.contains(&format!("--ca-file: `{}`: it has no certificate", path.display())), "{refused}");
     let no_certificate = Credentials { ca: Some(b"secret".to_vec()), ..Credentials::default() };
     let refused = way(&no_certificate, "https://192.0.2.1:1").unwrap_err();
     assert!(refused.contains("--ca-file") && refused.contains("no certificate"), "{refused}");

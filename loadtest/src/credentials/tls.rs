@@ -38,7 +38,8 @@ pub(super) fn config(ca: Option<&[u8]>, client: Option<(&[u8], &[u8])>) -> anyho
     Ok(config)
 }
 
-fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+/// All that are in `pem`; an error if there are none: the TLS library takes that for a list without entries.
+pub(super) fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().context("read the PEM")?;
     ensure!(!all.is_empty(), "it has no certificate in PEM");
     Ok(all)

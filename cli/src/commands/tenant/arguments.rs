@@ -1,6 +1,6 @@
 //! What `tessera tenant` takes.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use prost_types::{Duration, Timestamp};
 use tessera_proto::v1;
 
@@ -26,8 +26,11 @@ pub enum TenantCommand {
         #[arg(long)]
         deleted: bool,
         /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 1_000)]
-        limit: usize,
+        #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        /// Go on where a list with the same filters was cut off: its `nextPageToken`, as in -o json
+        #[arg(long, value_name = "TOKEN")]
+        page_token: Option<String>,
     },
     /// Show a tenant as it stands
     Show {
@@ -50,17 +53,18 @@ pub enum TenantCommand {
     /// Import tenant documents, any number of them
     Import(TenantImport),
     /// Move a tenant to another plan or version, now or later
+    #[command(group(ArgGroup::new("move").required(true).args(["plan", "undo"])))]
     ChangePlan {
         /// The tenant
         tenant: String,
         /// The plan, `gold` or `gold@3`
-        #[arg(value_parser = values::choice, required_unless_present = "undo")]
+        #[arg(value_parser = values::choice)]
         plan: Option<values::Choice>,
-        /// When [default: now]
+        /// When; a past time is now [default: now]
         #[arg(long, value_name = "TIME", value_parser = values::time)]
         at: Option<Timestamp>,
         /// Undo the scheduled change with this number instead
-        #[arg(long, value_name = "NUMBER", conflicts_with_all = ["plan", "at"])]
+        #[arg(long, value_name = "NUMBER", conflicts_with = "at")]
         undo: Option<i32>,
         #[command(flatten)]
         change: Change,
@@ -69,7 +73,7 @@ pub enum TenantCommand {
     Cancel {
         /// The tenant
         tenant: String,
-        /// When [default: now]
+        /// When; a past time is now [default: now]
         #[arg(long, value_name = "TIME", value_parser = values::time)]
         at: Option<Timestamp>,
         /// Undo a cancellation, past or coming
@@ -101,7 +105,7 @@ pub enum TenantCommand {
         /// Why
         #[arg(long)]
         reason: String,
-        /// From when; until then the tenant is in grace [default: now]
+        /// From when; until then the tenant is in grace; a past time is now [default: now]
         #[arg(long, value_name = "TIME", value_parser = values::time)]
         effective_at: Option<Timestamp>,
         #[command(flatten)]
@@ -174,14 +178,15 @@ pub enum TrialCommand {
         change: Change,
     },
     /// End a trial: convert it to paid, or end it now
+    #[command(group(ArgGroup::new("end").required(true).args(["convert", "now"])))]
     End {
         /// The tenant
         tenant: String,
         /// It is paid from now on
-        #[arg(long, required_unless_present = "now")]
+        #[arg(long)]
         convert: bool,
         /// It is over
-        #[arg(long, conflicts_with = "convert")]
+        #[arg(long)]
         now: bool,
         #[command(flatten)]
         change: Change,
@@ -220,19 +225,20 @@ pub enum AddOnCommand {
 #[derive(Debug, Subcommand)]
 pub enum OverrideCommand {
     /// Grant or deny a service or feature, or set a limit
+    #[command(group(ArgGroup::new("effect").required(true).args(["grant", "deny", "maximum"])))]
     Set {
         /// The tenant
         tenant: String,
         #[command(flatten)]
         subject: OverrideSubject,
         /// Grant the service or feature
-        #[arg(long, conflicts_with_all = ["deny", "limit"], required_unless_present_any = ["deny", "limit"])]
+        #[arg(long, conflicts_with = "limit")]
         grant: bool,
         /// Deny the service or feature
         #[arg(long, conflicts_with = "limit")]
         deny: bool,
         /// The whole value of the limit, a count or `unlimited`
-        #[arg(long, value_parser = values::limit_value, requires = "limit", required_unless_present = "service")]
+        #[arg(long, value_parser = values::limit_value, conflicts_with = "service")]
         maximum: Option<v1::LimitGrant>,
         /// As if absent from then on [default: it lasts]
         #[arg(long, value_name = "TIME", value_parser = values::time)]
@@ -256,9 +262,10 @@ pub enum OverrideCommand {
 
 /// What an exception is about.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("subject").required(true).args(["service", "limit"])))]
 pub struct OverrideSubject {
     /// A service
-    #[arg(long, required_unless_present = "limit", conflicts_with = "limit")]
+    #[arg(long)]
     pub service: Option<String>,
     /// One feature of the service
     #[arg(long, requires = "service")]
@@ -282,7 +289,7 @@ impl std::fmt::Display for OverrideSubject {
 /// What a tenant may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Status {
-    /// Served
+    /// Not pending, suspended or deleted
     Active,
     /// Not activated yet
     Pending,
