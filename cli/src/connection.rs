@@ -209,6 +209,8 @@ pub struct Planes {
     addresses: Addresses,
     timeout: Duration,
     bearer: Bearer,
+    /// Addresses without a scheme are spoken to over TLS.
+    encrypts: bool,
     data: Channel,
     control: Channel,
 }
@@ -270,12 +272,12 @@ impl Planes {
             Ok(attentive(credentials.endpoint(address)?).connect_timeout(timeout).tcp_nodelay(true).connect_lazy())
         };
         let (data, control) = (channel(&addresses.data)?, channel(&addresses.control)?);
-        Ok(Self { addresses, timeout, bearer: credentials.bearer(), data, control })
+        Ok(Self { addresses, timeout, bearer: credentials.bearer(), encrypts: credentials.has_certificates(), data, control })
     }
 
     /// Over channels that are there already; errors speak of `addresses`.
     pub fn over(addresses: Addresses, data: Channel, control: Channel, timeout: Duration) -> Self {
-        Self { addresses, timeout, bearer: Bearer::default(), data, control }
+        Self { addresses, timeout, bearer: Bearer::default(), encrypts: false, data, control }
     }
 
     clients! {
@@ -386,7 +388,7 @@ impl Planes {
                 code_name(status.code())
             );
         }
-        if let Some(advice) = advice_on_tls(address, &said).filter(|_| failure::reason(status).is_none()) {
+        if let Some(advice) = advice_on_tls(address, self.encrypts, &said).filter(|_| failure::reason(status).is_none()) {
             return anyhow::anyhow!("cannot speak with the {name} at `{address}`: {said}; {advice}");
         }
         if !failure::unreachable(status) {
@@ -400,10 +402,10 @@ impl Planes {
 
 /// What helps where one end speaks TLS and the other does not, or where its certificate is not believed. The libraries have no
 /// kinds for that, only words.
-fn advice_on_tls(address: &str, said: &str) -> Option<String> {
+fn advice_on_tls(address: &str, encrypts: bool, said: &str) -> Option<String> {
     let (is_https, host) = match address.split_once("://") {
         Some((scheme, host)) => (scheme == "https", host),
-        None => (false, address),
+        None => (encrypts, address),
     };
     let has = |words: &str| said.contains(words);
     if has("invalid peer certificate") {

@@ -238,7 +238,7 @@ async fn a_snapshot_of_another_store_is_refused_by_name() -> anyhow::Result<()> 
     let server = start(&another, &[OFTEN[0], ("snapshot_dir", &place)])?.ready().await?;
     assert_eq!(check(&server, "acme").await?.reason(), v1::Reason::TenantUnknown);
     server.metric_reaches("tessera_snapshots_refused_total{cause=\"foreign\"}", 1.0).await?;
-    assert!(logged(&server, "the snapshot is of store "), "{:?}", server.log.all());
+    assert!(logged(&server, ".snapshot is of store "), "{:?}", server.log.all());
     server.stop()
 }
 

@@ -20,7 +20,7 @@ use crate::aggregate::Handled;
 use crate::refusal::Refusal;
 use crate::streams::Streams;
 
-/// Plans and add-ons that are read at a time for one batch, group or listing.
+/// Plans and add-ons that are read at a time for one batch or group.
 const OFFERS_AT_ONCE: usize = 64;
 
 /// Reads worlds.
@@ -107,8 +107,7 @@ impl ReadWorld {
     }
 }
 
-/// What a strong read found of a plan or add-on.
-pub type FoundOffer = Found<Option<Arc<Plan>>>;
+type FoundOffer = Found<Option<Arc<Plan>>>;
 type WorldsByNames = BTreeMap<(Epoch, BTreeSet<StreamId>), Option<Arc<ReadWorld>>>;
 
 /// What the commands of a batch or group are decided against: read after all of them were asked for, so that it is as strong for each as
@@ -122,11 +121,6 @@ pub struct SharedWorld {
 }
 
 impl SharedWorld {
-    /// What was found of a plan or add-on, if it was read.
-    pub fn offer(&self, stream: &StreamId) -> Option<&Result<FoundOffer, Refusal>> {
-        self.offers.get(stream)
-    }
-
     /// The part of it that one command names; `None` if it is not of `epoch`, or was not read.
     pub fn of(&self, epoch: Epoch, references: BTreeSet<StreamId>) -> Result<Option<Arc<ReadWorld>>, Refusal> {
         let mut worlds = self.worlds.lock().unwrap_or_else(PoisonError::into_inner);

@@ -57,7 +57,11 @@ pub fn load<T: DeserializeOwned>(sources: Sources<'_>) -> Result<T, Error> {
         // Parsed by itself for a message with line and column.
         merged = text.parse().map_err(|error: toml::de::Error| file_error(error.to_string()))?;
     }
-    for (variable, value) in sources.environment {
+    let mut environment = sources.environment;
+    // Sections before what is in them, whatever order the system has them in.
+    environment.sort_unstable();
+    let mut variables = Vec::new();
+    for (variable, value) in environment {
         let ours = variable.strip_prefix(ENVIRONMENT_PREFIX).and_then(|rest| rest.strip_prefix('_'));
         let Some(name) = ours.filter(|rest| rest.contains("__")) else { continue };
         let name = name.to_lowercase().replace("__", ".");
@@ -67,11 +71,21 @@ pub fn load<T: DeserializeOwned>(sources: Sources<'_>) -> Result<T, Error> {
             Ok(value) => value,
         };
         set(&mut merged, &name, value)?;
+        variables.push((name, variable));
     }
     for (name, value) in sources.flags {
         set(&mut merged, name, Value::String(value))?;
     }
-    merged.try_into().map_err(|error: toml::de::Error| Error::Value(error.to_string().trim_end().to_owned()))
+    merged.try_into().map_err(|error: toml::de::Error| {
+        let said = error.to_string().trim_end().to_owned();
+        match variables.into_iter().find(|(name, _)| said.contains(&format!("`{name}`"))) {
+            // Quotes that a shell takes away are no quotes.
+            Some((_, variable)) => {
+                Error::Value(format!("{said}, as {variable} says; text that looks like a value is `'123'` there"))
+            }
+            None => Error::Value(said),
+        }
+    })
 }
 
 /// Sets what the dotted `name` names, with the sections on the way.
@@ -156,9 +170,13 @@ mod tests {
         assert!(wrong.contains("many") && wrong.contains("batch_max"), "{wrong}");
         let missing = Sources { file: Some(Path::new("/nonexistent.toml")), ..Sources::default() };
         assert!(load::<Whole>(missing).unwrap_err().to_string().contains("/nonexistent.toml"));
-        let environment = environment(&[("TESSERA_SERVER__NAME", "a"), ("TESSERA_SERVER__NAME__FIRST", "b")]);
-        let deeper = load::<Whole>(Sources { environment, ..Sources::default() }).unwrap_err().to_string();
-        assert_eq!(deeper, "`server.name.first` is set, and `name` is no section but a value");
+        let mut pairs = [("TESSERA_SERVER__NAME", "a"), ("TESSERA_SERVER__NAME__FIRST", "b")];
+        for _ in 0..2 {
+            let environment = environment(&pairs);
+            let deeper = load::<Whole>(Sources { environment, ..Sources::default() }).unwrap_err().to_string();
+            assert_eq!(deeper, "`server.name.first` is set, and `name` is no section but a value");
+            pairs.reverse();
+        }
     }
 
     #[test]
@@ -178,7 +196,10 @@ mod tests {
             assert_eq!(of_environment("TESSERA_SERVER__NAME", value).unwrap(), named(name), "{value}");
         }
         let number = of_environment("TESSERA_SERVER__NAME", "123").unwrap_err().to_string();
-        assert!(number.contains("123") && number.contains("name"), "{number}");
+        assert!(
+            number.contains("`server.name`, as TESSERA_SERVER__NAME says; text that looks like a value is `'123'`"),
+            "{number}"
+        );
         let listed = of_environment("TESSERA_SERVER__LISTED", "['a:1', 'b:2']").unwrap();
         assert_eq!(listed.server.listed, ["a:1", "b:2"]);
     }

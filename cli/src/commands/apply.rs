@@ -101,9 +101,7 @@ pub async fn perform(planes: &Planes, console: &Console, steps: &[Step], more: u
             bar.finish_and_clear();
         }
         let left = first.len() - done - 1 + tenants.len() + more;
-        all.extend(
-            outcome.with_context(|| format!("{done} of the documents are applied, this one and {left} after it are not"))?,
-        );
+        all.extend(outcome.with_context(|| format!("{done} of the documents are applied, {left} after this one are not"))?);
         bar.inc(1);
     }
     let mut failures = Vec::new();

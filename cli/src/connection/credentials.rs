@@ -99,11 +99,15 @@ impl Credentials {
         self.bearer.clone()
     }
 
+    /// Whether addresses without a scheme are `https`.
+    pub fn has_certificates(&self) -> bool {
+        self.ca.is_some() || self.client.is_some()
+    }
+
     /// The way to an address: `host:port`, `http://host:port` or `https://host:port`. Without a scheme it is `https` where
     /// certificates were given, else `http`.
     pub fn endpoint(&self, address: &str) -> anyhow::Result<Endpoint> {
-        let has_certificates = self.ca.is_some() || self.client.is_some();
-        let scheme = if has_certificates { "https" } else { "http" };
+        let scheme = if self.has_certificates() { "https" } else { "http" };
         let says_scheme = address.contains("://");
         let uri = if says_scheme { address.to_owned() } else { format!("{scheme}://{address}") };
         let endpoint = Endpoint::from_shared(uri).ok().filter(is_whole).with_context(|| {
@@ -124,7 +128,7 @@ impl Credentials {
             }
             return endpoint.tls_config(tls).with_context(|| format!("the certificates for `{}` cannot be used", shown(address)));
         }
-        if has_certificates {
+        if self.has_certificates() {
             bail!("`{}` is without TLS, and certificates were given for it; allowed is https://", shown(address));
         }
         // A token on the open network is everybody's; whoever writes `http://` has something that encrypts on the way.

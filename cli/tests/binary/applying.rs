@@ -61,13 +61,13 @@ fn an_apply_that_stops_half_way_says_how_much_is_applied() {
         }
         let before = if tenants == 2 { 2 } else { 0 };
         let refused = dev.bad(&["apply", "-f", &write(folder.path(), &documents), "--yes"]);
-        let expected = format!("{before} of the documents are applied, this one and {left} after it are not");
+        let expected = format!("{before} of the documents are applied, {left} after this one are not");
         assert!(refused.contains(&expected) && refused.contains("plan `p3`: document.limits"), "{refused}");
         documents = documents.split_inclusive("plan: p4\n").next().unwrap().to_owned();
     }
     // Whoever imports hears it, too.
     let refused = dev.bad(&["import", &write(folder.path(), &documents), "--yes"]);
-    assert!(refused.contains("no tenant is imported: 0 of the documents are applied, this one and 1 after it"), "{refused}");
+    assert!(refused.contains("no tenant is imported: 0 of the documents are applied, 1 after this one are not"), "{refused}");
     assert!(dev.bad(&["tenant", "show", "t2-0"]).contains("TENANT_NOT_FOUND"));
     dev.stop();
 }

@@ -69,6 +69,7 @@ impl Progress {
             WatchEvent::Connected { .. } => None,
             WatchEvent::Disconnected { error, .. } => Some(Trouble::NoStream(error.clone())),
             WatchEvent::Document(document) => return self.over(&document.tenant),
+            WatchEvent::Refused { tenant, retry_in: None, .. } => return self.over(tenant),
             _ => match event.no_room() {
                 Some((tenant, error)) => Some(Trouble::NoRoom(tenant.to_owned(), error.clone())),
                 None => return,
@@ -172,6 +173,11 @@ mod tests {
         assert!(progress.trouble().is_none());
         refused("acme", 60);
         progress.over("acme");
+        assert!(progress.trouble().is_none());
+        // Room was not all that it wanted.
+        refused("acme", 60);
+        let unknown = Error::from(Failure::of_item(&Refusal::invalid_field("tenant_id", "no tenant").to_rpc_status()));
+        progress.happened(&WatchEvent::Refused { tenant: "acme".to_owned(), error: unknown, retry_in: None });
         assert!(progress.trouble().is_none());
         let error = Error::Unavailable(Failure::broken("for a test"));
         progress.happened(&WatchEvent::Disconnected { error, retry_in: Duration::ZERO });

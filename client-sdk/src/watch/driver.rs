@@ -264,8 +264,10 @@ fn taken(inner: &Inner, shared: &Shared, event: Event) -> Option<WatchEvent> {
         Event::Error(v1::WatchError { tenant_id, status }) => {
             let failure = Failure::of_item(&status.unwrap_or_default());
             // In one go: what the user subscribes meanwhile is not what was refused.
+            let lacks_room = matches!(verdict(&failure), Verdict::After(_));
             let retry_in = shared.change(|wanted| {
-                let retry_in = retry_in(&inner.settings.retry, &failure, wanted.refused(&tenant_id)?, inner.random.next());
+                let refusals = wanted.refused(&tenant_id, lacks_room)?;
+                let retry_in = retry_in(&inner.settings.retry, &failure, refusals, inner.random.next());
                 match retry_in {
                     Some(pause) => wanted.subscribe_again(&tenant_id, Instant::now() + pause),
                     None if !wanted.end(&tenant_id) => return None,

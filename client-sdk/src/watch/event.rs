@@ -50,7 +50,8 @@ pub enum WatchEvent {
     },
 }
 
-/// A pause from which on a refusal is no matter of moments any more: it has been repeated for about as long.
+/// A pause from which on a refusal is no matter of moments any more: it has been repeated for about as long, or the server itself
+/// asks for so much.
 const LASTING: Duration = Duration::from_secs(5);
 
 impl WatchEvent {

@@ -41,8 +41,10 @@ struct Subscription {
     /// Whether it was sent on the present stream. The tenant's subscription before it, which may stand there still, brings no
     /// document for this one.
     sent: bool,
-    /// Refusals since the last document.
+    /// Refusals of one kind since the last document.
     refusals: u32,
+    /// Which kind: whether the server has no room for it.
+    lacks_room: bool,
     again_at: Option<Instant>,
 }
 
@@ -160,14 +162,17 @@ impl Wanted {
         true
     }
 
-    /// The server cannot serve a subscription, which ends it there. Says how many times in a row, if it is still wanted and was
-    /// sent; one that was not is another one.
-    pub(crate) fn refused(&mut self, tenant: &str) -> Option<u32> {
+    /// The server cannot serve a subscription, which ends it there. Says how many times in a row that was for the same kind of reason,
+    /// if it is still wanted and was sent; one that was not is another one.
+    pub(crate) fn refused(&mut self, tenant: &str, lacks_room: bool) -> Option<u32> {
         if let Some(told @ Told::Subscribe { again: false }) = self.told.get_mut(tenant) {
             *told = Told::Refused;
         }
         let subscription = self.tenants.get_mut(tenant).filter(|subscription| subscription.sent && !self.outdated)?;
         subscription.sent = false;
+        if std::mem::replace(&mut subscription.lacks_room, lacks_room) != lacks_room {
+            subscription.refusals = 0;
+        }
         subscription.refusals = subscription.refusals.saturating_add(1);
         Some(subscription.refusals)
     }

@@ -26,7 +26,7 @@ use super::audit::verify::{Found, verify};
 use super::gate::{Gate, in_time, own_tenants, principal, sees};
 use super::page::{self, Left, Page};
 use super::{offers, tenant_svc};
-use crate::handler::Handler;
+use crate::handler::{Handler, until};
 use crate::refusal::Refusal;
 use crate::unreadable;
 
@@ -116,6 +116,13 @@ fn streams(asked: Option<&v1::Stream>) -> Result<Streams, Failure> {
 fn page_end(by: Option<Instant>) -> Instant {
     let now = Instant::now();
     now + by.map_or(PAGE_TIME_MAX, |by| (by.saturating_duration_since(now) / 2).min(PAGE_TIME_MAX))
+}
+
+/// The first stream of a page alone takes longer than its caller waits.
+fn too_long(stream: Option<&StreamId>) -> Failure {
+    let of = stream.map_or_else(String::new, |stream| format!(" of `{stream}`"));
+    let why = "they are many, the store is slow, or others read as well; give the call a longer deadline";
+    Refusal::StoreUnavailable(format!("the events{of} were not read before the deadline: {why}")).into()
 }
 
 /// Refuses a stream without events that is asked for by its name: it never was, or is not there for the caller. The catalog always is.
@@ -341,11 +348,31 @@ impl AuditSvc {
         Ok(Read::Some(looked))
     }
 
-    async fn page_of_verified(&self, walk: &mut Walk<'_>, principal: &Principal) -> Result<v1::VerifyAuditResponse, Failure> {
+    /// `None` at the end of the page.
+    async fn verify_next(&self, walk: &mut Walk<'_>, principal: &Principal) -> Result<Option<(StreamId, Found)>, Failure> {
+        let Some((stream, _)) = walk.stream().await? else { return Ok(None) };
+        let found =
+            if sees(principal, &stream) { self.verify_stream(&stream).await? } else { Found { events: 0, problem: None } };
+        Ok(Some((stream, found)))
+    }
+
+    /// What was verified is told also if the next stream is not through `by` then: that one is the next page's first.
+    async fn page_of_verified(
+        &self,
+        walk: &mut Walk<'_>,
+        principal: &Principal,
+        by: Option<Instant>,
+    ) -> Result<v1::VerifyAuditResponse, Failure> {
         let mut answer = v1::VerifyAuditResponse::default();
-        while let Some((stream, _)) = walk.stream().await? {
-            let found =
-                if sees(principal, &stream) { self.verify_stream(&stream).await? } else { Found { events: 0, problem: None } };
+        let mut is_first = true;
+        loop {
+            let verified = match until(by, self.verify_next(walk, principal)).await {
+                Some(verified) => verified?,
+                None if is_first => return Err(too_long(walk.current.as_ref().map(|(stream, _)| stream))),
+                None => break,
+            };
+            let Some((stream, found)) = verified else { break };
+            is_first = false;
             walk.next_stream();
             // What never was is none of them.
             let counts = found.events > 0 || found.problem.is_some();
@@ -397,8 +424,7 @@ impl AuditService for AuditSvc {
         let listing = page::listing_of("verify_audit", &asked);
         let asked_for = (streams(asked.stream.as_ref())?, &principal);
         let mut walk = Walk::begin(self.store(), asked_for, (&listing, &token), (size, page_end(by))).await?;
-        let answer = in_time(by, self.page_of_verified(&mut walk, &principal)).await?;
-        Ok(Response::new(answer))
+        Ok(Response::new(self.page_of_verified(&mut walk, &principal, by).await?))
     }
 
     async fn get_tenant_at(&self, request: Request<v1::GetTenantAtRequest>) -> Result<Response<v1::GetTenantAtResponse>, Status> {

@@ -60,6 +60,12 @@ impl Gate {
         Ok(time_left(metadata)?.map(|left| cutoff(now, now + left, self.config.deadline_margin())))
     }
 
+    /// When a command is to be answered at the latest: also one whose caller names no deadline, or a very late one.
+    pub(crate) fn granted_by(&self, metadata: &MetadataMap) -> Result<Instant, Failure> {
+        let now = Instant::now();
+        Ok(cutoff(now, now + self.granted(time_left(metadata)?), self.config.deadline_margin()))
+    }
+
     /// The request id that a mutation came with, or one made for it.
     pub(crate) fn request_id(&self, given: &str) -> Result<RequestId, Failure> {
         if given.is_empty() {

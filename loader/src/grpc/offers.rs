@@ -251,7 +251,7 @@ macro_rules! offer_service {
 
             async fn $delete(&self, request: Request<v1::$DeleteRequest>) -> Result<Response<v1::$DeleteResponse>, Status> {
                 // A deadline that cannot be read is refused below.
-                let by = self.0.gate.answer_by(request.metadata()).unwrap_or_default();
+                let by = self.0.gate.granted_by(request.metadata()).ok();
                 let command = |m: v1::$DeleteRequest, _: &_| Ok(command(Offer::$kind($parse(&m.$id)?), Action::Delete));
                 let (id, result) = handle(&self.0.gate, &self.0.handler, request, command).await?;
                 let answer = match result {

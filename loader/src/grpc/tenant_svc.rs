@@ -1,8 +1,10 @@
 //! `tessera.v1.TenantService`: tenants and what was made an exception for them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tessera_core::aggregate::Actor;
 use tessera_core::ids::{PlanId, RequestId, ServiceId, TenantId};
 use tessera_core::rejection::Rejection;
@@ -28,6 +30,9 @@ use crate::handler::{Done, Handler};
 use crate::refusal::Refusal;
 use crate::unreadable;
 use crate::world::WorldReader;
+
+/// Plans that are read at a time for one page of a listing.
+const PLANS_AT_ONCE: usize = 16;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -79,19 +84,25 @@ impl TenantSvc {
                 following.push((StreamId::Plan(offer::plan_id(&subscription.plan_id)?), subscription));
             }
         }
-        let plans = self.world.read_for_many(false, following.iter().map(|(plan, _)| plan.clone()).collect()).await;
+        let plans: BTreeSet<StreamId> = following.iter().map(|(plan, _)| plan.clone()).collect();
+        // Of each plan nothing is kept but its version: a page may follow a thousand plans.
+        let latest = futures::stream::iter(plans).map(async |plan| self.latest_version(&plan).await.map(|latest| (plan, latest)));
+        let latest: BTreeMap<_, _> = latest.buffer_unordered(PLANS_AT_ONCE).try_collect().await?;
         for (plan, subscription) in following {
-            subscription.effective_version = match plans.offer(&plan) {
-                Some(Ok(found)) => found.value.as_ref().and_then(|plan| plan.latest()).map_or(0, offer::to_version),
-                Some(Err(refusal @ (Refusal::StoreDamaged(_) | Refusal::ReaderTooOld { .. }))) => {
-                    unreadable::tell(&format_args!("stream `{plan}`: {refusal}"));
-                    0
-                }
-                Some(Err(refusal)) => return Err(refusal.clone().into()),
-                None => 0,
-            };
+            subscription.effective_version = latest.get(&plan).copied().unwrap_or_default();
         }
         Ok(())
+    }
+
+    async fn latest_version(&self, plan: &StreamId) -> Result<i32, Failure> {
+        match self.world.offer(plan).await {
+            Ok(found) => Ok(found.value.and_then(|plan| plan.latest()).map_or(0, offer::to_version)),
+            Err(refusal @ (Refusal::StoreDamaged(_) | Refusal::ReaderTooOld { .. })) => {
+                unreadable::tell(&format_args!("stream `{plan}`: {refusal}"));
+                Ok(0)
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// Whether a listing shows a tenant.

@@ -24,8 +24,12 @@ fn audit(bench: &Bench) -> AuditServiceClient<Routes> {
 }
 
 fn in_time<M>(message: M) -> Request<M> {
+    within(DEADLINE, message)
+}
+
+fn within<M>(deadline: Duration, message: M) -> Request<M> {
     let mut request = Request::new(message);
-    request.set_timeout(DEADLINE);
+    request.set_timeout(deadline);
     request
 }
 
@@ -35,12 +39,18 @@ fn tenant_at(tenant: &str) -> Request<v1::GetTenantAtRequest> {
 
 #[tokio::test(start_paused = true)]
 async fn a_page_of_the_audit_ends_in_time_and_the_next_goes_on() {
+    pages_end_within(DEADLINE, Duration::from_millis(500)).await;
+    // To end after three seconds would be too late.
+    pages_end_within(Duration::from_secs(3), Duration::from_millis(200)).await;
+}
+
+async fn pages_end_within(deadline: Duration, delay_max: Duration) {
     let bench = Bench::new();
     let loader = bench.furnished().await;
     for n in 0..20 {
         loader.tenants().handle(create(&format!("t{n}"), "r1")).await.unwrap();
     }
-    let chances = StoreChances { delay_max: Duration::from_millis(500), ..StoreChances::default() };
+    let chances = StoreChances { delay_max, ..StoreChances::default() };
     bench.store.inner.faults().seed(1, chances);
     let mut audit = audit(&bench);
     // The furniture (2 + 2 × 2) and the tenants.
@@ -50,12 +60,12 @@ async fn a_page_of_the_audit_ends_in_time_and_the_next_goes_on() {
     let (mut listed, mut verified, mut pages) = (0, 0, 0);
     let mut begun = Instant::now();
     let mut page_ended = || {
-        assert!(begun.elapsed() < DEADLINE, "a page took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < deadline, "a page took {:?}", begun.elapsed());
         begun = Instant::now();
         pages += 1;
     };
     loop {
-        let page = audit.list_audit_events(in_time(list.clone())).await.unwrap().into_inner();
+        let page = audit.list_audit_events(within(deadline, list.clone())).await.unwrap().into_inner();
         page_ended();
         listed += page.events.len();
         list.page_token = page.next_page_token;
@@ -64,7 +74,7 @@ async fn a_page_of_the_audit_ends_in_time_and_the_next_goes_on() {
         }
     }
     loop {
-        let page = audit.verify_audit(in_time(verify.clone())).await.unwrap().into_inner();
+        let page = audit.verify_audit(within(deadline, verify.clone())).await.unwrap().into_inner();
         page_ended();
         verified += page.events;
         verify.page_token = page.next_page_token;
@@ -113,7 +123,9 @@ async fn who_waits_in_vain_for_history_is_told_so_before_the_deadline() {
     let loader = bench.furnished().await;
     loader.tenants().handle(create("acme", "r1")).await.unwrap();
     let mut plans = PlanServiceClient::<Routes>::new(bench.loader().routes());
-    plans.create_plan(create_plan("bronze", 1)).await.unwrap();
+    for plan in ["bronze", "copper"] {
+        plans.create_plan(create_plan(plan, 1)).await.unwrap();
+    }
     bench.clock.advance(Duration::from_hours(1));
     let _slow = bench.store.history.clone().write_owned().await;
     let begun = Instant::now();
@@ -127,6 +139,9 @@ async fn who_waits_in_vain_for_history_is_told_so_before_the_deadline() {
     let deleted = plans.delete_plan(in_time(delete)).await.unwrap().into_inner().plan.unwrap();
     assert!(begun.elapsed() < DEADLINE);
     assert_eq!((deleted.plan_id.as_str(), deleted.draft), ("bronze", None));
+    // Nor does it wait for ever for whoever names no deadline.
+    let delete = v1::DeletePlanRequest { plan_id: "copper".to_owned(), ..Default::default() };
+    assert_eq!(plans.delete_plan(delete).await.unwrap().into_inner().plan.unwrap().draft, None);
     let get = v1::GetPlanRequest { plan_id: "bronze".to_owned() };
     assert_eq!(refused(plans.get_plan(get).await), (Code::NotFound, "PLAN_NOT_FOUND".to_owned()));
 }

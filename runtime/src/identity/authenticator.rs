@@ -79,7 +79,7 @@ impl Authenticator {
         }
         let issuers = config.issuers.into_iter().enumerate().map(|(position, issuer)| {
             let wrong = |(field, problem): Wrong| Unsafe::Field { field: format!("issuers[{position}].{field}"), problem };
-            Issuer::new(issuer).map(Arc::new).map_err(wrong)
+            Issuer::new(issuer, Arc::clone(&clock)).map(Arc::new).map_err(wrong)
         });
         let issuers = issuers.collect::<Result<_, _>>()?;
         let workloads = config.workloads.into_iter();

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use futures::StreamExt as _;
 use serde::Deserialize;
 use tessera_core::time::Timestamp;
+use tessera_ports::Clock;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -39,18 +40,19 @@ pub(super) struct Issuer {
     config: IssuerConfig,
     client: reqwest::Client,
     keys: ArcSwap<Known>,
+    clock: Arc<dyn Clock>,
     /// Somebody has met an unknown key.
     wanted: Notify,
     /// When keys were read, or could not be, the last time.
     tried: watch::Sender<Option<Instant>>,
 }
 
-/// Keys, and when they were read; `None` before the first time. Not by the clock of the machine: keys would be good for longer by as much
-/// as that is set back.
+/// Keys, and when they were read; `None` before the first time. By two clocks: one that nobody sets back, and one that goes on while
+/// the machine is suspended.
 #[derive(Debug, Default)]
 struct Known {
     keys: Keys,
-    at: Option<Instant>,
+    at: Option<(Instant, Timestamp)>,
 }
 
 /// The part of OpenID Connect Discovery that is needed.
@@ -62,9 +64,9 @@ struct Discovery {
 
 impl Issuer {
     /// Nobody is asked yet, but `ca_file` is read.
-    pub(super) fn new(config: IssuerConfig) -> Result<Self, Wrong> {
+    pub(super) fn new(config: IssuerConfig, clock: Arc<dyn Clock>) -> Result<Self, Wrong> {
         let client = client(&config)?;
-        Ok(Self { config, client, keys: ArcSwap::default(), wanted: Notify::new(), tried: watch::Sender::default() })
+        Ok(Self { config, client, keys: ArcSwap::default(), clock, wanted: Notify::new(), tried: watch::Sender::default() })
     }
 
     /// What tokens say in `iss`.
@@ -75,15 +77,16 @@ impl Issuer {
     /// The caller of a token, and until when it is good.
     pub(super) fn verify(&self, token: &Unverified<'_>, now: Timestamp) -> Result<(Principal, Timestamp), Refused> {
         let known = self.keys.load();
-        if !self.is_good(&known) {
+        if !self.is_good(&known, now) {
             return Err(Refused::KeyUnknown);
         }
         token.verify(&known.keys, &self.config, now)
     }
 
     /// Whether there are any, and they were read not too long ago.
-    fn is_good(&self, known: &Known) -> bool {
-        known.keys.len() > 0 && known.at.is_some_and(|at| at.elapsed() <= self.config.keys_age_max())
+    fn is_good(&self, known: &Known, now: Timestamp) -> bool {
+        let age = known.at.map(|(read, at)| read.elapsed().max(now.saturating_since(at)));
+        known.keys.len() > 0 && age.is_some_and(|age| age <= self.config.keys_age_max())
     }
 
     /// Asks for the keys to be read, and waits a moment until that was tried, unless it was only just tried.
@@ -117,7 +120,7 @@ impl Issuer {
     /// Without keys that are good nobody is let in: they are tried for more often.
     fn pause(&self) -> Duration {
         let interval = self.config.keys_interval();
-        if self.is_good(&self.keys.load()) { interval } else { interval.min(WITHOUT_KEYS_INTERVAL) }
+        if self.is_good(&self.keys.load(), self.clock.now()) { interval } else { interval.min(WITHOUT_KEYS_INTERVAL) }
     }
 
     fn note(&self, read: Result<Keys, String>) {
@@ -137,7 +140,7 @@ impl Issuer {
                 }
                 metrics::keys_read(name, "ok");
                 metrics::keys(name, keys.len());
-                self.keys.store(Arc::new(Known { keys, at: Some(Instant::now()) }));
+                self.keys.store(Arc::new(Known { keys, at: Some((Instant::now(), self.clock.now())) }));
             }
             Err(problem) => {
                 warn!(
@@ -145,7 +148,7 @@ impl Issuer {
                     problem, "the keys of an issuer cannot be had; those that are known stay in use for a while"
                 );
                 metrics::keys_read(name, "failed");
-                if !self.is_good(&self.keys.load()) {
+                if !self.is_good(&self.keys.load(), self.clock.now()) {
                     metrics::keys(name, 0);
                 }
             }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::Instant;
 
 use super::Error;
@@ -83,7 +83,22 @@ pub struct ListenerConfig {
     /// A Unix socket beside the address, for sidecars; of `tessera dev`, beside that of the data plane.
     pub unix_socket: Option<PathBuf>,
     /// Who may connect to it: the mode of its file, in octal, `600` to `777`. Default `600`, the user of the process alone.
+    #[serde(deserialize_with = "digits")]
     pub unix_socket_mode: String,
+}
+
+/// Digits, written as text or, where quotes are easily forgotten, as a number.
+fn digits<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "three digits, as in `600`")]
+    enum Digits {
+        Text(String),
+        Number(u32),
+    }
+    Ok(match Digits::deserialize(from)? {
+        Digits::Text(text) => text,
+        Digits::Number(number) => number.to_string(),
+    })
 }
 
 impl Default for ListenerConfig {
@@ -203,6 +218,11 @@ mod tests {
             |mode: &str| ListenerConfig { unix_socket_mode: mode.to_owned(), ..ListenerConfig::default() }.unix_socket_mode();
         assert_eq!(of("600").unwrap(), 0o600);
         assert_eq!(of("0660").unwrap(), 0o660);
+        for (written, mode) in [("\"660\"", 0o660), ("660", 0o660)] {
+            let read: ListenerConfig = toml::from_str(&format!("unix_socket_mode = {written}")).unwrap();
+            assert_eq!(read.unix_socket_mode().unwrap(), mode, "{written}");
+        }
+        assert!(toml::from_str::<ListenerConfig>("unix_socket_mode = true").unwrap_err().to_string().contains("`600`"));
         for wrong in ["", "rw", "0o600", "400", "1777", "-600", "888", "99999999999999999999999999"] {
             let error = of(wrong).unwrap_err().to_string();
             assert!(error.starts_with("`unix_socket_mode` is `") && error.contains("`600` to `777`"), "{error}");

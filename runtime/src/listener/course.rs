@@ -16,8 +16,10 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 const DRAIN_STREAMS_AFTER: Duration = Duration::from_secs(5);
 /// Streams that are ended at the end of the grace have so long to say so to their callers.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
-/// An answer is being taken as long as so much is written in [`LAST_WORDS_MAX`]; answers to PINGs are much less.
+/// An answer is being taken as long as so much is written in [`LAST_WORDS_MAX`]; answers to PINGs are much less. That is not for ever:
+/// refusals of calls that come all the same can be as much.
 const ANSWER_PART_LEN: u64 = 16 << 10;
+const ANSWER_TAKEN_MAX: Duration = Duration::from_secs(15);
 /// Looks at whether a call that is finished while the process drains is answered.
 const CALL_LOOK: Duration = Duration::from_secs(1);
 /// Looks at whether a connection is idle, over the time that it may be: idle is who had no call at so many in a row.
@@ -88,8 +90,9 @@ enum Stage {
     /// Was heard since. May finish what it has begun; streams by then.
     Going { grace_until: Instant },
     /// Its streams are ended, and no call begins any more. Has until then to take the last words. Before that, if it drains, as long
-    /// as a call is not answered; and longer, for as long as it takes an answer, of which so much had been written at the last look.
-    Ended { until: Option<Instant>, written: u64 },
+    /// as a call is not answered; and longer, but not after `taken_by`, for as long as it takes an answer, of which so much had been
+    /// written at the last look.
+    Ended { until: Option<Instant>, taken_by: Instant, written: u64 },
 }
 
 impl Course {
@@ -189,13 +192,14 @@ impl Course {
                     return Step::Wait(*grace_until);
                 }
                 let until = (self.cause != Some(Cause::Drain)).then(|| now + LAST_WORDS_MAX);
-                self.stage = Stage::Ended { until, written: seen.written };
+                self.stage = Stage::Ended { until, taken_by: now + ANSWER_TAKEN_MAX, written: seen.written };
                 Step::EndStreams
             }
             Stage::Ended { until: None, .. } if seen.unanswered => Step::Wait(now + CALL_LOOK),
             // HTTP/2 ends when all streams have, but only for who answers its PING and takes what is left for it.
-            Stage::Ended { until, written } => {
-                let takes_an_answer = self.cause == Some(Cause::Drain) && seen.written >= *written + ANSWER_PART_LEN;
+            Stage::Ended { until, taken_by, written } => {
+                let is_late = self.cause != Some(Cause::Drain) || now >= *taken_by;
+                let takes_an_answer = !is_late && seen.written >= *written + ANSWER_PART_LEN;
                 match until {
                     Some(until) if now < *until => Step::Wait(*until),
                     Some(_) if !takes_an_answer => Step::Drop,

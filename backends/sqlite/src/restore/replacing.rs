@@ -99,8 +99,9 @@ impl Leaving {
 /// database would be in place for a moment as it was before its last writes. Only of one that SQLite cannot use the log is kept as
 /// it is.
 fn fold(database: &Path) -> Result<(), String> {
-    if !fs::metadata(database).is_ok_and(|metadata| metadata.len() > 0) {
-        // SQLite would throw away a log whose database is empty.
+    let has_bytes = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+    // SQLite would throw away a log whose database is empty.
+    if !has_bytes(database) || !LOGS.iter().any(|suffix| has_bytes(&beside(database, suffix))) {
         return Ok(());
     }
     let folded = connection::looking_on(database).and_then(|connection| {
@@ -114,7 +115,7 @@ fn fold(database: &Path) -> Result<(), String> {
     let (reason, advice) = match Trouble::from(&error) {
         Trouble::Busy(reason) => (reason, "; end the program that has it open, and restore again"),
         Trouble::DiskFull => ("the disk is full".to_owned(), "; make room, and restore again"),
-        Trouble::Io(reason) => (reason, ""),
+        Trouble::Io(reason) => (reason, "; move the database and what is beside it out of the directory, and restore again"),
         Trouble::Damaged(_) | Trouble::Refused(_) => {
             tracing::warn!(%error, "the log of the database that is replaced stays beside it");
             return Ok(());

@@ -21,19 +21,33 @@ struct Example<'a> {
 }
 
 /// What callers need by the settings, beside an address.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Needs {
     tls: bool,
     certificate: bool,
-    token: bool,
+    tokens: Tokens,
+}
+
+/// Which tokens are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Tokens {
+    #[default]
+    None,
+    OfIssuers,
+    /// And perhaps those of issuers.
+    Own,
 }
 
 impl Needs {
     pub(super) fn of(listener: &ListenerConfig, identity: Option<&IdentityConfig>) -> Self {
-        let token = identity.is_some_and(|identity| identity.tokens_file.is_some() || !identity.issuers.is_empty());
+        let tokens = match identity {
+            Some(identity) if identity.tokens_file.is_some() => Tokens::Own,
+            Some(identity) if !identity.issuers.is_empty() => Tokens::OfIssuers,
+            _ => Tokens::None,
+        };
         let required = |tls: &TlsConfig| tls.client_certificates.unwrap_or_default() == ClientCertificates::Required;
         let required = listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some() && required(tls));
-        Self { tls: listener.tls.is_some(), certificate: required || identity.is_some() && !token, token }
+        Self { tls: listener.tls.is_some(), certificate: required || identity.is_some() && tokens == Tokens::None, tokens }
     }
 
     /// What each example ends with.
@@ -41,7 +55,7 @@ impl Needs {
         let parts = [
             (self.tls, " --ca-file CA"),
             (self.certificate, " --client-certificate CERTIFICATE --client-key KEY"),
-            (self.token, " --token-file TOKEN"),
+            (self.tokens != Tokens::None, " --token-file TOKEN"),
         ];
         parts.into_iter().filter(|(needed, _)| *needed).map(|(_, flag)| flag).collect()
     }
@@ -51,19 +65,20 @@ impl Needs {
             (!self.tls, " -plaintext"),
             (self.tls, " -cacert CA"),
             (self.certificate, " -cert CERTIFICATE -key KEY"),
-            (self.token, " -H \"authorization: Bearer $(cat TOKEN)\""),
+            (self.tokens != Tokens::None, " -H \"authorization: Bearer $(cat TOKEN)\""),
         ];
         std::iter::once("grpcurl").chain(parts.into_iter().filter(|(needed, _)| *needed).map(|(_, flag)| flag)).collect()
     }
 
     /// What the words in capitals are.
     fn explanation(self) -> Option<&'static str> {
-        if self.token {
+        if self.tokens == Tokens::Own {
             Some(
-                "words in capitals are files of yours; `tessera token create NAME --scope decide,read --tokens-file FILE` prints a token",
+                "words in capitals are files of yours; \
+                 `tessera token create NAME --scope decide,read,write:plans,write:tenants --tokens-file FILE` prints a token",
             )
         } else {
-            (self.tls || self.certificate).then_some("words in capitals are files of yours")
+            (self != Self::default()).then_some("words in capitals are files of yours")
         }
     }
 

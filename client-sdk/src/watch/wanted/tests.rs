@@ -85,7 +85,7 @@ fn deliver(wanted: &mut Wanted, server: &mut Server, user: &mut User, sent_befor
     while server.refusals.front().is_some_and(|refusal| refusal.at < sent_before)
         && let Some(refusal) = server.refusals.pop_front()
     {
-        if wanted.refused(&refusal.tenant).is_none() {
+        if wanted.refused(&refusal.tenant, refusal.transient).is_none() {
             continue;
         }
         if refusal.transient {
@@ -179,14 +179,14 @@ fn a_refusal_that_may_be_of_an_earlier_subscription_ends_none_and_takes_a_new_st
         tell(&mut wanted, now, |wanted| wanted.subscribe("acme", None).unwrap());
         tell(&mut wanted, now, |wanted| assert!(wanted.unsubscribe("acme")));
         tell(&mut wanted, now + pause, |wanted| wanted.subscribe("acme", None).unwrap());
-        assert_eq!(wanted.refused("acme"), Some(1));
+        assert_eq!(wanted.refused("acme", false), Some(1));
         assert_eq!(wanted.end("acme"), is_known, "{pause:?}");
         assert_eq!((wanted.len(), wanted.is_outdated()), (usize::from(!is_known), !is_known), "{pause:?}");
         if !is_known {
             // On the new stream nothing is in doubt.
             wanted.opened();
             assert!(wanted.next_action(now + pause).is_some());
-            assert!(wanted.refused("acme").is_some() && wanted.end("acme"));
+            assert!(wanted.refused("acme", false).is_some() && wanted.end("acme"));
         }
     }
 }
@@ -199,9 +199,9 @@ fn what_was_not_sent_yet_was_not_refused() {
     tell(&mut wanted, now, |wanted| wanted.subscribe("acme", None).unwrap());
     wanted.unsubscribe("acme");
     wanted.subscribe("acme", None).unwrap();
-    assert_eq!(wanted.refused("acme"), None);
+    assert_eq!(wanted.refused("acme", false), None);
     assert!(matches!(wanted.next_action(now), Some(Action::Subscribe(_))));
-    assert!(wanted.refused("acme").is_some() && wanted.end("acme"), "this one was");
+    assert!(wanted.refused("acme", false).is_some() && wanted.end("acme"), "this one was");
 }
 
 #[test]
@@ -220,4 +220,18 @@ fn a_revision_that_documents_under_way_could_undercut_needs_a_new_stream() {
     wanted.opened();
     let Some(Action::Subscribe(subscribe)) = wanted.next_action(now) else { panic!("nothing is subscribed") };
     assert_eq!(&subscribe.last_revision[..], b"newer");
+}
+
+#[test]
+fn refusals_are_counted_by_their_kind() {
+    let now = Instant::now();
+    let mut wanted = Wanted::new(10);
+    wanted.opened();
+    tell(&mut wanted, now, |wanted| wanted.subscribe("acme", None).unwrap());
+    for (lacks_room, count) in [(false, 1), (false, 2), (true, 1), (true, 2), (false, 1)] {
+        assert_eq!(wanted.refused("acme", lacks_room), Some(count));
+        wanted.subscribe_again("acme", now);
+        wanted.pass(now);
+        assert!(matches!(wanted.next_action(now), Some(Action::Subscribe(_))));
+    }
 }

@@ -11,6 +11,7 @@ use axum::routing::get;
 use jsonwebtoken::Algorithm;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::json;
+use tessera_ports::clock::ManualClock;
 
 use super::super::jwt::tests::{Signer, claims, now, set_of};
 use super::*;
@@ -54,7 +55,7 @@ fn token(signer: &Signer, issuer: &str) -> String {
 }
 
 fn verified(issuer: &Issuer, token: &str) -> Result<(), Refused> {
-    issuer.verify(&Unverified::read(token)?, now()).map(|_| ())
+    issuer.verify(&Unverified::read(token)?, issuer.clock.now()).map(|_| ())
 }
 
 /// Waits until the keys were read once more, or could not be.
@@ -64,11 +65,11 @@ async fn tried(issuer: &Issuer) {
 
 #[tokio::test]
 async fn keys_are_found_change_and_outlive_their_issuer_for_a_while() {
-    let (tasks, served) = (Tasks::new(), Arc::new(Served::default()));
+    let (tasks, served, clock) = (Tasks::new(), Arc::new(Served::default()), Arc::new(ManualClock::new(now())));
     let (old, new) = (Signer::new("old", Algorithm::ES256), Signer::new("new", Algorithm::EdDSA));
     *served.keys.lock().unwrap() = set_of(&[old.public()]);
     let at = serving(&tasks, &served).await;
-    let issuer = Arc::new(Issuer::new(config(&at)).unwrap());
+    let issuer = Arc::new(Issuer::new(config(&at), Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
     assert_eq!(verified(&issuer, &token(&old, &at)), Err(Refused::KeyUnknown), "nobody has asked yet");
     let first = tried(&issuer);
     tasks.spawn_behind("test.follow", Arc::clone(&issuer).follow());
@@ -95,8 +96,7 @@ async fn keys_are_found_change_and_outlive_their_issuer_for_a_while() {
     tokio::time::resume();
     failing.await;
     assert_eq!(verified(&issuer, &token(&new, &at)), Ok(()));
-    tokio::time::pause();
-    tokio::time::advance(issuer.config.keys_age_max()).await;
+    clock.set(now().saturating_add(issuer.config.keys_age_max() + Duration::from_secs(1)));
     assert_eq!(verified(&issuer, &token(&new, &at)), Err(Refused::KeyUnknown));
 }
 
@@ -105,7 +105,7 @@ async fn what_an_issuer_may_not_answer_with_is_named() {
     let (tasks, served) = (Tasks::new(), Arc::new(Served::default()));
     let at = serving(&tasks, &served).await;
     let read = async |config: IssuerConfig| {
-        let issuer = Issuer::new(config).unwrap();
+        let issuer = Issuer::new(config, Arc::new(ManualClock::new(now()))).unwrap();
         issuer.fetch().await.map(|keys| keys.len())
     };
     let refused = read(config(&at)).await.unwrap_err();
@@ -124,8 +124,29 @@ async fn what_an_issuer_may_not_answer_with_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_that_are_too_old_or_were_never_read_count_as_none() {
-    let issuer = Issuer::new(config("https://id.example.com")).unwrap();
+async fn keys_grow_old_though_the_clock_is_set_back_and_while_the_machine_is_suspended() {
+    let signer = Signer::new("one", Algorithm::ES256);
+    let at = "https://id.example.com";
+    for suspended in [true, false] {
+        let clock = Arc::new(ManualClock::new(now()));
+        let issuer = Issuer::new(config(at), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        issuer.note(Keys::read(&set_of(&[signer.public()])));
+        let is_good = || issuer.is_good(&issuer.keys.load(), clock.now());
+        assert!(is_good());
+        let too_long = issuer.config.keys_age_max() + Duration::from_secs(1);
+        if suspended {
+            clock.advance(too_long);
+        } else {
+            tokio::time::advance(too_long).await;
+        }
+        assert!(!is_good(), "{suspended}");
+    }
+}
+
+#[test]
+fn keys_that_are_too_old_or_were_never_read_count_as_none() {
+    let clock = Arc::new(ManualClock::new(now()));
+    let issuer = Issuer::new(config("https://id.example.com"), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
     let recorder = PrometheusBuilder::new().build_recorder();
     let told = |read: Result<Keys, String>| {
         ::metrics::with_local_recorder(&recorder, || issuer.note(read));
@@ -138,7 +159,7 @@ async fn keys_that_are_too_old_or_were_never_read_count_as_none() {
     assert_eq!(told(Keys::read(&set_of(&[Signer::new("one", Algorithm::ES256).public()]))), "1");
     assert_eq!(told(unreachable()), "1", "those that are known are good for a while");
     assert_eq!(issuer.pause(), issuer.config.keys_interval());
-    tokio::time::advance(issuer.config.keys_age_max() + Duration::from_secs(1)).await;
+    clock.set(now().saturating_add(issuer.config.keys_age_max() + Duration::from_secs(1)));
     assert_eq!(told(unreachable()), "0");
     assert_eq!(issuer.pause(), WITHOUT_KEYS_INTERVAL, "others are tried for");
 }
@@ -150,7 +171,7 @@ fn an_issuer_that_answers_without_keys_has_withdrawn_them() {
     encrypting["use"] = json!("enc");
     for withdrawn in [set_of(&[]), set_of(&[encrypting])] {
         let at = "https://id.example.com";
-        let issuer = Issuer::new(config(at)).unwrap();
+        let issuer = Issuer::new(config(at), Arc::new(ManualClock::new(now()))).unwrap();
         issuer.note(Keys::read(&set_of(&[signer.public()])));
         assert_eq!(verified(&issuer, &token(&signer, at)), Ok(()));
         let recorder = PrometheusBuilder::new().build_recorder();
@@ -176,7 +197,7 @@ fn authorities_that_cannot_be_used_are_refused_at_the_start() {
             std::fs::write(&path, contents).unwrap();
         }
         let config = IssuerConfig { ca_file: Some(path.clone()), ..config("https://id.example.com") };
-        let (field, problem) = Issuer::new(config).map(drop).unwrap_err();
+        let (field, problem) = Issuer::new(config, Arc::new(ManualClock::new(now()))).map(drop).unwrap_err();
         assert_eq!(field, "ca_file");
         let named = format!("`{}`", path.display());
         assert!(problem.contains(&named) && problem.contains(expected) && problem.contains("PEM"), "{problem}");

@@ -129,6 +129,23 @@ async fn who_drains_goes_on_while_an_answer_is_being_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_refused_however_often_does_not_hold_up_the_end() {
+    let start = Instant::now();
+    let mut course = Course::begin(&config(), start, 0, None);
+    assert!(course.drain(start, BEGUN));
+    // Five hundred refusals a second, as much as an answer.
+    let seen = |elapsed: Duration| {
+        let said = elapsed.as_secs();
+        Seen { read: 61 + 50_000 * said, written: 40 + 50_000 * said, begun: 1 + 500 * said, ..BEGUN }
+    };
+    let (step, ended) = follow(&mut course, start, seen);
+    assert_eq!((step, ended), (Step::EndStreams, DRAIN_STREAMS_AFTER));
+    let (step, dropped) = follow(&mut course, start + ended, |elapsed| seen(ended + elapsed));
+    assert_eq!(step, Step::Drop);
+    assert!((ANSWER_TAKEN_MAX..=ANSWER_TAKEN_MAX + LAST_WORDS_MAX).contains(&dropped), "{dropped:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_takes_no_answer_and_goes_on_calling_does_not_hold_up_the_end() {
     let start = Instant::now();
     let mut course = Course::begin(&config(), start, 0, None);
