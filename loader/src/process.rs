@@ -120,7 +120,7 @@ async fn serve(
     };
     let loader = build(config, dependencies, &tasks)?;
     let bound = arguments.process.bind("control", arguments.control_listen, &tasks).await?;
-    let service = exposure.guard(traces.over(loader.routes()).prepare(), access::rules);
+    let service = exposure.guard(traces.over(loader.routes().prepare()), access::rules);
     drop(traces);
     let pages = shown(&metrics, loader.start(&tasks));
     bound.serve(tasks, service, exposure, None, pages, metrics).await

@@ -25,6 +25,7 @@ use crate::follower::Follower;
 use crate::service::Entitlements;
 use crate::service::ext_authz::{self as authorization, ExtAuthzServer};
 use crate::service::server::{EntitlementServer, NAME};
+use crate::service::services::Services;
 use crate::shared::Shared;
 use crate::snapshot::folder::SnapshotFolder;
 
@@ -62,7 +63,7 @@ pub struct Server {
     handle: Handle,
     follower: Follower,
     health: Health,
-    routes: Routes,
+    services: Services,
 }
 
 /// What health says of the services that there are.
@@ -94,20 +95,19 @@ pub fn build(config: Config, dependencies: Dependencies, tasks: &Tasks) -> Resul
     let service = Entitlements::new(Arc::clone(&shared), consistency, Arc::clone(&config), shutdown.clone());
     let handle = Handle { store: Arc::clone(&store), feed: Arc::clone(&feed), shared: Arc::clone(&shared), shutdown };
     let follower = Follower::new(store, feed, config, Arc::clone(&shared), tasks.clone(), granting);
-    let (health, routes) = routes(service, rules)?;
-    Ok(Server { handle, follower, health, routes })
+    let (health, services) = services(service, rules)?;
+    Ok(Server { handle, follower, health, services })
 }
 
-fn routes(service: Entitlements, rules: Option<Rules>) -> Result<(Health, Routes), BuildError> {
+fn services(service: Entitlements, rules: Option<Rules>) -> Result<(Health, Services), BuildError> {
     let (reporter, health_server) = tonic_health::server::health_reporter();
     let health = Health { reporter, for_envoys: rules.is_some() };
     // Before anything listens: the reporter begins with "serving". Nobody else holds its lock yet.
     health.report(ServingStatus::NotServing).now_or_never();
-    let mut routes = reflection(health.for_envoys)?.add_service(EntitlementServer::new(service.clone()));
-    if let Some(rules) = rules {
-        routes = routes.add_service(ExtAuthzServer::new(service, rules));
-    }
-    Ok((health, routes.add_service(health_server.max_decoding_message_size(HEALTH_REQUEST_LEN_MAX))))
+    let health_server = health_server.max_decoding_message_size(HEALTH_REQUEST_LEN_MAX);
+    let others = reflection(health.for_envoys)?.add_service(health_server);
+    let authorization = rules.map(|rules| ExtAuthzServer::new(service.clone(), rules));
+    Ok((health, Services::new(EntitlementServer::new(service), authorization, others)))
 }
 
 /// Reflection of what is served, made once for servers with and once for those without Envoys: reading the descriptors takes longer
@@ -151,9 +151,9 @@ impl Health {
 // === impl Server ===
 
 impl Server {
-    /// The services, to be served.
-    pub fn routes(&self) -> Routes {
-        self.routes.clone()
+    /// What is to be served.
+    pub fn services(&self) -> Services {
+        self.services.clone()
     }
 
     /// From now on it starts from the newest snapshot in that folder that can be used, and writes snapshots there.
@@ -260,18 +260,18 @@ mod tests {
     use super::*;
     use crate::universe::start;
 
-    fn routes_of_a_server() -> Routes {
+    fn services_of_a_server() -> Services {
         let dependencies = Dependencies {
             store: Arc::new(MemoryStore::new("first")),
             feed: Arc::new(MemoryFeed::new("topic", 1)),
             clock: Arc::new(ManualClock::new(start())),
         };
-        build(Config::default(), dependencies, &Tasks::new()).unwrap().routes()
+        build(Config::default(), dependencies, &Tasks::new()).unwrap().services()
     }
 
     #[tokio::test]
     async fn health_takes_the_name_of_a_service_and_nothing_longer() {
-        let mut health = HealthClient::new(routes_of_a_server());
+        let mut health = HealthClient::new(services_of_a_server());
         // The tag and the length of the name are three bytes.
         for (len, code) in [(HEALTH_REQUEST_LEN_MAX - 3, Code::NotFound), (HEALTH_REQUEST_LEN_MAX - 2, Code::OutOfRange)] {
             let request = HealthCheckRequest { service: "x".repeat(len) };
@@ -282,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn reflection_takes_a_name_and_nothing_longer() {
-        let mut reflection = ServerReflectionClient::new(routes_of_a_server());
+        let mut reflection = ServerReflectionClient::new(services_of_a_server());
         // The tag and the length of the text are four bytes.
         for (len, answered) in [(REFLECTION_REQUEST_LEN_MAX - 4, true), (REFLECTION_REQUEST_LEN_MAX - 3, false)] {
             let message_request = Some(MessageRequest::ListServices("x".repeat(len)));

@@ -37,3 +37,4 @@ mod universe;
 
 pub use assembly::{BuildError, Dependencies, Handle, Server, build};
 pub use config::Config;
+pub use service::services::Services;

@@ -132,7 +132,7 @@ async fn serve(
         server = server.with_snapshots(Arc::new(folder));
     }
     let bound = arguments.process.bind("data", arguments.data_listen, &tasks).await?;
-    let service = exposure.guard(traces.over(server.routes()).prepare(), access::rules);
+    let service = exposure.guard(traces.over(server.services()), access::rules);
     drop(traces);
     let pages = shown(&metrics, server.start(&tasks));
     bound.serve(tasks, service, exposure, Some(threads), pages, metrics).await

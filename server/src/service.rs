@@ -13,6 +13,7 @@ pub(crate) mod ext_authz;
 mod list;
 mod request_id;
 pub(crate) mod server;
+pub(crate) mod services;
 mod stream;
 mod watch;
 

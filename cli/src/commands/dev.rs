@@ -171,17 +171,17 @@ pub async fn run(console: &Console, arguments: DevArguments) -> anyhow::Result<E
 
     let listeners = listen(&arguments).await?;
     let addresses = listeners.addresses.clone();
-    let planes = inside::planes(addresses.clone(), (server.routes(), loader.routes()), &tasks);
-    let (data_routes, control_routes) = (traces.over(server.routes()), traces.over(loader.routes()));
+    let planes = inside::planes(addresses.clone(), (server.services(), loader.routes().prepare()), &tasks);
+    let (data_plane, control_plane) = (traces.over(server.services()), traces.over(loader.routes().prepare()));
     drop(traces);
     let (server, loader) = (server.start(&tasks), loader.start(&tasks));
     exposure.start(&tasks);
     let (sockets, config, shutdown) =
         (exposure.sockets_with_unix(listeners.data)?, exposure.listener().clone(), tasks.shutdown());
-    let service = exposure.guard(data_routes.prepare(), tessera_server::access::rules);
+    let service = exposure.guard(data_plane, tessera_server::access::rules);
     tasks.spawn("data.listener", async move { listener::serve_on_threads(sockets, service, &config, threads, shutdown).await });
     let (sockets, config, shutdown) = (exposure.sockets(listeners.control), exposure.listener().clone(), tasks.shutdown());
-    let service = exposure.guard(control_routes.prepare(), tessera_loader::access::rules);
+    let service = exposure.guard(control_plane, tessera_loader::access::rules);
     tasks.spawn("control.listener", async move { listener::serve(sockets, service, &config, shutdown).await });
     let applied = Arc::new(AtomicBool::new(false));
     let pages = pages(&metrics, server.clone(), loader, &applied);

@@ -36,9 +36,9 @@ async fn a_hydration_goes_past_a_damaged_row_and_does_not_take_it_for_unknown() 
     let server = tessera_server::build(config, dependencies, &tasks).unwrap();
     let listener = listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (routes, shutdown) = (server.routes(), tasks.shutdown());
+    let (services, shutdown) = (server.services(), tasks.shutdown());
     let handle = server.start(&tasks);
-    tasks.spawn("listener", async move { listener::serve(listener, routes, &ListenerConfig::default(), shutdown).await });
+    tasks.spawn("listener", async move { listener::serve(listener, services, &ListenerConfig::default(), shutdown).await });
     tokio::time::timeout(PATIENCE, handle.loaded()).await.expect("one row stops the hydration");
 
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();

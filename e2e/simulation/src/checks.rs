@@ -162,7 +162,7 @@ async fn call(server: &ServerProcess, question: &Question, journal: &Journal) ->
         explain: false,
     });
     request.set_timeout(Duration::from_secs(2));
-    let mut client = EntitlementServiceClient::new(server.process.routes.clone());
+    let mut client = EntitlementServiceClient::new(server.process.services.clone());
     match tokio::time::timeout(Duration::from_secs(2), client.check_entitlement(request)).await {
         Ok(Ok(response)) => Some(response.into_inner()),
         Ok(Err(status)) => {

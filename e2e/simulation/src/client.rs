@@ -137,7 +137,7 @@ impl Client {
         // Some hardly wait.
         let (least, spread) = if self.random.chance(250) { (10, 60) } else { (100, 1_500) };
         let timeout = Duration::from_millis(least + self.random.below(spread));
-        let called = tokio::time::timeout(timeout, command.send(&loader.routes, id, retry, timeout, None)).await;
+        let called = tokio::time::timeout(timeout, command.send(&loader.services, id, retry, timeout, None)).await;
         // A process that crashed meanwhile has answered nobody.
         if self.cluster.loader(place).generation != loader.generation {
             return Outcome::Unknown;

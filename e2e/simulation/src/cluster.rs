@@ -14,6 +14,7 @@ use tessera_core::time::Timestamp;
 use tessera_ports::memory::{Backup, MemoryEvents, MemoryFeed, MemoryStore, SplitMix64};
 use tessera_ports::{Clock, EventPublisher, IdSource};
 use tessera_runtime::lifecycle::Tasks;
+use tessera_server::Services;
 use tessera_server::snapshot::memory::MemoryFolder;
 use tokio::time::Instant;
 use tonic::service::Routes;
@@ -89,11 +90,11 @@ fn unreachable_id(error: &tessera_core::ids::IdError) -> ! {
 
 /// One run of one process.
 #[derive(Debug, Clone)]
-pub struct Process {
+pub struct Process<S> {
     /// Which run this is; greater than that of every process before.
     pub generation: u64,
     /// What it serves, called in memory.
-    pub routes: Routes,
+    pub services: S,
     /// What lies between it and the store and the feed.
     pub line: Arc<Line>,
     tasks: Tasks,
@@ -103,7 +104,7 @@ pub struct Process {
 #[derive(Debug, Clone)]
 pub struct ServerProcess {
     /// The process.
-    pub process: Process,
+    pub process: Process<Services>,
     /// A way to it.
     pub handle: tessera_server::Handle,
     /// Whether there can have been a snapshot for it that was not too old.
@@ -163,7 +164,7 @@ pub struct Cluster {
     slowness: RefCell<[Slowness; PROCESSES]>,
     /// The disk of every server, which outlives it.
     folders: [MemoryFolder; PROCESSES],
-    loaders: RefCell<Vec<Process>>,
+    loaders: RefCell<Vec<Process<Routes>>>,
     servers: RefCell<Vec<ServerProcess>>,
 }
 
@@ -222,7 +223,7 @@ impl Cluster {
     }
 
     /// The loader that runs in that place now.
-    pub fn loader(&self, place: usize) -> Process {
+    pub fn loader(&self, place: usize) -> Process<Routes> {
         self.loaders.borrow()[place].clone()
     }
 
@@ -384,7 +385,7 @@ impl Cluster {
         Line::new(far_side, random, slowness, lie)
     }
 
-    fn new_loader(&self) -> Process {
+    fn new_loader(&self) -> Process<Routes> {
         let tasks = Tasks::new();
         let line = self.new_line(Slowness::default(), self.plan.lie);
         let config = tessera_loader::config::Config {
@@ -404,9 +405,9 @@ impl Cluster {
             ids: self.ids.clone(),
         };
         let loader = tessera_loader::build(config, dependencies, &tasks).expect("a loader with good settings is built");
-        let routes = loader.routes();
+        let services = loader.routes();
         loader.start(&tasks);
-        Process { generation: self.generation(), routes, line, tasks }
+        Process { generation: self.generation(), services, line, tasks }
     }
 
     fn new_server(&self, place: usize) -> ServerProcess {
@@ -429,9 +430,9 @@ impl Cluster {
         let dependencies = tessera_server::Dependencies { store: line.clone(), feed: line.clone(), clock: self.clock.clone() };
         let server = tessera_server::build(config, dependencies, &tasks).expect("a server with good settings is built");
         let server = server.with_snapshots(Arc::new(self.folders[place].clone()));
-        let routes = server.routes();
+        let services = server.services();
         let handle = server.start(&tasks);
-        let process = Process { generation: self.generation(), routes, line, tasks };
+        let process = Process { generation: self.generation(), services, line, tasks };
         let newest = self.folders[place].finished().begun;
         let has_young_snapshot = newest.is_some_and(|begun| begun.elapsed() <= SNAPSHOT_AGE_MAX);
         ServerProcess { process, handle, has_young_snapshot, runs: true }

@@ -399,7 +399,7 @@ fn plan_document(title: &str, features: usize, users: i64) -> v1::PlanDocument {
 
 /// Registers everything and publishes a first version of every plan, before any fault.
 pub async fn set_up(cluster: &Cluster) -> Result<(), Status> {
-    let routes = cluster.loader(0).routes;
+    let routes = cluster.loader(0).services;
     let timeout = Duration::from_secs(5);
     Command::Register.send(&routes, "setup-service", false, timeout, None).await?;
     let limit = v1::UpsertLimitRequest { limit_id: LIMIT.to_owned(), request_id: "setup-limit".into(), ..Default::default() };

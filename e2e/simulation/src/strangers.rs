@@ -97,7 +97,7 @@ impl Stranger {
             consistency: Some(v1::Consistency { requirement: Some(requirement) }),
             explain: false,
         });
-        let mut client = EntitlementServiceClient::new(server.process.routes.clone());
+        let mut client = EntitlementServiceClient::new(server.process.services.clone());
         let Ok(answered) = tokio::time::timeout(PATIENCE, client.check_entitlement(request)).await else { return };
         match answered.map(tonic::Response::into_inner) {
             Ok(answer) if is_of_nobody(&answer) => {}
@@ -109,7 +109,7 @@ impl Stranger {
     async fn get(&mut self, tenant: &str) {
         let loader = self.cluster.loader(self.random.index(PROCESSES));
         let request = self.as_principal(v1::GetTenantRequest { tenant_id: tenant.to_owned(), show_deleted: true });
-        let mut client = TenantServiceClient::new(loader.routes);
+        let mut client = TenantServiceClient::new(loader.services);
         match tokio::time::timeout(PATIENCE, client.get_tenant(request)).await {
             Ok(Ok(answer)) => self.heard(&format!("who reads {tenant}"), &answer),
             Ok(Err(status)) => self.must_be_absent(&format!("who reads {tenant}"), &status),
@@ -128,7 +128,7 @@ impl Stranger {
         let loader = self.cluster.loader(self.random.index(PROCESSES));
         let retry = self.random.chance(300);
         self.journal.strange.borrow_mut().insert(id.to_owned());
-        let sent = command.send(&loader.routes, id, retry, PATIENCE, Some(&self.principal));
+        let sent = command.send(&loader.services, id, retry, PATIENCE, Some(&self.principal));
         match tokio::time::timeout(PATIENCE, sent).await {
             Ok(Ok(said)) => self.heard(&format!("who asks for {command:?}"), &said),
             Ok(Err(status)) => self.must_be_absent(&format!("who asks for {command:?}"), &status),

@@ -1,5 +1,5 @@
-//! Spans of calls, for collectors of OpenTelemetry. Off unless `[telemetry.traces]` is set; then, and only then, a layer stands
-//! round the routes ([`Traces::over`]), so that without it a call costs nothing more.
+//! Spans of calls, for collectors of OpenTelemetry. Off unless `[telemetry.traces]` is set; the services are wrapped either way
+//! ([`Traces::over`]), and a call of which there is no span costs nothing more.
 //!
 //! One span per sampled call: method, code, request id, and, only if asked for, the tenant. Whether a call is sampled its caller
 //! says (`traceparent`, W3C Trace Context), else chance. Spans wait in a bounded queue for one task that sends them (`export.rs`);
@@ -17,14 +17,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tessera_ports::Clock;
 use tokio::sync::mpsc;
-use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Error;
 use crate::clock::{SystemClock, SystemIds};
 use crate::lifecycle::Tasks;
 use export::Exporter;
-use layer::Traced;
+pub use layer::Traced;
 use span::{NOTED, Recorder};
 
 /// Which calls have spans, and where these go.
@@ -124,15 +123,8 @@ impl Traces {
 
     /// The same services, with spans of their calls if there are any.
     #[must_use]
-    pub fn over(&self, routes: Routes) -> Routes {
-        match &self.0 {
-            None => routes,
-            Some(recorder) => {
-                let recorder = Arc::clone(recorder);
-                let traced = tower::layer::layer_fn(move |inner| Traced::new(inner, Arc::clone(&recorder)));
-                routes.into_axum_router().layer(traced).into()
-            }
-        }
+    pub fn over<S>(&self, services: S) -> Traced<S> {
+        Traced::new(services, self.0.clone())
     }
 }
 

@@ -13,8 +13,7 @@ use tessera_ports::memory::{MemoryFeed, MemoryStore};
 use tessera_proto::v1;
 use tessera_proto::v1::entitlement_service_client::EntitlementServiceClient;
 use tessera_runtime::lifecycle::Tasks;
-use tessera_server::{Config, Dependencies, Handle, Server, build};
-use tonic::service::Routes;
+use tessera_server::{Config, Dependencies, Handle, Server, Services, build};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -28,8 +27,8 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) tasks: Tasks,
     pub(crate) handle: Handle,
-    pub(crate) routes: Routes,
-    pub(crate) client: EntitlementServiceClient<Routes>,
+    pub(crate) services: Services,
+    pub(crate) client: EntitlementServiceClient<Services>,
 }
 
 /// No scan, so that other ways have to do.
@@ -98,10 +97,10 @@ impl Bench {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
         let server = complete(build(config, ports(own), &tasks).unwrap());
-        let routes = server.routes();
-        let client = EntitlementServiceClient::new(routes.clone());
+        let services = server.services();
+        let client = EntitlementServiceClient::new(services.clone());
         let handle = server.start(&tasks);
-        Self { universe, store, feed, clock, tasks, handle, routes, client }
+        Self { universe, store, feed, clock, tasks, handle, services, client }
     }
 
     /// Stores a change and publishes it.

@@ -24,10 +24,10 @@ use crate::universe::latest;
 async fn listen(bench: &Bench) -> SocketAddr {
     let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (routes, shutdown) = (bench.routes.clone(), bench.tasks.shutdown());
+    let (services, shutdown) = (bench.services.clone(), bench.tasks.shutdown());
     // What is asked at a time here takes longer in a build that is not optimized than anybody should wait.
     let patient = ListenerConfig { wait_target_ms: 1_000, ..ListenerConfig::default() };
-    bench.tasks.spawn("test.listener", async move { serve(listener, routes, &patient, shutdown).await });
+    bench.tasks.spawn("test.listener", async move { serve(listener, services, &patient, shutdown).await });
     address
 }
 

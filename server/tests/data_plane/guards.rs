@@ -440,7 +440,7 @@ async fn whoever_is_bound_to_tenants_would_see_all_of_them() {
             request.extensions_mut().insert(bound.clone());
             Ok(request)
         };
-        let mut client = EntitlementServiceClient::with_interceptor(bench.routes.clone(), shows);
+        let mut client = EntitlementServiceClient::with_interceptor(bench.services.clone(), shows);
         let answer = client.check_entitlement(check("acme", "reports", "view")).await.unwrap().into_inner();
         answer.reason() == v1::Reason::TenantUnknown
     })

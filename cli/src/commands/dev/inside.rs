@@ -1,13 +1,17 @@
 //! A way to both planes from inside their process: past listeners, encryption and the question who asks, which are for others.
 
+use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tessera_runtime::lifecycle::Tasks;
+use tessera_server::Services;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -19,15 +23,19 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 const PIPE_BYTES: usize = 64 << 10;
 
 /// Both planes; whoever calls over these is `local`. Errors speak of `addresses`.
-pub(super) fn planes(addresses: Addresses, (data, control): (Routes, Routes), tasks: &Tasks) -> Planes {
+pub(super) fn planes(addresses: Addresses, (data, control): (Services, Routes), tasks: &Tasks) -> Planes {
     Planes::over(addresses, channel(data, tasks), channel(control, tasks), COMMAND_TIMEOUT)
 }
 
-fn channel(routes: Routes, tasks: &Tasks) -> Channel {
+fn channel<S>(services: S, tasks: &Tasks) -> Channel
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     let (sender, receiver) = mpsc::unbounded_channel::<io::Result<DuplexStream>>();
     let soft = tasks.shutdown().soft;
     tasks.spawn_behind("dev.inside", async move {
-        let serving = Server::builder().add_routes(routes).serve_with_incoming(UnboundedReceiverStream::new(receiver));
+        let serving = Server::builder().serve_with_incoming(services, UnboundedReceiverStream::new(receiver));
         tokio::select! {
             served = serving => Ok(served?),
             () = soft.cancelled() => Ok(()),

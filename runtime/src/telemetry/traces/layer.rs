@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::response::IntoResponse;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either};
 use http_body::{Frame, SizeHint};
@@ -17,46 +16,44 @@ use tower::Service;
 
 use super::span::{NOTED, Open, Recorder};
 
-/// A service whose calls have spans.
+/// A service whose calls have spans, if there are any.
 #[derive(Debug, Clone)]
-pub(super) struct Traced<S> {
+pub struct Traced<S> {
     inner: S,
-    recorder: Arc<Recorder>,
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl<S> Traced<S> {
-    pub(super) fn new(inner: S, recorder: Arc<Recorder>) -> Self {
+    pub(super) fn new(inner: S, recorder: Option<Arc<Recorder>>) -> Self {
         Self { inner, recorder }
     }
 }
 
 type Answer = Result<http::Response<Body>, Infallible>;
 
-impl<S, B> Service<http::Request<B>> for Traced<S>
+impl<S> Service<http::Request<Body>> for Traced<S>
 where
-    S: Service<http::Request<B>, Error = Infallible, Future: Send + 'static, Response: IntoResponse>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible, Future: Send + 'static>,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Either<BoxFuture<'static, Answer>, BoxFuture<'static, Answer>>;
+    type Future = Either<S::Future, BoxFuture<'static, Answer>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let open = self.recorder.begin(&request);
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let open = self.recorder.as_ref().and_then(|recorder| recorder.begin(&request));
         let answering = self.inner.call(request);
-        let Some(mut open) = open else {
-            return Either::Left(answering.map(|answer| answer.map(|answer| answer.into_response().map(Body::new))).boxed());
-        };
+        let Some(mut open) = open else { return Either::Left(answering) };
         let traced = NOTED.scope(RefCell::new(None), async move {
-            let answer = answering.await?.into_response();
+            let answer = answering.await?;
             if let Ok(Some(tenant)) = NOTED.try_with(RefCell::take) {
                 open.about(&tenant);
             }
             open.see(answer.headers());
-            Ok(answer.map(|body| Body::new(TracedBody { inner: Body::new(body), open: Some(open) })))
+            Ok(answer.map(|body| Body::new(TracedBody { inner: body, open: Some(open) })))
         });
         Either::Right(traced.boxed())
     }

@@ -15,6 +15,7 @@ use tessera_ports::clock::ManualClock;
 use tokio::net::TcpListener;
 use tonic::body::Body;
 use tonic::codegen::http;
+use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use tower::ServiceExt as _;
@@ -35,7 +36,7 @@ fn settings(endpoint: &str) -> Settings {
 }
 
 /// Routes with spans, and where these come out.
-fn traced(settings: &Settings) -> (Routes, mpsc::Receiver<Span>) {
+fn traced(settings: &Settings) -> (Traced<Routes>, mpsc::Receiver<Span>) {
     let (sender, receiver) = mpsc::channel(settings.queue_max);
     let clock = Arc::new(ManualClock::new(Timestamp::from_seconds(7).unwrap()));
     let recorder = Recorder::new(settings, sender, clock, SystemIds::bytes);
@@ -47,10 +48,10 @@ fn traced(settings: &Settings) -> (Routes, mpsc::Receiver<Span>) {
     // Whose fallback says that there is no such method.
     let nothing = Routes::default().into_axum_router();
     let router = nothing.route("/a.B/C", any(answer)).route("/a.B/Named", any(named)).route("/grpc.health/Check", any(named));
-    (Traces(Some(Arc::new(recorder))).over(router.into()), receiver)
+    (Traces(Some(Arc::new(recorder))).over(Routes::from(router)), receiver)
 }
 
-async fn call(routes: &Routes, path: &str, parent: Option<&str>) {
+async fn call(routes: &Traced<Routes>, path: &str, parent: Option<&str>) {
     let mut request = http::Request::builder().uri(path);
     if let Some(parent) = parent {
         request = request.header("traceparent", parent);
@@ -178,7 +179,7 @@ async fn what_waits_when_the_process_drains_is_sent_before_it_ends() {
     let tasks = Tasks::new();
     let config = crate::telemetry::Config { traces: Some(settings(&endpoint)) };
     let traces = Traces::start(&config, "tessera-test", &tasks).unwrap();
-    let routes = traces.over(Router::new().route("/a.B/C", any(async || "")).into());
+    let routes = traces.over(Routes::from(Router::new().route("/a.B/C", any(async || ""))));
     drop(traces);
     for _ in 0..3 {
         call(&routes, "/a.B/C", None).await;
@@ -205,7 +206,7 @@ async fn a_collector_that_is_away_does_not_hold_up_the_end() {
     drop(listener);
     let config = crate::telemetry::Config { traces: Some(settings(&endpoint)) };
     let traces = Traces::start(&config, "tessera-test", &tasks).unwrap();
-    let routes = traces.over(Router::new().route("/a.B/C", any(async || "")).into());
+    let routes = traces.over(Routes::from(Router::new().route("/a.B/C", any(async || ""))));
     call(&routes, "/a.B/C", None).await;
     let (_sender, signals) = mpsc::channel(1);
     tasks.shutdown().drain();
@@ -234,7 +235,7 @@ async fn a_slow_collector_costs_spans_and_does_not_make_the_end_an_abort() {
     let tasks = Tasks::new();
     let settings = Settings { queue_max: 8_192, export_timeout_ms: 3_000, ..settings("http://collector:4317") };
     let traces = ::metrics::with_local_recorder(&recorder, || Traces::sent_through(channel, &settings, "tessera-test", &tasks));
-    let routes = traces.over(Router::new().route("/a.B/C", any(async || "")).into());
+    let routes = traces.over(Routes::from(Router::new().route("/a.B/C", any(async || ""))));
     for _ in 0..8_192 {
         call(&routes, "/a.B/C", None).await;
     }

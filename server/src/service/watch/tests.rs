@@ -18,16 +18,15 @@ use tessera_proto::v1::watch_entitlements_response::Event;
 use tessera_runtime::identity::{Grant, Principal};
 use tessera_runtime::lifecycle::Tasks;
 use tokio_stream::StreamExt as _;
-use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::universe::{Universe, latest, start};
-use crate::{Config, Dependencies, build};
+use crate::{Config, Dependencies, Services, build};
 
 type Watched = Streaming<v1::WatchEntitlementsResponse>;
 
 /// A data plane that has loaded two features and the tenants `acme` and `other`. Its work ends with the tasks.
-async fn served(config: Config) -> (Routes, Tasks) {
+async fn served(config: Config) -> (Services, Tasks) {
     let (mut universe, _) = Universe::usual();
     let store = MemoryStore::new("first");
     for tenant in ["acme", "other"] {
@@ -45,13 +44,13 @@ async fn served(config: Config) -> (Routes, Tasks) {
     };
     let tasks = Tasks::new();
     let server = build(Config { repair_scan: false, ..config }, dependencies, &tasks).unwrap();
-    let routes = server.routes();
+    let services = server.services();
     server.start(&tasks).loaded().await;
-    (routes, tasks)
+    (services, tasks)
 }
 
 /// A watch of these tenants by the caller of that name.
-async fn open(routes: &Routes, caller: &str, tenants: &[&str]) -> Result<Watched, Status> {
+async fn open(services: &Services, caller: &str, tenants: &[&str]) -> Result<Watched, Status> {
     let subscribe = |tenant: &&str| {
         let subscribe = v1::Subscribe { tenant_id: (*tenant).to_owned(), ..v1::Subscribe::default() };
         v1::WatchEntitlementsRequest { action: Some(Action::Subscribe(subscribe)) }
@@ -60,7 +59,7 @@ async fn open(routes: &Routes, caller: &str, tenants: &[&str]) -> Result<Watched
     let mut request = Request::new(tokio_stream::iter(wanted).chain(tokio_stream::pending()));
     let actor = Actor::parse("an actor", caller).unwrap();
     request.extensions_mut().insert(Principal::new(Grant { actor, scopes: Scopes::all(), tenants: None }));
-    EntitlementServiceClient::new(routes.clone()).watch_entitlements(request).await.map(Response::into_inner)
+    EntitlementServiceClient::new(services.clone()).watch_entitlements(request).await.map(Response::into_inner)
 }
 
 async fn next(watched: &mut Watched) -> Event {
@@ -70,23 +69,23 @@ async fn next(watched: &mut Watched) -> Event {
 #[tokio::test(start_paused = true)]
 async fn one_caller_cannot_take_every_watch() {
     let config = Config { watch_streams_max: 3, watch_streams_per_caller_max: 2, ..Config::default() };
-    let (routes, _tasks) = served(config).await;
+    let (services, _tasks) = served(config).await;
     let refused = async |caller: &'static str| {
-        let status = open(&routes, caller, &[]).await.unwrap_err();
+        let status = open(&services, caller, &[]).await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted);
         status.message().to_owned()
     };
-    let first = open(&routes, "token:one", &[]).await.unwrap();
-    let second = open(&routes, "token:one", &[]).await.unwrap();
+    let first = open(&services, "token:one", &[]).await.unwrap();
+    let second = open(&services, "token:one", &[]).await.unwrap();
     assert_eq!(refused("token:one").await, "`2` watches of this caller are open; allowed are 2");
-    let others = open(&routes, "token:other", &[]).await.unwrap();
+    let others = open(&services, "token:other", &[]).await.unwrap();
     assert_eq!(refused("token:other").await, "`3` watches are open; allowed are 3");
     assert_eq!(refused("token:one").await, "`2` watches of this caller are open; allowed are 2");
     drop(first);
-    let third = open(&routes, "token:one", &[]).await.unwrap();
+    let third = open(&services, "token:one", &[]).await.unwrap();
     assert_eq!(refused("token:one").await, "`2` watches of this caller are open; allowed are 2");
     drop((second, third, others));
-    assert!(open(&routes, "token:one", &[]).await.is_ok(), "the place of a watch that ended is free");
+    assert!(open(&services, "token:one", &[]).await.is_ok(), "the place of a watch that ended is free");
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,8 +94,8 @@ async fn a_subscription_costs_what_a_list_does() {
     let of_caller = Config { caller_checks_per_second: 1, caller_checks_burst: 3, ..Config::default() };
     let of_tenant = Config { tenant_checks_per_second: 1, tenant_checks_burst: 3, ..Config::default() };
     for (config, refused, whose) in [(of_caller, "other", "this caller"), (of_tenant, "acme", "this tenant")] {
-        let (routes, _tasks) = served(config).await;
-        let mut watched = open(&routes, "token:one", &["acme", refused]).await.unwrap();
+        let (services, _tasks) = served(config).await;
+        let mut watched = open(&services, "token:one", &["acme", refused]).await.unwrap();
         let Event::Error(error) = next(&mut watched).await else { panic!("expected an error of `{refused}`") };
         let status = error.status.unwrap();
         assert_eq!((error.tenant_id.as_str(), status.code), (refused, Code::ResourceExhausted as i32));

@@ -13,7 +13,7 @@ use crate::bench::{Bench, check, check_at_least};
 
 /// Calls with that timeout and a message that never comes.
 async fn without_message(bench: &Bench, rpc: Rpc, timeout: MetadataValue<Ascii>) -> Result<(), Status> {
-    let mut grpc = tonic::client::Grpc::new(bench.routes.clone());
+    let mut grpc = tonic::client::Grpc::new(bench.services.clone());
     grpc.ready().await.unwrap();
     let mut request = Request::new(tokio_stream::pending::<Bytes>());
     request.metadata_mut().insert("grpc-timeout", timeout);

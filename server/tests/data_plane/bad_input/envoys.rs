@@ -79,7 +79,7 @@ where
 }
 
 async fn ask(bench: &Bench, request: Request<Bytes>) -> Result<Bytes, Status> {
-    call(bench.routes.clone(), request.map(|bytes| vec![bytes])).await
+    call(bench.services.clone(), request.map(|bytes| vec![bytes])).await
 }
 
 /// The status in a message, which has to have one, with what belongs to it.
@@ -149,11 +149,11 @@ async fn what_no_envoy_sends_is_an_error() {
     let large = request(&"a".repeat(2 << 20), "view");
     let refusal = Refusal::of(&ask(&bench, message(&large)).await.unwrap_err());
     assert!(refusal.message.contains("2097152"), "{refusal:?}");
-    let none = call(bench.routes.clone(), Request::new(Vec::new())).await;
+    let none = call(bench.services.clone(), Request::new(Vec::new())).await;
     assert!(none.is_err(), "an answer to nothing");
     // What follows the one message is not looked at, and changes nothing.
     let denied = Bytes::from(request("acme", "export").encode_to_vec());
-    if let Ok(answer) = call(bench.routes.clone(), Request::new(vec![denied, good])).await {
+    if let Ok(answer) = call(bench.services.clone(), Request::new(vec![denied, good])).await {
         assert_eq!(told(&answer), DENIED);
     }
 }
@@ -253,14 +253,14 @@ async fn a_call_that_panics_is_an_error_and_hurts_nobody_else() {
     let (tasks, clock) = (Tasks::new(), Arc::clone(&trap) as Arc<dyn Clock>);
     let dependencies = Dependencies { store: Arc::new(bench.store.clone()), feed: Arc::new(bench.feed.clone()), clock };
     let server = build(config(false), dependencies, &tasks).unwrap();
-    let (routes, shutdown) = (server.routes(), tasks.shutdown());
+    let (services, shutdown) = (server.services(), tasks.shutdown());
     let handle = server.start(&tasks);
     handle.loaded().await;
     let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let endpoint = Endpoint::from_shared(format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let threads = NonZeroUsize::MIN;
     tasks.spawn("test.listener", async move {
-        serve_on_threads(listener, routes, &ListenerConfig::default(), threads, shutdown).await
+        serve_on_threads(listener, services, &ListenerConfig::default(), threads, shutdown).await
     });
     let channel = endpoint.connect().await.unwrap();
     let ask = async |tenant: &str| call(channel.clone(), message(&request(tenant, "view")).map(|bytes| vec![bytes])).await;

@@ -85,7 +85,7 @@ async fn framed(bench: &Bench, rpc: Rpc, body: &[u8], encoding: Option<&'static 
         request = request.header("grpc-encoding", encoding);
     }
     let body = Body::new(String::from_utf8(body.to_vec()).unwrap());
-    bench.routes.clone().call(request.body(body).unwrap()).await.unwrap()
+    bench.services.clone().call(request.body(body).unwrap()).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +127,7 @@ async fn paths_that_lead_nowhere_are_unimplemented() {
     for path in ["/", "/nothing", "/tessera.v1.EntitlementService/", "/tessera.v1.EntitlementService/Nothing", "/a/b/c", &long] {
         for method in ["POST", "GET", "DELETE"] {
             let request = http::Request::builder().method(method).uri(path).body(Body::new(String::new())).unwrap();
-            let response = bench.routes.clone().call(request).await.unwrap();
+            let response = bench.services.clone().call(request).await.unwrap();
             assert_eq!(response.status(), http::StatusCode::OK, "{method} {path}");
             assert_eq!(response.headers()["grpc-status"], "12", "{method} {path}");
         }
@@ -137,7 +137,7 @@ async fn paths_that_lead_nowhere_are_unimplemented() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_at_garbage_after_answering_what_came_before() {
     let bench = bench().await;
-    let mut grpc = tonic::client::Grpc::new(bench.routes.clone());
+    let mut grpc = tonic::client::Grpc::new(bench.services.clone());
     grpc.ready().await.unwrap();
     let good = Bytes::from(Rpc::Stream.encode(check("acme", "reports", "view")));
     let sent = tokio_stream::iter([good, Bytes::from_static(&[0x0f])]);

@@ -69,7 +69,7 @@ async fn streams_under_way_end_with_draining() {
     for rpc in [Rpc::Stream, Rpc::Watch] {
         let bench = bench().await;
         let draining = unavailable("DRAINING", "the process is shutting down; connect again");
-        let mut grpc = tonic::client::Grpc::new(bench.routes.clone());
+        let mut grpc = tonic::client::Grpc::new(bench.services.clone());
         grpc.ready().await.unwrap();
         let requests = tokio_stream::once(Bytes::from(rpc.encode(check("acme", "reports", "view"))));
         let requests = Request::new(requests.chain(tokio_stream::pending()));
@@ -84,7 +84,7 @@ async fn streams_under_way_end_with_draining() {
 #[tokio::test(start_paused = true)]
 async fn while_calls_are_still_taken_streams_begin_and_go_on() {
     let bench = bench().await;
-    let mut grpc = tonic::client::Grpc::new(bench.routes.clone());
+    let mut grpc = tonic::client::Grpc::new(bench.services.clone());
     let mut streams = Vec::new();
     for _ in 0..2 {
         grpc.ready().await.unwrap();
@@ -107,7 +107,7 @@ async fn while_calls_are_still_taken_streams_begin_and_go_on() {
 #[tokio::test(start_paused = true)]
 async fn a_frame_that_waits_is_answered_before_its_stream_ends() {
     let bench = bench().await;
-    let mut grpc = tonic::client::Grpc::new(bench.routes.clone());
+    let mut grpc = tonic::client::Grpc::new(bench.services.clone());
     grpc.ready().await.unwrap();
     let waits = Rpc::Stream.encode(check_at_least("acme", future_of_acme()));
     let requests = tokio_stream::once(Bytes::from(waits)).chain(tokio_stream::pending());

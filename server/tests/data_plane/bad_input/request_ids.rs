@@ -77,7 +77,7 @@ async fn who_names_none_gets_one_and_no_two_are_alike() {
 async fn a_stream_that_drains_names_its_call_again() {
     for rpc in [Rpc::Stream, Rpc::Watch] {
         let bench = bench().await;
-        let mut grpc = tonic::client::Grpc::new(bench.routes.clone());
+        let mut grpc = tonic::client::Grpc::new(bench.services.clone());
         grpc.ready().await.unwrap();
         let request = named(rpc.encode(check("acme", "reports", "view")), Some(b"mine"));
         let request = request.map(|message| tokio_stream::once(message).chain(tokio_stream::pending()));

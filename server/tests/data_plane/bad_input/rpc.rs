@@ -123,7 +123,7 @@ impl Rpc {
         bench: &Bench,
         request: Request<Bytes>,
     ) -> Result<Response<Result<Option<Bytes>, Status>>, Status> {
-        let mut grpc = tonic::client::Grpc::new(bench.routes.clone()).max_decoding_message_size(8 << 20);
+        let mut grpc = tonic::client::Grpc::new(bench.services.clone()).max_decoding_message_size(8 << 20);
         grpc.ready().await.unwrap();
         if !self.streams() {
             return Ok(grpc.unary(request, self.path(), BytesCodec).await?.map(|bytes| Ok(Some(bytes))));

@@ -8,6 +8,7 @@ use tessera_core::time::Timestamp;
 use tessera_ports::Clock;
 use tessera_ports::event_store::StoreIdentity;
 use tokio::sync::mpsc;
+use tonic::service::Routes;
 
 use tessera_core::tenant::Event as TenantEvent;
 
@@ -74,7 +75,7 @@ struct ByHand {
     universe: Universe,
     shared: Arc<Shared>,
     writer: Writer,
-    routes: Routes,
+    services: Services,
     _tasks: Tasks,
 }
 
@@ -94,19 +95,19 @@ impl ByHand {
         shared.serve(writer.matrix());
         let consistency = Consistency::new(Arc::clone(&shared), Arc::new(MemoryStore::new("first")), Arc::clone(&config));
         let service = Entitlements::new(Arc::clone(&shared), consistency, config, tasks.shutdown());
-        let routes = Routes::new(EntitlementServer::new(service));
-        Self { clock, universe, shared, writer, routes, _tasks: tasks }
+        let services = Services::new(EntitlementServer::new(service), None, Routes::default());
+        Self { clock, universe, shared, writer, services, _tasks: tasks }
     }
 
     /// `acme`, which is deleted, with a heartbeat of now behind it, at one of the moments at which somebody looks at the clock.
-    fn deleted_after(looks: usize) -> (Routes, Tasks) {
-        let Self { clock, mut universe, shared, mut writer, routes, _tasks: tasks } = Self::with(Config::default(), ["acme"]);
+    fn deleted_after(looks: usize) -> (Services, Tasks) {
+        let Self { clock, mut universe, shared, mut writer, services, _tasks: tasks } = Self::with(Config::default(), ["acme"]);
         let deleted = universe.tenant_event("acme", TenantEvent::Deleted);
         clock.plan(looks, move || {
             write(&mut writer, &[deleted]);
             shared.set_heartbeat(Some(start()));
         });
-        (routes, tasks)
+        (services, tasks)
     }
 }
 
@@ -128,9 +129,9 @@ fn is_deleted(document: &v1::TenantEntitlements, looks: usize) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_list_is_not_older_than_it_says_whenever_the_matrix_changes() {
     for looks in 0..4 {
-        let (routes, _tasks) = ByHand::deleted_after(looks);
+        let (services, _tasks) = ByHand::deleted_after(looks);
         let request = v1::ListEntitlementsRequest { tenant_id: "acme".to_owned(), ..v1::ListEntitlementsRequest::default() };
-        let answer = EntitlementServiceClient::new(routes).list_entitlements(request).await.unwrap().into_inner();
+        let answer = EntitlementServiceClient::new(services).list_entitlements(request).await.unwrap().into_inner();
         is_deleted(&answer.document.unwrap(), looks);
     }
 }
@@ -138,8 +139,8 @@ async fn a_list_is_not_older_than_it_says_whenever_the_matrix_changes() {
 #[tokio::test(start_paused = true)]
 async fn nor_is_a_document_of_a_watch() {
     for looks in 0..10 {
-        let (routes, _tasks) = ByHand::deleted_after(looks);
-        let mut watched = open(&routes, "token:one", &["acme"]).await.unwrap();
+        let (services, _tasks) = ByHand::deleted_after(looks);
+        let mut watched = open(&services, "token:one", &["acme"]).await.unwrap();
         loop {
             if let Event::Document(document) = next(&mut watched).await
                 && is_deleted(&document, looks)
@@ -156,7 +157,7 @@ async fn others_have_the_thread_while_a_watch_looks_at_all_of_its_tenants() {
     let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
     let config = Config { watch_documents_per_second_max: 1_000_000, ..Config::default() };
     let mut by_hand = ByHand::with(config, tenants.iter().copied());
-    let mut watched = open(&by_hand.routes, "token:one", &tenants).await.unwrap();
+    let mut watched = open(&by_hand.services, "token:one", &tenants).await.unwrap();
     for _ in &tenants {
         while !matches!(next(&mut watched).await, Event::Document(_)) {}
     }
