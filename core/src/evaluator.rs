@@ -37,15 +37,15 @@ pub fn evaluate(tables: &Tables, row: Option<&TenantRow>, query: &Query<'_>, now
     let mut verdict = Verdict::before_step_two(&standing);
 
     let catalog = tables.catalog();
-    let Some(service) = catalog.service_ordinal(query.service) else {
+    let asked_feature = if query.feature.is_empty() { None } else { catalog.feature_named(query.service, query.feature) };
+    verdict.feature = asked_feature.map(|(_, feature)| feature);
+    let service = asked_feature.map_or_else(|| catalog.service_ordinal(query.service), |(service, _)| Some(service));
+    verdict.service = service;
+    let Some(service) = service else {
         return verdict.denied(Step::NotRegistered, Reason::ServiceUnknown);
     };
-    verdict.service = Some(service);
-    if !query.feature.is_empty() {
-        let Some(feature) = catalog.feature_ordinal(service, query.feature) else {
-            return verdict.denied(Step::NotRegistered, Reason::FeatureUnknown);
-        };
-        verdict.feature = Some(feature);
+    if !query.feature.is_empty() && verdict.feature.is_none() {
+        return verdict.denied(Step::NotRegistered, Reason::FeatureUnknown);
     }
 
     let outcome = steps::access(&standing, service, verdict.feature);

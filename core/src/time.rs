@@ -2,6 +2,7 @@
 //!
 //! No clock is read here. Formatting and parsing of RFC 3339 text is the edges' work.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
@@ -12,8 +13,11 @@ const SECONDS_MAX: i64 = 253_402_300_799;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
     seconds: i64,
-    nanos: u32,
+    /// One more than the nanoseconds within the second: never 0, so that an instant that may be missing takes no more memory.
+    nanos_and_one: NonZeroU32,
 }
+
+const _: () = assert!(size_of::<Option<Timestamp>>() == 16);
 
 /// An instant lies outside the years 1970 to 9999, or its nanoseconds are not in `0..1_000_000_000`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,15 +29,16 @@ pub struct TimeOutOfRange {
 
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
-    pub const MIN: Self = Self { seconds: 0, nanos: 0 };
+    pub const MIN: Self = Self { seconds: 0, nanos_and_one: NonZeroU32::MIN };
     /// 9999-12-31T23:59:59.999999999Z.
-    pub const MAX: Self = Self { seconds: SECONDS_MAX, nanos: NANOS_PER_SECOND - 1 };
+    pub const MAX: Self = Self { seconds: SECONDS_MAX, nanos_and_one: NonZeroU32::MIN.saturating_add(NANOS_PER_SECOND - 1) };
 
     /// From seconds and nanoseconds since 1970.
     pub fn new(seconds: i64, nanos: i64) -> Result<Self, TimeOutOfRange> {
         let error = TimeOutOfRange { seconds, nanos };
         let nanos = u32::try_from(nanos).ok().filter(|n| *n < NANOS_PER_SECOND).ok_or(error)?;
-        if (0..=SECONDS_MAX).contains(&seconds) { Ok(Self { seconds, nanos }) } else { Err(error) }
+        let nanos_and_one = NonZeroU32::MIN.saturating_add(nanos);
+        if (0..=SECONDS_MAX).contains(&seconds) { Ok(Self { seconds, nanos_and_one }) } else { Err(error) }
     }
 
     /// From whole seconds since 1970.
@@ -56,12 +61,12 @@ impl Timestamp {
 
     /// Nanoseconds within the second, 0 to 999,999,999.
     pub fn subsec_nanos(self) -> u32 {
-        self.nanos
+        self.nanos_and_one.get() - 1
     }
 
     /// Nanoseconds since 1970.
     pub fn as_nanos(self) -> i128 {
-        i128::from(self.seconds) * i128::from(NANOS_PER_SECOND) + i128::from(self.nanos)
+        i128::from(self.seconds) * i128::from(NANOS_PER_SECOND) + i128::from(self.subsec_nanos())
     }
 
     /// Later by `duration`, but never beyond [`Self::MAX`].

@@ -100,18 +100,18 @@ impl Held {
     /// Decides about what [`Self::find`] found, with the tables that are held unless they are too old for the row.
     pub(crate) fn decide<T>(
         &mut self,
-        found: Found,
+        found: &Found,
         check: &Check<'_>,
         moment: &Moment,
         scratch: &mut Vec<u8>,
         encode: impl FnOnce(&Answer<'_>) -> T,
     ) -> Result<(Reason, T), Failure> {
-        let found = if check.hidden { Found::Unknown } else { found };
-        let row = row_in(found).or_else(|failure| check.check_names().and(Err(failure)))?;
+        let found = if check.hidden { &Found::Unknown } else { found };
+        let row = found.row().or_else(|failure| check.check_names().and(Err(failure)))?;
         if !self.matrix.is_newest(&self.installed) && hooks::holds(Guard::RowBeforeCatalog) {
             self.installed = self.matrix.tables_to_keep();
         }
-        decide_with(&self.installed.tables, row.as_ref(), self.matrix.epoch(), check, moment, scratch, encode)
+        decide_with(&self.installed.tables, row, self.matrix.epoch(), check, moment, scratch, encode)
     }
 }
 
@@ -131,16 +131,22 @@ pub(crate) fn decide<T>(
 
 /// A copy of the tenant's row; `None` when there is no such tenant.
 pub(crate) fn row_of(matrix: &Matrix, tenant: &str) -> Result<Option<TenantRow>, Failure> {
-    row_in(matrix.tenant(tenant))
+    match matrix.tenant(tenant) {
+        Found::Row(row) => Ok(Some(row)),
+        other => other.row().map(|_| None),
+    }
 }
 
-fn row_in(found: Found) -> Result<Option<TenantRow>, Failure> {
-    match found {
-        Found::Row(row) => Ok(Some(row)),
-        Found::Unknown => Ok(None),
-        Found::CatalogBehind => Err(Failure::catalog_behind()),
-        Found::Unreadable => {
-            Err(Failure::reader_too_old("the state of the tenant cannot be read by this version of the software"))
+impl Found {
+    /// The row; `None` when there is no such tenant.
+    fn row(&self) -> Result<Option<&TenantRow>, Failure> {
+        match self {
+            Self::Row(row) => Ok(Some(row)),
+            Self::Unknown => Ok(None),
+            Self::CatalogBehind => Err(Failure::catalog_behind()),
+            Self::Unreadable => {
+                Err(Failure::reader_too_old("the state of the tenant cannot be read by this version of the software"))
+            }
         }
     }
 }

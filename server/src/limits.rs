@@ -63,6 +63,7 @@ impl Limits {
     }
 
     /// Charges a tenant for so many checks. Who does not see it uses up nothing of it.
+    #[inline]
     pub(crate) fn charge_tenant(&self, caller: &Caller, tenant: &str, checks: usize) -> Result<(), Failure> {
         match &self.tenants {
             Some(tenants) if caller.sees(tenant) => self.charge(tenants, tenant, checks, "this tenant"),

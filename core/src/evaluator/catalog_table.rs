@@ -95,8 +95,12 @@ impl CatalogTable {
             if self.feature_ordinal(service, name).is_some() {
                 return None;
             }
-            let rehash = |o: &u32| self.features.get(*o as usize).map_or(0, |f| hasher.hash_one((f.service, f.id.as_str())));
-            self.feature_index.insert_unique(hasher.hash_one((service, name)), ordinal, rehash);
+            let hash = |ordinal: &u32| {
+                let feature = self.features.get(*ordinal as usize);
+                let service = feature.and_then(|feature| self.services.get(feature.service as usize));
+                service.zip(feature).map_or(0, |(service, feature)| hasher.hash_one((service.id.as_str(), feature.id.as_str())))
+            };
+            self.feature_index.insert_unique(hash(&ordinal), ordinal, hash);
         }
         for (ordinal, limit) in (0_u32..).zip(&self.limits) {
             if self.limit_ordinal(limit.as_str()).is_some() {
@@ -125,8 +129,15 @@ impl CatalogTable {
     }
 
     pub(super) fn feature_ordinal(&self, service: ServiceOrdinal, name: &str) -> Option<FeatureOrdinal> {
-        let same = |o: &u32| self.features.get(*o as usize).is_some_and(|f| f.service == service && f.id.as_str() == name);
-        self.feature_index.find(self.hasher.hash_one((service, name)), same).copied()
+        self.feature_named(self.service(service)?.id.as_str(), name).map(|(_, feature)| feature)
+    }
+
+    /// The feature of that name of the service of that name, with the service: one look-up for both.
+    pub(super) fn feature_named(&self, service: &str, name: &str) -> Option<(ServiceOrdinal, FeatureOrdinal)> {
+        let of_service = |f: &FeatureEntry| self.service(f.service).is_some_and(|s| s.id.as_str() == service);
+        let same = |o: &u32| self.feature(*o).is_some_and(|f| f.id.as_str() == name && of_service(f));
+        let ordinal = *self.feature_index.find(self.hasher.hash_one((service, name)), same)?;
+        Some((self.feature(ordinal)?.service, ordinal))
     }
 
     pub(super) fn limit_ordinal(&self, name: &str) -> Option<LimitOrdinal> {

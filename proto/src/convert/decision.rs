@@ -55,6 +55,7 @@ pub fn query<'a>(asked: &Asked<'a>) -> Result<Query<'a>, Failure> {
 
 /// The question, whatever its names of tenant, service and feature look like. For whoever looks things up by them: what is found
 /// has a good name, and of what is not found [`names`] says whether it could exist.
+#[inline]
 pub fn query_by_names<'a>(asked: &Asked<'a>) -> Result<Query<'a>, Failure> {
     let limit = match &asked.limit {
         None => None,

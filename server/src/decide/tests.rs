@@ -39,7 +39,7 @@ fn decided(held: &mut Held, asked: &Asked<'_>, early: bool) -> Result<Reason, Fa
     let (wants, unchecked) = (Wants::default(), if early { None } else { Some(asked) });
     let check = Check { tenant: asked.tenant_id, query, wants, unchecked, hidden: false, log: None };
     let moment = Moment { now: crate::universe::start(), staleness_ms: None, as_of: AsOf::new(None, crate::universe::start()) };
-    held.decide(held.find(asked.tenant_id), &check, &moment, &mut Vec::new(), |_| ()).map(|(reason, ())| reason)
+    held.decide(&held.find(asked.tenant_id), &check, &moment, &mut Vec::new(), |_| ()).map(|(reason, ())| reason)
 }
 
 proptest! {

@@ -167,7 +167,7 @@ impl Parts {
                     None => held.find(message.asked.tenant_id),
                 };
             }
-            for (position, (found, message)) in (first..).zip(found.iter_mut().zip(checks)) {
+            for (position, (found, message)) in (first..).zip(found.iter().zip(checks)) {
                 if out.len() > FULL_BYTES {
                     frame.counters.error("TOO_LARGE");
                     encode::result_error(out, tag, full());
@@ -186,7 +186,6 @@ impl Parts {
                             let (tenant, unchecked) = (message.asked.tenant_id, Some(&message.asked));
                             self.limits.charge_tenant(caller, tenant, 1)?;
                             let check = Check { tenant, query, wants, unchecked, hidden: !caller.sees(tenant), log };
-                            let found = std::mem::replace(found, Found::Unknown);
                             held.decide(found, &check, moment, &mut revision, |answer| encode::result_answer(out, tag, answer))
                         });
                         decided.map_err(|failure| failure.within(&path(position)))

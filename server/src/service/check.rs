@@ -49,7 +49,7 @@ impl Entitlements {
         match early {
             None => self.answer(&matrix, &moment, &check),
             Some(mut held) => self.answer_with(|scratch, out| {
-                held.decide(held.find(check.tenant), &check, &moment, scratch, |answer| encode::answer(out, answer))
+                held.decide(&held.find(check.tenant), &check, &moment, scratch, |answer| encode::answer(out, answer))
                     .map(|(reason, ())| reason)
             }),
         }

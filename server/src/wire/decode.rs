@@ -2,6 +2,10 @@
 //! from the bytes that came. Takes and refuses what prost does, and says of what it refuses what prost says, but for two things. Of
 //! a list that is longer than allowed nothing more is read than its length: two bytes are a check, and a check takes a hundred. And
 //! groups of unknown fields may nest as deep inside a message of ours as outside one, where prost counts the messages around them.
+//!
+//! Nearly every check is three short texts in order ([`plain`]), and then every byte of it is ASCII, keys and lengths as well. So a
+//! message is looked at as text once, as a whole, and cut up afterwards, which is several times cheaper than to look at each text of
+//! each check by itself. Whatever is otherwise is read field by field.
 
 use bytes::Bytes;
 use prost::Message;
@@ -49,22 +53,42 @@ pub(crate) struct Frame<'a> {
 }
 
 impl<'a> Checks<'a> {
-    /// Adds a check, of a message of which so many bytes are left and which may have so many checks. If all are of one size the
-    /// list grows once.
-    fn push(&mut self, bytes: &'a [u8], left: usize, max: usize) -> Option<()> {
+    /// Adds the check that is field `tag` of a message, of which `rest` is left and which may have so many checks; if it is the
+    /// first, those that come right after it as well.
+    fn take(&mut self, check: &'a [u8], tag: u8, rest: &mut &'a [u8], max: usize) -> Option<()> {
+        let is_first = self.count == 0;
+        if is_first {
+            self.expect(check.len(), rest.len());
+        }
+        self.push(max, || Check::parse(check))?;
+        // Once in a message: whoever sends much that is no text after much that is does not have it looked at again and again.
+        if is_first && let Ok(mut text) = std::str::from_utf8(rest) {
+            let key = tag << 3 | WireType::LengthDelimited as u8;
+            while let Some((check, after)) = short_field(text, key) {
+                self.push(max, || plain(check).or_else(|| Check::parse_fields(check.as_bytes())))?;
+                text = after;
+            }
+            *rest = text.as_bytes();
+        }
+        Some(())
+    }
+
+    fn push(&mut self, max: usize, read: impl FnOnce() -> Option<Check<'a>>) -> Option<()> {
+        self.count += 1;
+        if self.count <= max {
+            self.kept.push(read()?);
+        }
+        Some(())
+    }
+
+    /// Makes room for the checks of a message of which so many bytes are left behind a first of that length. If all are of one size
+    /// the list never grows again.
+    fn expect(&mut self, first: usize, left: usize) {
         /// Tag and length.
         const FRAME_BYTES: usize = 2;
         /// No room is made for more on the word of the first alone.
         const EXPECTED_MAX: usize = 1_000;
-        self.count += 1;
-        if self.count > max {
-            return Some(());
-        }
-        if self.kept.is_empty() {
-            self.kept.reserve((1 + left / (bytes.len() + FRAME_BYTES)).min(EXPECTED_MAX));
-        }
-        self.kept.push(Check::parse(bytes)?);
-        Some(())
+        self.kept.reserve((1 + left / (first + FRAME_BYTES)).min(EXPECTED_MAX));
     }
 
     /// Why a message with these was not taken.
@@ -85,6 +109,10 @@ impl<'a> Check<'a> {
     }
 
     fn parse(bytes: &'a [u8]) -> Option<Self> {
+        std::str::from_utf8(bytes).ok().and_then(plain).or_else(|| Self::parse_fields(bytes))
+    }
+
+    fn parse_fields(bytes: &'a [u8]) -> Option<Self> {
         let mut check = Self::default();
         fields(bytes, |tag, wire, rest| {
             match tag {
@@ -108,7 +136,7 @@ impl<'a> Batch<'a> {
         let mut batch = Self::default();
         let parsed = fields(bytes, |tag, wire, rest| {
             match tag {
-                1 => batch.checks.push(message(wire, rest)?, rest.len(), max)?,
+                1 => batch.checks.take(message(wire, rest)?, 1, rest, max)?,
                 2 => merge(&mut batch.consistency, message(wire, rest)?)?,
                 3 => batch.with_revisions = number(wire, rest)? != 0,
                 4 => batch.with_details = number(wire, rest)? != 0,
@@ -130,7 +158,7 @@ impl<'a> Frame<'a> {
         let parsed = fields(bytes, |tag, wire, rest| {
             match tag {
                 1 => frame.id = number(wire, rest)?,
-                2 => frame.checks.push(message(wire, rest)?, rest.len(), max)?,
+                2 => frame.checks.take(message(wire, rest)?, 2, rest, max)?,
                 3 => frame.with_revisions = number(wire, rest)? != 0,
                 4 => frame.with_details = number(wire, rest)? != 0,
                 _ => return Some(false),
@@ -141,6 +169,26 @@ impl<'a> Frame<'a> {
             Some(()) => Ok(frame),
             None => Err(frame.checks.refused::<v1::StreamCheckEntitlementRequest>(bytes, max)),
         }
+    }
+}
+
+/// The check of that message, if it is a tenant, a service and perhaps a feature, in this order, each of less than 128 bytes, and
+/// nothing else.
+#[inline]
+fn plain(message: &str) -> Option<Check<'_>> {
+    let (tenant_id, rest) = short_field(message, 0x0a)?;
+    let (service, rest) = short_field(rest, 0x12)?;
+    let (feature, rest) = if rest.is_empty() { ("", rest) } else { short_field(rest, 0x1a)? };
+    let asked = Asked { tenant_id, service, feature, limit: None };
+    rest.is_empty().then_some(Check { asked, consistency: None, explain: false })
+}
+
+/// What `text` begins with if that is a field with that key and of less than 128 bytes, and what is behind it.
+#[inline]
+fn short_field(text: &str, key: u8) -> Option<(&str, &str)> {
+    match *text.as_bytes() {
+        [first, len @ 0..0x80, ..] if first == key => text.get(2..)?.split_at_checked(usize::from(len)),
+        _ => None,
     }
 }
 

@@ -101,14 +101,15 @@ pub(crate) fn result_error(out: &mut Vec<u8>, tag: u32, status: pb::Status) {
 }
 
 /// Appends an unsigned number, or nothing for 0.
+#[inline]
 pub(crate) fn uint(out: &mut Vec<u8>, tag: u32, value: u64) {
     if value != 0 {
-        key(out, tag, WireType::Varint);
-        varint(out, value);
+        pair(out, tag, WireType::Varint, value);
     }
 }
 
 /// Appends a time, if there is one.
+#[inline]
 pub(crate) fn timestamp(out: &mut Vec<u8>, tag: u32, at: Option<Timestamp>) {
     if let Some(at) = at {
         nested(out, tag, |out| {
@@ -120,8 +121,7 @@ pub(crate) fn timestamp(out: &mut Vec<u8>, tag: u32, at: Option<Timestamp>) {
 
 /// Appends a generated message.
 pub(crate) fn message(out: &mut Vec<u8>, tag: u32, message: &impl prost::Message) {
-    key(out, tag, WireType::LengthDelimited);
-    varint(out, length_of(message.encoded_len()));
+    pair(out, tag, WireType::LengthDelimited, length_of(message.encoded_len()));
     message.encode_raw(out);
 }
 
@@ -140,23 +140,22 @@ fn limit_answer(out: &mut Vec<u8>, limit: &LimitAnswer<'_>) {
 
 /// Appends a number also when it is 0.
 fn int_present(out: &mut Vec<u8>, tag: u32, value: i64) {
-    key(out, tag, WireType::Varint);
-    varint(out, value.cast_unsigned());
+    pair(out, tag, WireType::Varint, value.cast_unsigned());
 }
 
+#[inline]
 fn bytes(out: &mut Vec<u8>, tag: u32, value: &[u8]) {
     if !value.is_empty() {
-        key(out, tag, WireType::LengthDelimited);
-        varint(out, length(value));
+        pair(out, tag, WireType::LengthDelimited, length(value));
         out.extend_from_slice(value);
     }
 }
 
 /// Appends a message. Most are of at most 127 bytes, so that their length is one byte; longer ones are moved to make room.
+#[inline]
 fn nested(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    key(out, tag, WireType::LengthDelimited);
-    let at = out.len();
-    out.push(0);
+    pair(out, tag, WireType::LengthDelimited, 0);
+    let at = out.len().saturating_sub(1);
     write(out);
     let written = out.len().saturating_sub(at + 1);
     if let (Ok(short @ 0..0x80), Some(place)) = (u8::try_from(written), out.get_mut(at)) {
@@ -171,14 +170,24 @@ fn nested(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// Appends the number and kind of a field.
-#[inline]
-fn key(out: &mut Vec<u8>, tag: u32, wire: WireType) {
-    varint(out, u64::from(tag << 3 | wire as u32));
+/// Appends the number and kind of a field, and its value or length. Nearly all of those take a byte or two, which are appended in
+/// one go.
+#[expect(clippy::inline_always, reason = "what it is called with is mostly known then, and a call costs more than what is left")]
+#[inline(always)]
+fn pair(out: &mut Vec<u8>, tag: u32, wire: WireType, value: u64) {
+    let key = u64::from(tag << 3 | wire as u32);
+    let ([key_byte, ..], [low, high, ..]) = (key.to_le_bytes(), (value << 1).to_le_bytes());
+    match (key, value) {
+        (0..0x80, 0..0x80) => out.extend_from_slice(&[key_byte, low >> 1]),
+        (0..0x80, 0x80..0x4000) => out.extend_from_slice(&[key_byte, low >> 1 | 0x80, high]),
+        _ => {
+            varint(out, key);
+            varint(out, value);
+        }
+    }
 }
 
-/// Appends a number, seven bits a byte, least first. Nearly all of an answer take one or two.
-#[inline]
+/// Appends a number, seven bits a byte, least first.
 fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         let [low, ..] = value.to_le_bytes();

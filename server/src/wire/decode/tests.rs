@@ -96,10 +96,41 @@ proptest! {
         }
     }
 
+    /// What nearly all messages are, and the same with a byte changed: a length, a key, or one that is no text.
+    #[test]
+    fn plain_checks_in_a_row(
+        names in prop::collection::vec(("[a-z0-9]{0,40}", "[a-z]{0,40}", "[a-z]{0,40}"), 1..40), id in 0_u64..400, flag: bool,
+        change in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        let check = |(tenant_id, service, feature)| v1::CheckEntitlementRequest { tenant_id, service, feature, ..Default::default() };
+        let checks: Vec<_> = names.into_iter().map(check).collect();
+        let frame = v1::StreamCheckEntitlementRequest { id, checks: checks.clone(), with_revisions: flag, with_details: false };
+        let batch = v1::BatchCheckEntitlementRequest { checks, with_details: flag, ..Default::default() };
+        for mut bytes in [frame.encode_to_vec(), batch.encode_to_vec()] {
+            agree(&Bytes::from(bytes.clone()));
+            if let Some((place, byte)) = &change {
+                let place = place.index(bytes.len());
+                bytes[place] = *byte;
+                agree(&Bytes::from(bytes));
+            }
+        }
+    }
+
     #[test]
     fn anything(bytes in prop::collection::vec(prop_oneof![0_u8..60, any::<u8>()], 0..60)) {
         agree(&Bytes::from(bytes));
     }
+}
+
+/// All of it is text, and no part of it is.
+#[test]
+fn a_length_that_ends_within_a_character_is_refused() {
+    let cut = [&[0x0a, 1][..], "é".as_bytes(), &[0x12, 1, b's']].concat();
+    assert!(std::str::from_utf8(&cut).is_ok() && v1::CheckEntitlementRequest::decode(&*cut).is_err());
+    agree(&Bytes::from(cut.clone()));
+    let good = [0x0a, 1, b't', 0x12, 1, b's'];
+    let checks = [&[0x12, 6][..], &good, &[0x12, u8::try_from(cut.len()).unwrap()], &cut, &[0x12, 6], &good].concat();
+    agree(&Bytes::from(checks));
 }
 
 /// As many checks as a request has bytes for, each of which says nothing; as field `key` of a message.
