@@ -9,6 +9,7 @@
 mod config;
 mod late;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,9 @@ use tessera_ports::clock::{Clock, IdSource};
 use tessera_ports::event_store::StoreIdentity;
 use tessera_ports::{ChangeFeed, ChangePublisher, EventPublisher, EventStore, HintStore, LeaseStore};
 use tessera_scylla::{Moves, Scylla};
-use tessera_sqlite::Sqlite;
+use tessera_sqlite::{Checks, Sqlite};
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use config::{ClusterConfig, Config};
 use late::{FeedPorts, Late as _, LateFeed, LateStore, StorePorts};
@@ -135,7 +136,7 @@ pub async fn open(config: &Config, opening: &Opening) -> Result<Backends, OpenEr
     match config {
         Config::Sqlite(config) => {
             let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
-            embedded(move || Sqlite::open(&config, &*ids)).await
+            Ok(embedded(on_a_thread(move || Sqlite::open(&config, &*ids)).await?))
         }
         Config::Cluster(config) => {
             let ((store, watch), feed) = futures::try_join!(open_scylla(config, opening), open_kafka(config, opening.purpose))?;
@@ -149,7 +150,7 @@ pub async fn open_in_epoch(config: &Config, opening: &Opening, epoch: Epoch) -> 
     let Config::Sqlite(config) = config else { return open(config, opening).await };
     config.validate().map_err(OpenError::Config)?;
     let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
-    embedded(move || Sqlite::open_in_epoch(&config, &*ids, epoch)).await
+    Ok(embedded(on_a_thread(move || Sqlite::open_in_epoch(&config, &*ids, epoch)).await?))
 }
 
 /// The store alone, of what is there already: nothing is made. What keeps it open is in what is returned.
@@ -158,7 +159,7 @@ pub async fn open_store(config: &Config, opening: &Opening) -> Result<Arc<dyn Ev
     match config {
         Config::Sqlite(config) => {
             let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
-            Ok(embedded(move || Sqlite::open_existing(&config, &*ids)).await?.ports.store)
+            Ok(embedded(on_a_thread(move || Sqlite::open_existing(&config, &*ids)).await?).ports.store)
         }
         Config::Cluster(config) => Ok(open_scylla(config, opening).await?.0.store),
     }
@@ -217,19 +218,44 @@ pub async fn open_in_time(config: &Config, opening: Opening, patience: Patience)
     Ok(Backends { ports, fatal })
 }
 
+/// It is checked while it is used already: the process has something to serve meanwhile, and whenever it turns out to be damaged.
 async fn open_sqlite_late(config: SqliteConfig, opening: Opening, store: LateStore, feed: LateFeed) -> String {
     let open = || {
         let (config, ids) = (config.clone(), Arc::clone(&opening.ids));
-        embedded(move || Sqlite::open(&config, &*ids)).boxed()
+        on_a_thread(move || Sqlite::open_unchecked(&config, &*ids)).boxed()
     };
     match try_on("the embedded database", Patience::Endless, &store, open).await {
-        Ok(Backends { ports, fatal }) => {
+        Ok((sqlite, checks)) => {
+            let Backends { ports, fatal } = embedded(sqlite);
             let Ports { store: streams, feed: changes, publisher, events, hints, leases } = ports;
             store.opened(StorePorts { store: streams, hints, leases });
             feed.opened(FeedPorts { feed: changes, publisher, events });
-            fatal.await
+            tokio::select! {
+                fatal = fatal => fatal,
+                never = check(checks) => match never {},
+            }
         }
         Err(refusal) => refusal,
+    }
+}
+
+/// Whatever comes of it, the process goes on with what it has.
+async fn check(checks: Checks) -> Infallible {
+    let checks = Arc::new(checks);
+    loop {
+        let running = Arc::clone(&checks);
+        match on_a_thread(move || running.run()).await {
+            Ok(()) => info!("the embedded database is as it was written"),
+            Err(error @ OpenError::Sqlite(SqliteError::Damaged { .. })) => {
+                error!(%error, "the embedded database is not used any more; what is in memory is served");
+            }
+            Err(error) => {
+                warn!(%error, "the embedded database cannot be checked; trying again");
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
+            }
+        }
+        std::future::pending::<()>().await;
     }
 }
 
@@ -327,8 +353,8 @@ pub async fn migrate(config: &Config, opening: &Opening, epoch: Option<Epoch>) -
     }
 }
 
-async fn embedded(open: impl FnOnce() -> Result<Sqlite, SqliteError> + Send + 'static) -> Result<Backends, OpenError> {
-    let sqlite = Arc::new(on_a_thread(open).await?);
+fn embedded(sqlite: Sqlite) -> Backends {
+    let sqlite = Arc::new(sqlite);
     let fatal = sqlite.fatal().wait().map(|reason| reason.to_string()).boxed();
     let ports = Ports {
         store: Arc::clone(&sqlite) as Arc<dyn EventStore>,
@@ -338,12 +364,12 @@ async fn embedded(open: impl FnOnce() -> Result<Sqlite, SqliteError> + Send + 's
         hints: Arc::clone(&sqlite) as Arc<dyn HintStore>,
         leases: sqlite,
     };
-    Ok(Backends { ports, fatal })
+    Backends { ports, fatal }
 }
 
-/// On a thread that the end of the process does not wait for: to open a big database takes seconds, and breaking off is safe.
-async fn on_a_thread(open: impl FnOnce() -> Result<Sqlite, SqliteError> + Send + 'static) -> Result<Sqlite, OpenError> {
-    let (sender, opened) = oneshot::channel();
-    std::thread::spawn(move || drop(sender.send(open())));
-    Ok(opened.await.map_err(|_| OpenError::NoAnswer)??)
+/// On a thread that the end of the process does not wait for: to open or check a big database takes seconds, and breaking off is safe.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, SqliteError> + Send + 'static) -> Result<T, OpenError> {
+    let (sender, answer) = oneshot::channel();
+    std::thread::spawn(move || drop(sender.send(work())));
+    Ok(answer.await.map_err(|_| OpenError::NoAnswer)??)
 }

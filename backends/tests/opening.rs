@@ -109,6 +109,35 @@ async fn all_ports_are_one_database_and_live_together() {
     );
 }
 
+/// A process that has something to serve meanwhile gets an embedded database before all of it was checked. When it turns out to be
+/// damaged it is closed, readiness says why, and the process goes on.
+#[tokio::test]
+async fn damage_that_is_found_late_closes_the_database_and_ends_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = config(directory.path());
+    let ports = open(&config, &opening()).await.expect("it opens").ports;
+    let stream = StreamId::Tenant(TenantId::parse("a").expect("a tenant id"));
+    let cells = vec![Bytes::from_static(b"no event")];
+    let append =
+        Append { epoch: 1, stream: stream.clone(), expected: Head::default(), cells, state: Bytes::new(), requests: Vec::new() };
+    assert_eq!(ports.store.append(append).await, Ok(Appended::Committed));
+    drop(ports);
+
+    let Backends { ports, fatal } = open_in_time(&config, opening(), Patience::Endless).await.expect("it starts");
+    let told = async {
+        let mut look_again = tokio::time::interval(Duration::from_millis(20));
+        while !ports.store.problems().iter().any(|problem| problem.contains("is damaged: stream `tenant/a`, event 1")) {
+            look_again.tick().await;
+        }
+    };
+    tokio::select! {
+        reason = fatal => panic!("it ended: {reason}"),
+        told = tokio::time::timeout(Duration::from_mins(1), told) => told.expect("it says what was found"),
+    }
+    let read = ports.store.read(&stream, &[], None).await;
+    assert!(matches!(&read, Err(ReadError::Unavailable(why)) if why.starts_with("the database is closed: ")), "{read:?}");
+}
+
 /// Only who writes tells others of events, and only where the settings name a topic for it.
 #[tokio::test]
 async fn events_are_told_by_loaders_if_at_all() {

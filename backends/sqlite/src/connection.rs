@@ -41,11 +41,6 @@ pub(crate) fn prepare_writer(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Gives back the pages that it has read so far: after the checks at start, which read them all once.
-pub(crate) fn forget_pages(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch("PRAGMA shrink_memory")
-}
-
 /// From now on closing it brings the log into the database.
 pub(crate) fn tidy_up_on_close(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop)

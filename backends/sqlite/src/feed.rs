@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
 use tessera_core::stream::Epoch;
 use tessera_ports::change_feed::{
     Change, ChangeFeed, ChangePublisher, FeedBatch, FeedError, FeedMessage, Heartbeat, Position, Topic,
@@ -26,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Trouble;
 use crate::open::Sqlite;
+use crate::readers::Reading;
 use crate::row::{StreamRow, Told, change_of, restored, stored, stream_columns};
 use crate::writer::{Done, Failure, Feed, Work, feed_rows};
 
@@ -136,7 +136,7 @@ impl Sqlite {
     /// What a reader at this row, who has seen this heartbeat, is given; `None` if its next row is no longer there.
     async fn batch(&self, stand: &Stand, row: i64, beat: u16, limit: usize) -> Result<Option<FeedBatch>, FeedError> {
         let (epoch, told) = (self.0.identity.epoch, self.0.told.clone());
-        let rows = self.0.readers.read(move |connection| read_rows(connection, epoch, row, limit, &told)).await;
+        let rows = self.0.readers.read(move |reading| read_rows(reading, epoch, row, limit, &told)).await;
         let rows = rows.map_err(|error| match error {
             ReadError::Unavailable(why) | ReadError::Damaged(why) => FeedError::Unavailable(why),
         })?;
@@ -160,11 +160,11 @@ struct Rows {
     all: bool,
 }
 
-fn read_rows(connection: &Connection, epoch: Epoch, after: i64, limit: usize, told: &Told) -> Result<Option<Rows>, Trouble> {
-    if feed_rows(connection)?.first.saturating_sub(1) > after {
+fn read_rows(reading: &Reading<'_>, epoch: Epoch, after: i64, limit: usize, told: &Told) -> Result<Option<Rows>, Trouble> {
+    if feed_rows(reading)?.first.saturating_sub(1) > after {
         return Ok(None);
     }
-    let mut select = connection.prepare_cached(concat!(
+    let mut select = reading.prepare_cached(concat!(
         "SELECT c.position, ",
         stream_columns!(),
         " FROM change c JOIN stream s ON s.number = c.stream WHERE c.position > ?1 ORDER BY c.position"
@@ -182,7 +182,7 @@ fn read_rows(connection: &Connection, epoch: Epoch, after: i64, limit: usize, to
         }
         if is_new {
             given.insert(number);
-            let change = change_of(StreamRow::read_alone(row, 1)?, epoch, told);
+            let change = change_of(reading.with_end_alone(StreamRow::read_alone(row, 1)?)?, epoch, told);
             bytes += change.as_ref().map_or(0, |change| change.state.len());
             read.messages.push(change.map_or_else(FeedMessage::Bad, FeedMessage::Change));
         }

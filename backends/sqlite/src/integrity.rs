@@ -4,7 +4,8 @@
 //! 2. The end of every stream: head and state match their checksum; the last event is there, nothing is beyond it, its cell
 //!    hashes to what the head says, and it names the hash of the cell before it.
 //!
-//! Events further back are checked when they are read. Nothing is repaired.
+//! Events further back are checked when they are read. Nothing is repaired. A database that is used before this is over is looked
+//! at stream by stream meanwhile, as each is read: see [`crate::verdict`].
 
 use std::num::NonZero;
 use std::path::Path;
@@ -28,8 +29,15 @@ const THREADS_MAX: usize = 8;
 /// So many troubles are told of; the rest are counted.
 const TOLD_MAX: usize = 8;
 
+/// All of it. Pages are looked at up to that many bytes.
+pub(crate) fn check(path: &Path, page_bytes_max: u64) -> Result<(), OpenError> {
+    let connection = connection::reader(path).map_err(|error| open_error(path, &Trouble::from(&error)))?;
+    check_pages(&connection, path, page_bytes_max)?;
+    check_ends(&connection, path)
+}
+
 /// The page check, up to `bytes_max`.
-pub(crate) fn check_pages(connection: &Connection, path: &Path, bytes_max: u64) -> Result<(), OpenError> {
+fn check_pages(connection: &Connection, path: &Path, bytes_max: u64) -> Result<(), OpenError> {
     let bytes = std::fs::metadata(path).map_or(0, |file| file.len());
     if bytes > bytes_max {
         tracing::warn!(bytes, bytes_max, "the database is too big to check its pages; the ends of the streams are checked");
@@ -50,7 +58,7 @@ pub(crate) fn check_pages(connection: &Connection, path: &Path, bytes_max: u64) 
 }
 
 /// The check of every stream's end, in order of the table and on several threads.
-pub(crate) fn check_ends(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+fn check_ends(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let began = Instant::now();
     let failed = |trouble: &Trouble| open_error(path, trouble);
     let last: i64 = connection
@@ -108,27 +116,18 @@ fn milliseconds(duration: Duration) -> u64 {
 
 /// Checks the streams numbered `from..until`; how many there are.
 fn check_portion(connection: &Connection, from: i64, until: i64, findings: &mut Vec<String>) -> Result<u64, Trouble> {
+    // What is written meanwhile moves no end between two looks at it.
+    let _one_moment = connection.unchecked_transaction()?;
     let mut streams = connection.prepare_cached(concat!(
         "SELECT ",
         stream_columns!(),
         " FROM stream s WHERE s.number >= ?1 AND s.number < ?2 ORDER BY s.number"
     ))?;
-    let mut events =
-        connection.prepare_cached("SELECT seq, cell, sum FROM event WHERE stream = ?1 AND seq >= ?2 ORDER BY seq")?;
     let mut rows = streams.query((from, until))?;
     let mut count = 0;
     while let Some(row) = rows.next()? {
         count += 1;
-        let checked = StreamRow::read(row, 0).and_then(|stream| {
-            let before_last = crate::row::stored(stream.head.seq).saturating_sub(1);
-            let mut rows = events.query((stream.number, before_last))?;
-            let mut end = Vec::with_capacity(2);
-            while let Some(row) = rows.next()? {
-                end.push(event(row, stream.number, &stream.id)?);
-            }
-            check_end(&stream, &end)
-        });
-        match checked {
+        match StreamRow::read(row, 0).and_then(|stream| check_end(connection, &stream)) {
             Ok(()) => {}
             Err(Trouble::Damaged(damage)) => findings.push(damage),
             Err(trouble) => return Err(trouble),
@@ -137,8 +136,21 @@ fn check_portion(connection: &Connection, from: i64, until: i64, findings: &mut 
     Ok(count)
 }
 
+/// The check of one stream's end.
+pub(crate) fn check_end(connection: &Connection, stream: &StreamRow) -> Result<(), Trouble> {
+    let mut events =
+        connection.prepare_cached("SELECT seq, cell, sum FROM event WHERE stream = ?1 AND seq >= ?2 ORDER BY seq")?;
+    let before_last = crate::row::stored(stream.head.seq).saturating_sub(1);
+    let mut rows = events.query((stream.number, before_last))?;
+    let mut end = Vec::with_capacity(2);
+    while let Some(row) = rows.next()? {
+        end.push(event(row, stream.number, &stream.id)?);
+    }
+    fits(stream, &end)
+}
+
 /// `end`: every stored event from the one before the head on.
-fn check_end(stream: &StreamRow, end: &[EventCell]) -> Result<(), Trouble> {
+fn fits(stream: &StreamRow, end: &[EventCell]) -> Result<(), Trouble> {
     let (id, head) = (&stream.id, stream.head);
     let damaged = |what: String| Err(Trouble::Damaged(format!("stream `{id}`, {what}")));
     let Some(last) = end.iter().find(|event| event.seq == head.seq) else {

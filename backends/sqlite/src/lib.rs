@@ -8,7 +8,7 @@
 //! - `data_dir`: the directory, its modes, and the lock that keeps other processes out;
 //! - `connection`: connections and what every one of them is told;
 //! - `schema`: tables, versions, who the database is;
-//! - `integrity`: what is checked at every start; `checksum`: what finds a flipped byte on every read;
+//! - `integrity`: what is checked at every start; `verdict`: what came of it; `checksum`: what finds a flipped byte on every read;
 //! - `writer`: the one thread that writes, many appends to a commit; `readers`: the threads that read beside it;
 //! - `store`, `scan`, `feed`, `hints`: the ports;
 //! - `restore`: a backup becomes the database, in the next epoch;
@@ -35,11 +35,12 @@ mod row;
 mod scan;
 mod schema;
 mod store;
+mod verdict;
 mod writer;
 
 pub use config::Config;
 pub use error::OpenError;
 pub use fatal::Fatal;
-pub use open::Sqlite;
+pub use open::{Checks, Sqlite};
 pub use restore::{Plan as RestorePlan, Present, Restore, RestoreError, Restored};
 pub use schema::SchemaVersions;

@@ -15,6 +15,7 @@ use crate::feed::Tip;
 use crate::readers::Readers;
 use crate::row::Told;
 use crate::schema::SchemaVersions;
+use crate::verdict::Verdict;
 use crate::writer::{Writer, feed_rows};
 use crate::{connection, integrity, schema};
 
@@ -33,12 +34,30 @@ pub(crate) struct Inner {
     /// Damaged rows that the log has been told of.
     pub(crate) told: Told,
     pub(crate) tip: Tip,
+    pub(crate) verdict: Verdict,
     // The readers go before the writer, which has the lock on the directory.
     pub(crate) readers: Readers,
     pub(crate) writer: Writer,
     schema: SchemaVersions,
     path: PathBuf,
     fatal: Fatal,
+}
+
+/// The checks of a database that is used already.
+#[derive(Debug)]
+pub struct Checks {
+    path: PathBuf,
+    page_bytes_max: u64,
+    verdict: Verdict,
+}
+
+/// When a database is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Before it is used.
+    Now,
+    /// While it is used already.
+    Later,
 }
 
 impl Sqlite {
@@ -60,6 +79,19 @@ impl Sqlite {
 
     /// As [`Self::open`]; a new database begins in `epoch`. One that is there keeps its own.
     pub fn open_in_epoch(config: &Config, ids: &dyn IdSource, epoch: Epoch) -> Result<Self, OpenError> {
+        Ok(Self::open_and_check(config, ids, epoch, When::Now)?.0)
+    }
+
+    /// As [`Self::open`], for whoever has something to serve meanwhile: what is stored is checked by [`Checks::run`], which has to be
+    /// called. Until it is over single streams can be read, and the feed, of which each is checked as it is read; scans and writes
+    /// wait. If it finds damage the database is closed to everybody, and [`EventStore::problems`] says why.
+    ///
+    /// [`EventStore::problems`]: tessera_ports::EventStore::problems
+    pub fn open_unchecked(config: &Config, ids: &dyn IdSource) -> Result<(Self, Checks), OpenError> {
+        Self::open_and_check(config, ids, EPOCH_FIRST, When::Later)
+    }
+
+    fn open_and_check(config: &Config, ids: &dyn IdSource, epoch: Epoch, when: When) -> Result<(Self, Checks), OpenError> {
         config.validate().map_err(OpenError::Config)?;
         let data_dir = DataDir::take(&config.data_dir)?;
         let path = data_dir.database()?;
@@ -70,18 +102,23 @@ impl Sqlite {
         let found = schema::recognize(&writer, &path)?;
         connection::prepare_writer(&writer).map_err(sqlite)?;
         let (identity, schema) = schema::prepare(&mut writer, &path, found, || StoreIdentity { epoch, store: ids.unique() })?;
-        integrity::check_pages(&writer, &path, config.page_check_bytes_max)?;
-        integrity::check_ends(&writer, &path)?;
-        connection::forget_pages(&writer).map_err(sqlite)?;
-        connection::tidy_up_on_close(&writer).map_err(sqlite)?;
+        let page_bytes_max = config.page_check_bytes_max;
+        let checks = Checks { path: path.clone(), page_bytes_max, verdict: Verdict::unchecked() };
+        if when == When::Now {
+            checks.run()?;
+            // Not of one that may be damaged: closing it leaves it as it is.
+            connection::tidy_up_on_close(&writer).map_err(sqlite)?;
+        }
 
         let tip = Tip::at(feed_rows(&writer).map_err(sqlite)?);
         let (stop, fatal) = Stop::new();
-        let readers = Readers::start(&path, config.readers, stop.clone()).map_err(|trouble| failed(&trouble))?;
-        let writer = Writer::start(writer, data_dir, tip.clone(), config.change_rows_max, stop);
+        let verdict = checks.verdict.clone();
+        let readers = Readers::start(&path, config.readers, stop.clone(), verdict.clone()).map_err(|trouble| failed(&trouble))?;
+        let writer = Writer::start(writer, data_dir, tip.clone(), config.change_rows_max, stop, verdict.clone());
         let writer = writer.map_err(|error| failed(&Trouble::Io(error.to_string())))?;
         tracing::info!(path = %path.display(), epoch = identity.epoch, database = identity.store, "the database is open");
-        Ok(Self(Arc::new(Inner { identity, schema, tip, readers, writer, path, fatal, told: Told::default() })))
+        let told = Told::default();
+        Ok((Self(Arc::new(Inner { identity, told, tip, verdict, readers, writer, schema, path, fatal })), checks))
     }
 
     /// Tells when the process must end because the disk cannot be relied on any more.
@@ -102,5 +139,19 @@ impl Sqlite {
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+}
+
+impl Checks {
+    /// Checks what is stored, and tells the database what came of it: it blocks as [`Sqlite::open`] does. When it could not be found
+    /// out ([`OpenError::Damaged`] is an answer), it may be called again.
+    pub fn run(&self) -> Result<(), OpenError> {
+        let checked = integrity::check(&self.path, self.page_bytes_max);
+        match &checked {
+            Ok(()) => self.verdict.sound(),
+            Err(error @ OpenError::Damaged { .. }) => self.verdict.damaged(&error.to_string()),
+            Err(_) => {}
+        }
+        checked
     }
 }

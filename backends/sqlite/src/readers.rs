@@ -1,6 +1,7 @@
 //! Threads that read, each with a connection of its own, beside the one that writes. SQLite blocks; it never blocks the threads
 //! of the async runtime. Their queue is bounded: whoever comes when it is full waits, in order, without taking a thread.
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +11,11 @@ use rusqlite::Connection;
 use tessera_ports::event_store::ReadError;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::connection;
 use crate::error::Trouble;
 use crate::fatal::Stop;
+use crate::row::{DamagedRow, RowRead, StreamRow};
+use crate::verdict::Verdict;
+use crate::{connection, integrity};
 
 /// Reads that wait for a thread or run.
 const QUEUE_MAX: usize = 1024;
@@ -26,10 +29,46 @@ pub(crate) struct Readers {
     places: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
     stop: Stop,
+    verdict: Verdict,
+}
+
+/// What a read is done with: a connection, and whether what it finds has been checked.
+pub(crate) struct Reading<'a> {
+    connection: &'a Connection,
+    all_checked: bool,
+}
+
+impl Deref for Reading<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection
+    }
+}
+
+impl Reading<'_> {
+    /// The row, if the end of its stream is as it was written, too.
+    pub(crate) fn with_end(&self, stream: StreamRow) -> Result<StreamRow, Trouble> {
+        if !self.all_checked {
+            integrity::check_end(self.connection, &stream)?;
+        }
+        Ok(stream)
+    }
+
+    /// As [`Self::with_end`], of a row whose damage is its own alone.
+    pub(crate) fn with_end_alone(&self, read: RowRead) -> Result<RowRead, Trouble> {
+        match read {
+            Ok(stream) if !self.all_checked => match integrity::check_end(self.connection, &stream) {
+                Err(Trouble::Damaged(why)) => Ok(Err(DamagedRow::of_stream(stream, why))),
+                checked => checked.map(|()| Ok(stream)),
+            },
+            read => Ok(read),
+        }
+    }
 }
 
 impl Readers {
-    pub(crate) fn start(path: &Path, count: usize, stop: Stop) -> Result<Self, Trouble> {
+    pub(crate) fn start(path: &Path, count: usize, stop: Stop, verdict: Verdict) -> Result<Self, Trouble> {
         let (queue, waiting) = mpsc::channel::<Task>();
         let waiting = Arc::new(Mutex::new(waiting));
         let mut threads = Vec::with_capacity(count);
@@ -39,24 +78,25 @@ impl Readers {
             let thread = thread.spawn(move || run(&connection, &waiting));
             threads.push(thread.map_err(|error| Trouble::Io(error.to_string()))?);
         }
-        Ok(Self { queue: Some(queue), places: Arc::new(Semaphore::new(QUEUE_MAX)), threads, stop })
+        Ok(Self { queue: Some(queue), places: Arc::new(Semaphore::new(QUEUE_MAX)), threads, stop, verdict })
     }
 
     /// Runs `work` on one of the threads, inside one read transaction: all it reads is of one moment.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Trouble> + Send + 'static,
+        work: impl FnOnce(&Reading<'_>) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, ReadError> {
         let ended = || ReadError::Unavailable("the database is closed".to_owned());
         if let Some(reason) = self.stop.reason() {
             return Err(ReadError::Unavailable(format!("the database is closed: {reason}")));
         }
+        let all_checked = self.verdict.is_out().map_err(|damage| ReadError::Unavailable(damage.to_string()))?;
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| ended())?;
         let (reply, answer) = oneshot::channel();
         let task = move |connection: &Connection| {
             if !reply.is_closed() {
                 // Whoever does not wait any more does not want it.
-                let _ = reply.send(at_one_moment(connection, work));
+                let _ = reply.send(at_one_moment(connection, |connection| work(&Reading { connection, all_checked })));
             }
             drop(place);
         };

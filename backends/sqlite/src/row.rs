@@ -109,6 +109,11 @@ impl StreamRow {
 }
 
 impl DamagedRow {
+    /// Head and state are as they were written, and its events are not.
+    pub(crate) fn of_stream(stream: StreamRow, why: String) -> Self {
+        Self { number: stream.number, whose: Some((stream.id, stream.head.seq)), why }
+    }
+
     /// A change that whoever reads it has to refuse, since no state is empty.
     fn into_change(self, epoch: Epoch) -> Result<Change, String> {
         let (stream, seq) = self.whose.ok_or(self.why)?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
 use tessera_core::ids::RequestId;
 use tessera_core::stream::{Epoch, Seq, StreamId, StreamKind};
 use tessera_ports::event_store::{
@@ -15,6 +14,7 @@ use tessera_ports::hooks::{self, Guard};
 use crate::checksum;
 use crate::error::Trouble;
 use crate::open::Sqlite;
+use crate::readers::Reading;
 use crate::row::{StreamRow, event, restored, stored, stream_columns};
 use crate::scan;
 use crate::writer::{Appending, Comparisons, Done, Failure, Work};
@@ -30,7 +30,7 @@ impl EventStore for Sqlite {
 
     async fn read(&self, stream: &StreamId, requests: &[RequestId], known: Option<Seq>) -> Result<StreamRead, ReadError> {
         let (stream, requests, epoch) = (stream.clone(), requests.to_vec(), self.0.identity.epoch);
-        self.0.readers.read(move |connection| read_stream(connection, epoch, &stream, &requests, known)).await
+        self.0.readers.read(move |reading| read_stream(reading, epoch, &stream, &requests, known)).await
     }
 
     async fn append(&self, append: Append) -> Result<Appended, AppendError> {
@@ -44,9 +44,9 @@ impl EventStore for Sqlite {
     /// One read transaction for all of them.
     async fn read_many(&self, questions: Vec<Question>) -> Vec<Result<StreamRead, ReadError>> {
         let (count, epoch) = (questions.len(), self.0.identity.epoch);
-        let read = self.0.readers.read(move |connection| {
+        let read = self.0.readers.read(move |reading| {
             let answers = questions.iter().map(|question| {
-                match read_stream(connection, epoch, &question.stream, &question.requests, None) {
+                match read_stream(reading, epoch, &question.stream, &question.requests, None) {
                     // Of this stream alone.
                     Err(Trouble::Damaged(damage)) => Ok(Err(Trouble::Damaged(damage))),
                     Err(trouble) => Err(trouble),
@@ -85,12 +85,12 @@ impl EventStore for Sqlite {
 
     async fn events(&self, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, ReadError> {
         let stream = stream.clone();
-        self.0.readers.read(move |connection| read_events(connection, &stream, after, limit)).await
+        self.0.readers.read(move |reading| read_events(reading, &stream, after, limit)).await
     }
 
     async fn requests(&self, stream: &StreamId, after: Option<&RequestId>, limit: usize) -> Result<Vec<RequestRow>, ReadError> {
         let (stream, after) = (stream.clone(), after.cloned());
-        self.0.readers.read(move |connection| read_requests(connection, &stream, after.as_ref(), limit)).await
+        self.0.readers.read(move |reading| read_requests(reading, &stream, after.as_ref(), limit)).await
     }
 
     async fn scan_ranges(&self, kind: StreamKind) -> Result<Vec<ScanRange>, ReadError> {
@@ -98,12 +98,17 @@ impl EventStore for Sqlite {
     }
 
     async fn scan(&self, range: &ScanRange, limit: usize) -> Result<ScanPage, ReadError> {
+        self.0.verdict.wait().await.map_err(|damage| ReadError::Unavailable(damage.to_string()))?;
         let (range, epoch, told) = (range.clone(), self.0.identity.epoch, self.0.told.clone());
         self.0.readers.read(move |connection| scan::page(connection, epoch, &range, limit, &told)).await
     }
 
     async fn count(&self, kind: StreamKind) -> Result<u64, ReadError> {
         self.0.readers.read(move |connection| scan::count(connection, kind)).await
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.0.verdict.is_out().err().iter().map(ToString::to_string).collect()
     }
 
     fn feeds_itself(&self) -> bool {
@@ -138,52 +143,52 @@ fn appended(outcome: Result<Done, Failure>) -> Result<Appended, AppendError> {
     }
 }
 
-fn find(connection: &Connection, stream: &StreamId) -> Result<Option<StreamRow>, Trouble> {
+fn find(reading: &Reading<'_>, stream: &StreamId) -> Result<Option<StreamRow>, Trouble> {
     let mut select =
-        connection.prepare_cached(concat!("SELECT ", stream_columns!(), " FROM stream s WHERE s.kind = ?1 AND s.key = ?2"))?;
+        reading.prepare_cached(concat!("SELECT ", stream_columns!(), " FROM stream s WHERE s.kind = ?1 AND s.key = ?2"))?;
     let mut rows = select.query((stream.kind() as u8, stream.key()))?;
-    rows.next()?.map(|row| StreamRow::read(row, 0)).transpose()
+    rows.next()?.map(|row| reading.with_end(StreamRow::read(row, 0)?)).transpose()
 }
 
 fn read_stream(
-    connection: &Connection,
+    reading: &Reading<'_>,
     epoch: Epoch,
     stream: &StreamId,
     requests: &[RequestId],
     known: Option<Seq>,
 ) -> Result<StreamRead, Trouble> {
-    let Some(found) = find(connection, stream)? else {
+    let Some(found) = find(reading, stream)? else {
         return Ok(StreamRead { epoch, head: Head::default(), state: None, requests: Vec::new() });
     };
     let mut rows = Vec::new();
     for id in requests {
-        rows.extend(read_request(connection, &found, id)?);
+        rows.extend(read_request(reading, &found, id)?);
     }
     let state = (known != Some(found.head.seq)).then_some(found.state);
     Ok(StreamRead { epoch, head: found.head, state, requests: rows })
 }
 
 fn read_requests(
-    connection: &Connection,
+    reading: &Reading<'_>,
     stream: &StreamId,
     after: Option<&RequestId>,
     limit: usize,
 ) -> Result<Vec<RequestRow>, Trouble> {
-    let Some(found) = find(connection, stream)? else { return Ok(Vec::new()) };
-    let mut select = connection.prepare_cached("SELECT id FROM request WHERE stream = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?;
+    let Some(found) = find(reading, stream)? else { return Ok(Vec::new()) };
+    let mut select = reading.prepare_cached("SELECT id FROM request WHERE stream = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?;
     let after = after.map_or("", RequestId::as_str);
     let mut rows = select.query((found.number, after, stored(limit as u64)))?;
     let mut requests = Vec::new();
     while let Some(row) = rows.next()? {
         let id = RequestId::parse(row.get_ref(0)?.as_str().unwrap_or_default());
         let id = id.map_err(|error| Trouble::Damaged(format!("stream `{stream}`, a request id: {error}")))?;
-        requests.extend(read_request(connection, &found, &id)?);
+        requests.extend(read_request(reading, &found, &id)?);
     }
     Ok(requests)
 }
 
-fn read_request(connection: &Connection, stream: &StreamRow, id: &RequestId) -> Result<Option<RequestRow>, Trouble> {
-    let mut select = connection.prepare_cached("SELECT seq, digest, sum FROM request WHERE stream = ?1 AND id = ?2")?;
+fn read_request(reading: &Reading<'_>, stream: &StreamRow, id: &RequestId) -> Result<Option<RequestRow>, Trouble> {
+    let mut select = reading.prepare_cached("SELECT seq, digest, sum FROM request WHERE stream = ?1 AND id = ?2")?;
     let mut rows = select.query((stream.number, id.as_str()))?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let damaged = |why: &str| Trouble::Damaged(format!("stream `{}`, request `{id}`: {why}", stream.id));
@@ -196,10 +201,10 @@ fn read_request(connection: &Connection, stream: &StreamRow, id: &RequestId) -> 
     Ok(Some(request))
 }
 
-fn read_events(connection: &Connection, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, Trouble> {
-    let Some(found) = find(connection, stream)? else { return Ok(Vec::new()) };
+fn read_events(reading: &Reading<'_>, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<EventCell>, Trouble> {
+    let Some(found) = find(reading, stream)? else { return Ok(Vec::new()) };
     let mut select =
-        connection.prepare_cached("SELECT seq, cell, sum FROM event WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")?;
+        reading.prepare_cached("SELECT seq, cell, sum FROM event WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")?;
     let mut rows = select.query((found.number, stored(after), stored(limit as u64)))?;
     let mut events: Vec<EventCell> = Vec::new();
     let mut bytes = 0;

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::data_dir::DataDir;
 use crate::fatal::Stop;
 use crate::feed::Tip;
+use crate::verdict::Verdict;
 
 /// Writes that wait for the thread; whoever comes when it is full waits to get in.
 const QUEUE_MAX: usize = 1024;
@@ -114,6 +115,7 @@ pub(crate) struct Writer {
     queue: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     stop: Stop,
+    verdict: Verdict,
 }
 
 impl Writer {
@@ -124,6 +126,7 @@ impl Writer {
         tip: Tip,
         change_rows_max: u64,
         stop: Stop,
+        verdict: Verdict,
     ) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let writing = Writing {
@@ -136,7 +139,7 @@ impl Writer {
             disk_full: false,
         };
         let thread = std::thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || writing.run(jobs))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), stop })
+        Ok(Self { queue: Some(queue), thread: Some(thread), stop, verdict })
     }
 
     /// Hands in a write and waits for its outcome. Whoever stops waiting does not stop it.
@@ -159,6 +162,7 @@ impl Writer {
             let reason = self.stop.reason();
             Failure::NotAttempted(format!("the database is closed: {}", reason.as_deref().unwrap_or("the process is ending")))
         };
+        self.verdict.wait().await.map_err(|damage| Failure::NotAttempted(damage.to_string()))?;
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         let (reply, outcome) = oneshot::channel();
         queue.send(Job { works, reply }).await.map_err(|_| stopped())?;

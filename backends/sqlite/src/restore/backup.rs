@@ -181,8 +181,7 @@ fn check(copy: &Path) -> Result<(StoreIdentity, u64), OpenError> {
     let failed = |error: rusqlite::Error| schema::open_error(copy, &Trouble::from(&error));
     let mut connection = connection::alone(copy).map_err(failed)?;
     let identity = schema::upgrade(&mut connection, copy)?;
-    integrity::check_pages(&connection, copy, u64::MAX)?;
-    integrity::check_ends(&connection, copy)?;
+    integrity::check(copy, u64::MAX)?;
     let streams = count(&connection).map_err(failed)?;
     Ok((identity, streams))
 }

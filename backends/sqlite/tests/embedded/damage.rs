@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use rusqlite::params;
 use tessera_core::catalog::Catalog;
 use tessera_core::plan::PlanState;
@@ -10,7 +11,7 @@ use tessera_core::stream::{StreamId, StreamKind};
 use tessera_core::tenant::TenantState;
 use tessera_ports::Shard;
 use tessera_ports::change_feed::{ChangeFeed, FeedMessage};
-use tessera_ports::event_store::{EventStore, Head, ReadError};
+use tessera_ports::event_store::{AppendError, EventStore, Head, ReadError};
 use tessera_ports::hint_store::HintStore as _;
 use tessera_proto::storage::decode_state;
 use tessera_sqlite::OpenError;
@@ -99,6 +100,67 @@ async fn a_broken_chain_is_found_at_the_start() {
     forge(6, &last.0);
     let damage = refused(&place);
     assert!(damage.starts_with("stream `tenant/a`, event 6: the head expects hash "), "{damage}");
+}
+
+/// Who begins before the check is given nothing that it would have refused: the stream that is damaged is not handed out, the others
+/// are, and whoever scans or writes waits. Once the damage is found the database is closed, says why, and is as it was.
+#[tokio::test]
+async fn a_database_that_is_used_before_it_is_checked_hands_out_nothing_damaged() {
+    for (statement, expected) in [
+        ("UPDATE stream SET state = CAST('Third' AS BLOB) WHERE key = 'a'", "stream `tenant/a`, seq 6: head and state"),
+        ("UPDATE event SET cell = zeroblob(9) WHERE stream = 1 AND seq = 6", "stream `tenant/a`, event 6: the cell"),
+        ("UPDATE event SET cell = zeroblob(9) WHERE stream = 1 AND seq = 5", "stream `tenant/a`, event 5: the cell"),
+        ("DELETE FROM event WHERE stream = 1 AND seq = 6", "stream `tenant/a`, event 6: it is missing"),
+        ("DELETE FROM event WHERE stream = 1 AND seq = 5", "stream `tenant/a`, event 5: it is missing"),
+    ] {
+        let place = written().await;
+        assert_eq!(place.raw().execute(statement, []).expect(statement), 1, "{statement}");
+        let before = std::fs::read(place.database()).expect("the file");
+        let (sqlite, checks) = place.open_unchecked();
+        assert_eq!(EventStore::problems(&sqlite), Vec::<String>::new());
+
+        let read = EventStore::read(&sqlite, &tenant("a"), &[], None).await;
+        assert!(matches!(&read, Err(ReadError::Damaged(damage)) if damage.contains(expected)), "{statement}: {read:?}");
+        assert!(EventStore::read(&sqlite, &tenant("b"), &[], None).await.is_ok(), "{statement}");
+        let id = sqlite.identity().await.expect("an identity").store;
+        let fed = ChangeFeed::read(&sqlite, &id, 0, 0, 10, Duration::ZERO).await.expect(statement).messages;
+        let fed = fed.iter().map(|message| match message {
+            FeedMessage::Change(change) => (change.stream.key(), change.state.len()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(fed.collect::<Vec<_>>(), [("a", 0), ("b", 4)], "{statement}");
+
+        let ranges = sqlite.scan_ranges(StreamKind::Tenant).await.expect("ranges");
+        let head = EventStore::read(&sqlite, &tenant("b"), &[], None).await.expect("a read").head;
+        let mut scan = sqlite.scan(&ranges[0], 10).boxed();
+        let mut append = sqlite.append(append_of(&tenant("b"), head, 1, "more")).boxed();
+        assert!(scan.as_mut().now_or_never().is_none() && append.as_mut().now_or_never().is_none(), "{statement}");
+
+        let error = checks.run().expect_err(statement).to_string();
+        assert!(error.contains(expected), "{statement}: {error}");
+        let closed = format!("the database is closed: {error}");
+        assert_eq!(scan.await, Err(ReadError::Unavailable(closed.clone())));
+        assert_eq!(append.await, Err(AppendError::NotAttempted(closed.clone())));
+        let read = EventStore::read(&sqlite, &tenant("b"), &[], None).await;
+        assert_eq!(read, Err(ReadError::Unavailable(closed.clone())));
+        assert!(ChangeFeed::read(&sqlite, &id, 0, 0, 10, Duration::ZERO).await.is_err(), "{statement}");
+        assert_eq!((EventStore::problems(&sqlite), sqlite.fatal().reason()), (vec![closed], None), "{statement}");
+        drop(sqlite);
+        assert!(std::fs::read(place.database()).expect("the file") == before, "{statement}: it was changed");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_used_before_it_is_checked_is_like_any_other_afterwards() {
+    let place = written().await;
+    let (sqlite, checks) = place.open_unchecked();
+    let ranges = sqlite.scan_ranges(StreamKind::Tenant).await.expect("ranges");
+    let mut scan = sqlite.scan(&ranges[0], 10).boxed();
+    assert!(scan.as_mut().now_or_never().is_none());
+    checks.run().expect("it is sound");
+    assert_eq!(scan.await.expect("a page").changes.len(), 2);
+    write(&sqlite, &tenant("b"), 1, "more").await;
+    assert_eq!(EventStore::problems(&sqlite), Vec::<String>::new());
 }
 
 /// Further back, and beside the chain, damage is found by whoever reads it.

@@ -13,7 +13,7 @@ use tessera_core::time::Timestamp;
 use tessera_ports::clock::IdSource;
 use tessera_ports::event_store::{Append, Appended, CommandDigest, EventStore, Head, RequestRow};
 use tessera_proto::storage::{StoredEvent, encode_event};
-use tessera_sqlite::{Config, OpenError, Sqlite};
+use tessera_sqlite::{Checks, Config, OpenError, Sqlite};
 
 /// Ids in order.
 #[derive(Debug, Default)]
@@ -68,6 +68,10 @@ impl Place {
 
     pub(crate) fn try_open(&self) -> Result<Sqlite, OpenError> {
         open_at(&self.data_dir())
+    }
+
+    pub(crate) fn open_unchecked(&self) -> (Sqlite, Checks) {
+        Sqlite::open_unchecked(&self.config(), &Numbered::default()).expect("it opens")
     }
 
     /// Another connection, behind the back of everything that guards the database; only while it is closed.
