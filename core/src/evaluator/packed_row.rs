@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::offer_table::Offers;
-use super::row::{AccessRow, AddOnRow, Extras, FollowedOffer, LimitRow, Scheduled, TenantRow};
+use super::row::{AccessRow, AddOnRow, Extras, FollowedOffer, LimitRow, More, Scheduled, TenantRow};
 use super::tables::Tables;
 use crate::stream::Seq;
 use crate::tenant::Effect;
@@ -204,13 +204,13 @@ impl Reader<'_, '_> {
     }
 
     /// As many of them as are announced. Nothing is set aside for more than there are bytes.
-    fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> Result<T, NotARow>) -> Result<Box<[T]>, NotARow> {
+    fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> Result<T, NotARow>) -> Result<Vec<T>, NotARow> {
         let count = usize::try_from(self.number()?).unwrap_or(usize::MAX);
         let mut list = Vec::with_capacity(count.min(self.bytes.len()));
         for _ in 0..count {
             list.push(one(self)?);
         }
-        Ok(list.into())
+        Ok(list)
     }
 
     fn time(&mut self) -> Result<Timestamp, NotARow> {
@@ -264,25 +264,21 @@ impl Reader<'_, '_> {
         let (starts, trial_until, cancel_at) = (time(STARTS)?, time(TRIAL)?, time(CANCEL)?);
         let plans = self.tables.plan_table();
         let add_ons = self.tables.add_on_table();
-        Ok(Extras {
-            starts,
-            trial_until,
-            cancel_at,
-            scheduled: self.list(|reader| Ok(Scheduled { at: reader.time()?, plan: reader.choice(plans)? }))?,
-            suspensions: self.list(|reader| Ok((reader.reason()?, reader.time()?)))?,
-            access: self.list(Self::access)?,
-            limits: self.list(Self::limit)?,
-            add_ons: self.list(|reader| {
-                let add_on = reader.choice(add_ons)?;
-                let quantity = Quantity::new(reader.small()?.into()).map_err(|_| NotARow("a quantity"))?;
-                Ok(AddOnRow { add_on, quantity: quantity.get() })
-            })?,
-            familiarity: self.list(|reader| {
-                let service = reader.service()?;
-                let familiarity = Familiarity::from_basis_points(reader.small()?.into());
-                Ok((service, familiarity.map_err(|_| NotARow("a familiarity"))?))
-            })?,
-        })
+        let scheduled = self.list(|reader| Ok(Scheduled { at: reader.time()?, plan: reader.choice(plans)? }))?;
+        let suspensions = self.list(|reader| Ok((reader.reason()?, reader.time()?)))?;
+        let (access, limits) = (self.list(Self::access)?, self.list(Self::limit)?);
+        let add_ons = self.list(|reader| {
+            let add_on = reader.choice(add_ons)?;
+            let quantity = Quantity::new(reader.small()?.into()).map_err(|_| NotARow("a quantity"))?;
+            Ok(AddOnRow { add_on, quantity: quantity.get() })
+        })?;
+        let familiarity = self.list(|reader| {
+            let service = reader.service()?;
+            let familiarity = Familiarity::from_basis_points(reader.small()?.into());
+            Ok((service, familiarity.map_err(|_| NotARow("a familiarity"))?))
+        })?;
+        let more = More { starts, trial_until, cancel_at, scheduled, suspensions, add_ons, familiarity };
+        Ok(Extras::new(access.into(), limits.into(), more))
     }
 
     fn access(&mut self) -> Result<AccessRow, NotARow> {

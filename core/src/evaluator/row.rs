@@ -1,6 +1,7 @@
 //! [`TenantRow`]: a tenant as the matrix holds it. Small and inline, since there are millions; what few tenants have is behind
 //! one pointer, shared, so that a reader's copy of a row never allocates.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::catalog_table::{FeatureOrdinal, LimitOrdinal, ServiceOrdinal};
@@ -56,24 +57,59 @@ impl FollowedOffer {
     }
 }
 
-/// What most tenants do not have. All lists are sorted for search or for the order in which answers name them.
+/// What most tenants do not have. All lists are sorted for search or for the order in which answers name them. Overrides are what
+/// those have who have anything, and seldom more: so the rest, which reads as if it were here, takes no room where there is none.
 #[derive(Debug, PartialEq, Eq, Default)]
 pub(super) struct Extras {
-    pub(super) starts: Option<Timestamp>,
-    pub(super) trial_until: Option<Timestamp>,
-    pub(super) cancel_at: Option<Timestamp>,
-    /// In the order in which they take effect.
-    pub(super) scheduled: Box<[Scheduled]>,
-    /// By reason.
-    pub(super) suspensions: Box<[(Reason, Timestamp)]>,
     /// By service, then feature ordinal, the one on the service itself first.
     pub(super) access: Box<[AccessRow]>,
     /// By limit ordinal.
     pub(super) limits: Box<[LimitRow]>,
+    /// `None` for one like [`NOTHING_MORE`].
+    more: Option<Box<More>>,
+}
+
+// With the counters before it, 64 bytes of an allocator.
+const _: () = assert!(size_of::<Extras>() <= 48);
+
+/// What a tenant has besides its overrides.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct More {
+    pub(super) starts: Option<Timestamp>,
+    pub(super) trial_until: Option<Timestamp>,
+    pub(super) cancel_at: Option<Timestamp>,
+    /// In the order in which they take effect.
+    pub(super) scheduled: Vec<Scheduled>,
+    /// By reason.
+    pub(super) suspensions: Vec<(Reason, Timestamp)>,
     /// By id.
-    pub(super) add_ons: Box<[AddOnRow]>,
+    pub(super) add_ons: Vec<AddOnRow>,
     /// By service ordinal.
-    pub(super) familiarity: Box<[(ServiceOrdinal, Familiarity)]>,
+    pub(super) familiarity: Vec<(ServiceOrdinal, Familiarity)>,
+}
+
+static NOTHING_MORE: More = More {
+    starts: None,
+    trial_until: None,
+    cancel_at: None,
+    scheduled: Vec::new(),
+    suspensions: Vec::new(),
+    add_ons: Vec::new(),
+    familiarity: Vec::new(),
+};
+
+impl Extras {
+    pub(super) fn new(access: Box<[AccessRow]>, limits: Box<[LimitRow]>, more: More) -> Self {
+        Self { access, limits, more: (more != NOTHING_MORE).then(|| Box::new(more)) }
+    }
+}
+
+impl Deref for Extras {
+    type Target = More;
+
+    fn deref(&self) -> &More {
+        self.more.as_deref().unwrap_or(&NOTHING_MORE)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -181,17 +217,18 @@ impl Compiler<'_> {
         let subscription = &tenant.subscription;
         let mut changes: Vec<_> = subscription.scheduled.iter().collect();
         changes.sort_by_key(|change| (change.at, change.id));
-        Extras {
+        let scheduled = changes.into_iter().map(|c| Scheduled { at: c.at, plan: self.plan(&c.choice) }).collect();
+        let (access, limits) = (self.access(tenant), self.limits(tenant));
+        let more = More {
             starts: subscription.starts,
             trial_until: subscription.trial_until,
             cancel_at: subscription.cancel_at,
-            scheduled: changes.into_iter().map(|c| Scheduled { at: c.at, plan: self.plan(&c.choice) }).collect(),
+            scheduled,
             suspensions: tenant.suspensions.iter().map(|(reason, at)| (reason.clone(), *at)).collect(),
-            access: self.access(tenant),
-            limits: self.limits(tenant),
             add_ons: self.add_ons(tenant),
             familiarity: self.familiarity(tenant),
-        }
+        };
+        Extras::new(access, limits, more)
     }
 
     fn access(&mut self, tenant: &Tenant) -> Box<[AccessRow]> {
@@ -231,7 +268,7 @@ impl Compiler<'_> {
         rows.into()
     }
 
-    fn add_ons(&mut self, tenant: &Tenant) -> Box<[AddOnRow]> {
+    fn add_ons(&mut self, tenant: &Tenant) -> Vec<AddOnRow> {
         let table = self.tables.add_on_table();
         let mut rows = Vec::with_capacity(tenant.add_ons.len());
         for (id, attached) in &tenant.add_ons {
@@ -240,10 +277,10 @@ impl Compiler<'_> {
             let add_on = self.followed(there, attached.version, || Offer::AddOn(id.clone()));
             rows.push(AddOnRow { add_on, quantity: attached.quantity.get() });
         }
-        rows.into()
+        rows
     }
 
-    fn familiarity(&mut self, tenant: &Tenant) -> Box<[(ServiceOrdinal, Familiarity)]> {
+    fn familiarity(&mut self, tenant: &Tenant) -> Vec<(ServiceOrdinal, Familiarity)> {
         let mut rows = Vec::with_capacity(tenant.familiarity.len());
         for (id, familiarity) in &tenant.familiarity {
             match self.tables.catalog().service_ordinal(id.as_str()) {
@@ -252,6 +289,6 @@ impl Compiler<'_> {
             }
         }
         rows.sort_by_key(|(service, _)| *service);
-        rows.into()
+        rows
     }
 }
