@@ -69,7 +69,7 @@ enum EntryState {
     Never(Seq),
 }
 
-// Key, entry and control byte are 73 bytes; at the fill of the table that is about 97 bytes per tenant.
+// Key, entry and control byte are 73 bytes; at the fill of the table that is about 92 bytes per tenant.
 const _: () = assert!(size_of::<Entry>() <= 40);
 
 impl Entry {
