@@ -1,10 +1,11 @@
 //! Ids: validated once, at the edge, and typed ever after.
 //!
 //! Every id is ASCII bytes under one of three grammars (names, tenants, request ids). They are compared byte by byte and
-//! never folded, normalised or concatenated into keys.
+//! never folded, normalised or concatenated into keys. A clone shares the bytes: one command names its stream in a dozen places.
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::shown::shown;
 
@@ -125,7 +126,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $len_max:expr, $allowed:expr, $follows:expr, $problem_of:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Validates `text` against the grammar of this kind of id.
