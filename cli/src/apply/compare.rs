@@ -26,9 +26,10 @@ pub async fn compare(planes: &Planes, documents: Vec<Located>, now: Timestamp) -
 
 async fn one(planes: &Planes, located: Located, now: Timestamp) -> anyhow::Result<Step> {
     let (meant, trial) = match &located.document {
-        Document::Tenant(id, tenant) => {
-            (Document::Tenant(id.clone(), Box::new(tenant.as_of(now))), tenant.trial_until.map(|_| &tenant.choice.plan))
-        }
+        Document::Tenant(id, tenant) => (
+            Document::Tenant(id.clone(), Box::new(tenant.as_of(now).into_owned())),
+            tenant.trial_until.map(|_| &tenant.choice.plan),
+        ),
         other => (other.clone(), None),
     };
     let compared = match &meant {

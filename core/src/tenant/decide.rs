@@ -27,11 +27,12 @@ pub(super) fn references(state: &TenantState, action: &Action) -> BTreeSet<Strea
     let add_on = |id: &AddOnId| StreamId::AddOn(id.clone());
     match action {
         Action::Create { choice, .. } | Action::ChangePlan { choice, .. } => BTreeSet::from([plan(&choice.plan)]),
-        Action::State { document, .. } => std::iter::once(&document.choice)
-            .chain(document.scheduled.iter().map(|change| &change.choice))
-            .map(|choice| plan(&choice.plan))
-            .chain(document.add_ons.keys().map(add_on))
-            .collect(),
+        Action::State { document, .. } => {
+            let mut names = BTreeSet::from([plan(&document.choice.plan)]);
+            names.extend(document.scheduled.iter().map(|change| plan(&change.choice.plan)));
+            names.extend(document.add_ons.keys().map(add_on));
+            names
+        }
         Action::AttachAddOn { add_on: id, .. } => BTreeSet::from([add_on(id)]),
         // Which plan it is on when the trial starts depends on the time.
         Action::StartTrial(TrialLength::OfPlan) => state.0.iter().flat_map(Tenant::named_plans).map(plan).collect(),

@@ -3,6 +3,8 @@
 //! A document may state the past: plan changes and override ends that have gone by. It then means the tenant that these leave
 //! behind ([`TenantDocument::as_of`]), so stating the same document again changes nothing, however much later.
 
+use std::borrow::Cow;
+
 use super::{StatedChange, Tenant, TenantDocument};
 use crate::time::Timestamp;
 
@@ -29,9 +31,13 @@ impl Tenant {
 
 impl TenantDocument {
     /// What the document means at `now`: plan changes that are due have been made (in order of time, those of one instant in
-    /// the order stated; each clears the trial's end), expired overrides are gone, and what is left is in that order.
+    /// the order stated; each clears the trial's end), expired overrides are gone, and what is left is in that order. Most
+    /// documents state nothing of the past, and mean what they say.
     #[must_use]
-    pub fn as_of(&self, now: Timestamp) -> Self {
+    pub fn as_of(&self, now: Timestamp) -> Cow<'_, Self> {
+        if self.is_of(now) {
+            return Cow::Borrowed(self);
+        }
         let mut document = self.clone();
         document.scheduled.sort_by_key(|change| change.at);
         let due_count = document.scheduled.partition_point(|change| change.at <= now);
@@ -41,7 +47,15 @@ impl TenantDocument {
         }
         document.overrides.access.retain(|_, o| is_live(o.until, now));
         document.overrides.limits.retain(|_, o| is_live(o.until, now));
-        document
+        Cow::Owned(document)
+    }
+
+    /// Whether it states nothing that has gone by at `now`, and its changes in their order.
+    fn is_of(&self, now: Timestamp) -> bool {
+        self.scheduled.is_sorted_by_key(|change| change.at)
+            && self.scheduled.first().is_none_or(|change| change.at > now)
+            && self.overrides.access.values().all(|o| is_live(o.until, now))
+            && self.overrides.limits.values().all(|o| is_live(o.until, now))
     }
 }
 

@@ -197,7 +197,7 @@ fn state_document(tenant: &mut Tenant, stated: &TenantDocument, at: Timestamp) {
         // Also when a stated plan change of the past has cleared it since.
         tenant.trials_used.insert(stated.choice.plan.clone());
     }
-    let document = stated.as_of(at);
+    let document = stated.as_of(at).into_owned();
     let scheduled = number_changes(tenant, document.scheduled);
     tenant.title = document.title;
     tenant.labels = document.labels;
@@ -270,8 +270,10 @@ fn refer(tenant: &mut Tenant, came: &References) {
     let before = std::mem::take(&mut tenant.references);
     let newest_plan =
         |id: &PlanId| -> Option<(PlanId, Seq)> { Some((id.clone(), *before.plans.get(id).max(came.plans.get(id))?)) };
-    let plans = tenant.named_plans().filter_map(newest_plan).collect();
+    // One by one: whoever collects sorts first, and hardly any tenant names a second.
+    let (mut plans, mut add_ons) = (BTreeMap::new(), BTreeMap::new());
+    plans.extend(tenant.named_plans().filter_map(newest_plan));
     let newest_add_on = |id| Some((Clone::clone(id), *before.add_ons.get(id).max(came.add_ons.get(id))?));
-    let add_ons = tenant.add_ons.keys().filter_map(newest_add_on).collect();
+    add_ons.extend(tenant.add_ons.keys().filter_map(newest_add_on));
     tenant.references = References { catalog: before.catalog.max(came.catalog), plans, add_ons };
 }

@@ -61,7 +61,7 @@ pub(super) fn state(
     let meant = document.as_of(context.now);
     // A trial of the past that has left nothing else behind is used all the same.
     let is_used = |tenant: &Tenant| document.trial_until.is_none() || tenant.trials_used.contains(&document.choice.plan);
-    if tenant.is_some_and(|tenant| tenant.document() == meant && is_used(tenant)) {
+    if tenant.is_some_and(|tenant| tenant.document() == *meant && is_used(tenant)) {
         return Ok(Vec::new());
     }
     let mut violations = Violations::default();
@@ -108,9 +108,8 @@ fn check_offers(
     context: &Context<'_>,
 ) -> Result<(), Rejection> {
     // A plan that only the document's past names is not taken by anybody.
-    let coming: BTreeSet<&PlanId> =
-        std::iter::once(&meant.choice).chain(meant.scheduled.iter().map(|c| &c.choice)).map(|c| &c.plan).collect();
-    let standing = |plan: &PlanId| if coming.contains(plan) { Standing::of_plan(tenant, plan) } else { Standing::Kept };
+    let comes = |plan: &PlanId| meant.choice.plan == *plan || meant.scheduled.iter().any(|change| change.choice.plan == *plan);
+    let standing = |plan: &PlanId| if comes(plan) { Standing::of_plan(tenant, plan) } else { Standing::Kept };
     offers::check_plan(&document.choice, standing(&document.choice.plan), "document.plan_id", context)?;
     for (position, change) in document.scheduled.iter().enumerate() {
         let field = format!("document.scheduled[{position}].plan_id");

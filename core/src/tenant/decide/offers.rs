@@ -1,11 +1,13 @@
 //! Which plans and add-ons a tenant may take: those that exist, are published, and are not archived unless it has them.
 
+use std::fmt::Display;
+
 use crate::aggregate::{Context, World};
 use crate::ids::{AddOnId, PlanId};
 use crate::plan::Plan;
 use crate::rejection::{Rejection, RejectionKind, Violation};
 use crate::tenant::{PlanChoice, Tenant};
-use crate::value::{Offer, Version, VersionChoice};
+use crate::value::{Version, VersionChoice};
 
 /// What the tenant has already does not become forbidden by being archived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,8 @@ impl Standing {
 
 /// Refuses a plan choice that the tenant may not make; `field` is where it was made.
 pub(super) fn check_plan(choice: &PlanChoice, standing: Standing, field: &str, context: &Context<'_>) -> Result<(), Rejection> {
-    check(&Offer::Plan(choice.plan.clone()), choice.version, standing, field, context.world)
+    let found = plan(context.world, &choice.plan);
+    check(format_args!("plan `{}`", choice.plan), &OF_PLANS, found, (choice.version, standing), field)
 }
 
 /// Refuses an add-on that the tenant may not attach; `field` is where it was named.
@@ -45,7 +48,8 @@ pub(super) fn check_add_on(
     field: &str,
     context: &Context<'_>,
 ) -> Result<(), Rejection> {
-    check(&Offer::AddOn(add_on.clone()), version, standing, field, context.world)
+    let found = context.world.add_ons.get(add_on).and_then(|known| known.1.as_deref());
+    check(format_args!("add-on `{add_on}`"), &OF_ADD_ONS, found, (version, standing), field)
 }
 
 /// The plan, if it exists.
@@ -60,7 +64,7 @@ pub(super) fn plan_not_found(id: &PlanId, field: &str) -> Rejection {
 
 /// `PLAN_VERSION_NOT_FOUND` for that version of a plan.
 pub(super) fn plan_version_not_found(id: &PlanId, plan: &Plan, version: VersionChoice, field: &str) -> Rejection {
-    let message = no_such_version(&format!("plan `{id}`"), version, plan.latest());
+    let message = no_such_version(format_args!("plan `{id}`"), version, plan.latest());
     refusal(RejectionKind::NotFound, "PLAN_VERSION_NOT_FOUND", field, message)
 }
 
@@ -85,11 +89,13 @@ const OF_ADD_ONS: Reasons = Reasons {
     version_not_found: "ADD_ON_VERSION_NOT_FOUND",
 };
 
-fn check(offer: &Offer, version: VersionChoice, standing: Standing, field: &str, world: &World) -> Result<(), Rejection> {
-    let (name, reasons, found) = match offer {
-        Offer::Plan(id) => (format!("plan `{id}`"), OF_PLANS, plan(world, id)),
-        Offer::AddOn(id) => (format!("add-on `{id}`"), OF_ADD_ONS, world.add_ons.get(id).and_then(|known| known.1.as_deref())),
-    };
+fn check(
+    name: impl Display,
+    reasons: &Reasons,
+    found: Option<&Plan>,
+    (version, standing): (VersionChoice, Standing),
+    field: &str,
+) -> Result<(), Rejection> {
     let Some(plan) = found else {
         return Err(refusal(RejectionKind::NotFound, reasons.not_found, field, format!("{name} does not exist")));
     };
@@ -103,14 +109,14 @@ fn check(offer: &Offer, version: VersionChoice, standing: Standing, field: &str,
     }
     match version {
         VersionChoice::Pinned(pinned) if plan.version(pinned).is_none() => {
-            let message = no_such_version(&name, version, Some(latest));
+            let message = no_such_version(name, version, Some(latest));
             Err(refusal(RejectionKind::NotFound, reasons.version_not_found, field, message))
         }
         VersionChoice::Latest | VersionChoice::Pinned(_) => Ok(()),
     }
 }
 
-fn no_such_version(name: &str, version: VersionChoice, latest: Option<Version>) -> String {
+fn no_such_version(name: impl Display, version: VersionChoice, latest: Option<Version>) -> String {
     let wanted = match version {
         VersionChoice::Pinned(pinned) => format!("`{pinned}`"),
         VersionChoice::Latest => "latest".to_owned(),
