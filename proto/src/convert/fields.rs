@@ -50,14 +50,18 @@ impl Fields {
     }
 
     /// Collects entries into a map; notes keys that come twice.
-    pub fn unique<K: Ord + Display, V>(&mut self, field: &str, entries: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V> {
+    pub fn unique<K: Ord + Display, V>(
+        &mut self,
+        field: impl Display,
+        entries: impl IntoIterator<Item = (K, V)>,
+    ) -> BTreeMap<K, V> {
         let mut map = BTreeMap::new();
         for (key, value) in entries {
             match map.entry(key) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(value);
                 }
-                Entry::Occupied(taken) => self.fault(field, format_args!("`{}` comes twice; allowed is once", taken.key())),
+                Entry::Occupied(taken) => self.fault(&field, format_args!("`{}` comes twice; allowed is once", taken.key())),
             }
         }
         map

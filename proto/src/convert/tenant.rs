@@ -32,7 +32,7 @@ pub enum ReadOverride {
 }
 
 /// Labels from a request.
-pub fn labels(fields: &mut Fields, field: &str, labels: &BTreeMap<String, String>) -> BTreeMap<LabelKey, LabelValue> {
+pub fn labels(fields: &mut Fields, field: impl Display, labels: &BTreeMap<String, String>) -> BTreeMap<LabelKey, LabelValue> {
     if labels.len() > LABELS_MAX {
         fields.fault(field, format_args!("{} labels; allowed are at most {LABELS_MAX}", labels.len()));
         return BTreeMap::new();
@@ -48,7 +48,7 @@ pub fn labels(fields: &mut Fields, field: &str, labels: &BTreeMap<String, String
 }
 
 /// A plan and version from a request.
-pub fn choice(fields: &mut Fields, prefix: &str, plan_id: &str, version: i32) -> Option<PlanChoice> {
+pub fn choice(fields: &mut Fields, prefix: impl Display, plan_id: &str, version: i32) -> Option<PlanChoice> {
     let plan = fields.check(format_args!("{prefix}plan_id"), PlanId::parse(plan_id));
     let version = offer::version_choice(fields, format_args!("{prefix}plan_version"), version);
     Some(PlanChoice { plan: plan?, version: version? })
@@ -131,7 +131,7 @@ pub fn read_override(fields: &mut Fields, field: &str, set: &v1::Override) -> Op
 }
 
 /// Familiarities from a request, none of them 0.
-fn familiarities(fields: &mut Fields, field: &str, map: &BTreeMap<String, i32>) -> BTreeMap<ServiceId, Familiarity> {
+fn familiarities(fields: &mut Fields, field: impl Display, map: &BTreeMap<String, i32>) -> BTreeMap<ServiceId, Familiarity> {
     let mut read = BTreeMap::new();
     for (service, basis_points) in map {
         let path = format!("{field}[\"{}\"]", service.escape_default());
@@ -163,8 +163,8 @@ fn read_document(
 ) -> Option<(TenantId, TenantDocument, BTreeSet<Reason>)> {
     let id = read_id(fields, field, tenant_id, &document.tenant_id);
     let title = fields.check(format_args!("{field}.title"), Title::parse("a title", &document.title));
-    let labels = labels(fields, &format!("{field}.labels"), &document.labels);
-    let choice = choice(fields, &format!("{field}."), &document.plan_id, document.plan_version);
+    let labels = labels(fields, format_args!("{field}.labels"), &document.labels);
+    let choice = choice(fields, format_args!("{field}."), &document.plan_id, document.plan_version);
     let starts = time::timestamp(fields, format_args!("{field}.starts"), document.starts.as_ref());
     let trial_until = time::timestamp(fields, format_args!("{field}.trial_until"), document.trial_until.as_ref());
     let cancel_at = time::timestamp(fields, format_args!("{field}.cancel_at"), document.cancel_at.as_ref());
@@ -185,9 +185,9 @@ fn read_document(
         .enumerate()
         .filter_map(|(at, attached)| add_on(fields, format_args!("{field}.add_ons[{at}]"), attached))
         .collect();
-    let add_ons = fields.unique(&format!("{field}.add_ons"), attached);
+    let add_ons = fields.unique(format_args!("{field}.add_ons"), attached);
     let overrides = overrides(fields, field, &document.overrides);
-    let familiarity = familiarities(fields, &format!("{field}.familiarity_basis_points"), &document.familiarity_basis_points);
+    let familiarity = familiarities(fields, format_args!("{field}.familiarity_basis_points"), &document.familiarity_basis_points);
     let mut suspensions = Vec::with_capacity(document.suspensions.len());
     for (at, suspension) in document.suspensions.iter().enumerate() {
         let path = format!("{field}.suspensions[{at}]");
@@ -195,7 +195,7 @@ fn read_document(
         let effective_at = time::timestamp(fields, format_args!("{path}.effective_at"), suspension.effective_at.as_ref());
         suspensions.extend(reason.map(|reason| (reason, effective_at)));
     }
-    let mut suspended = fields.unique(&format!("{field}.suspensions"), suspensions);
+    let mut suspended = fields.unique(format_args!("{field}.suspensions"), suspensions);
     let suspensions = suspended.iter().filter_map(|(reason, at)| Some((reason.clone(), (*at)?))).collect();
     suspended.retain(|_, at| at.is_none());
     let read = TenantDocument {
@@ -237,8 +237,8 @@ fn overrides(fields: &mut Fields, field: &str, list: &[v1::Override]) -> Overrid
             None => {}
         }
     }
-    let field = format!("{field}.overrides");
-    Overrides { access: fields.unique(&field, access), limits: fields.unique(&field, limits) }
+    let access = fields.unique(format_args!("{field}.overrides"), access);
+    Overrides { access, limits: fields.unique(format_args!("{field}.overrides"), limits) }
 }
 
 /// Suspension reasons from a request, each once.
