@@ -56,7 +56,11 @@ pub struct Snapshot<A> {
 impl<A: Handled> Snapshot<A> {
     /// A stream without events.
     pub fn empty(epoch: Epoch) -> Self {
-        let state = Arc::new(A::default());
+        Self::unborn(epoch, Arc::new(A::default()))
+    }
+
+    /// As [`Self::empty`], with the state before the first event, which many streams share.
+    pub fn unborn(epoch: Epoch, state: Arc<A>) -> Self {
         Self { epoch, head: Head::default(), last_event_at: Timestamp::MIN, state, bytes: Bytes::new() }
     }
 }

@@ -27,6 +27,9 @@ pub fn name(parts: &[&[u8]]) -> String {
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hexadecimal<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> String {
+    let bytes = bytes.into_iter();
     let digit = |half: u8| char::from_digit(u32::from(half), 16);
-    bytes.into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).flatten().collect()
+    let mut digits = String::with_capacity(2 * bytes.size_hint().0);
+    digits.extend(bytes.flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).flatten());
+    digits
 }

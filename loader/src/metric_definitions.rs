@@ -77,11 +77,7 @@ pub(crate) fn command_handled<A>(aggregate: &'static str, result: &Result<Done<A
 
 /// Of commands that were asked for and answered together.
 pub(crate) fn commands_handled<A>(aggregate: &'static str, results: &[Result<Done<A>, Refusal>], took: Duration) {
-    let mut counts = BTreeMap::new();
-    for result in results {
-        *counts.entry(outcome_of(result)).or_insert(0_u64) += 1;
-    }
-    for (outcome, count) in counts {
+    for (outcome, count) in counted(results.iter().map(outcome_of)) {
         counter!(COMMANDS_TOTAL, "aggregate" => aggregate, "outcome" => outcome).increment(count);
     }
     histogram!(COMMAND_DURATION_SECONDS, "aggregate" => aggregate).record_many(took.as_secs_f64(), results.len());
@@ -115,15 +111,27 @@ pub(crate) fn groups_of_one_begun(aggregate: &'static str, groups: usize) {
     histogram!(GROUP_COMMANDS, "aggregate" => aggregate).record_many(1.0, groups);
 }
 
-pub(crate) fn append_answered(aggregate: &'static str, outcome: &Result<Appended, AppendError>) {
-    let outcome = match outcome {
+/// Of appends that were answered together.
+pub(crate) fn appends_answered(aggregate: &'static str, outcomes: &[Result<Appended, AppendError>]) {
+    let outcomes = outcomes.iter().map(|outcome| match outcome {
         Ok(Appended::Committed) => "committed",
         Ok(Appended::Conflict) => "conflict",
         Err(AppendError::Unknown(_)) => "unknown",
         Err(AppendError::DiskFull) => "disk_full",
         Err(AppendError::NotAttempted(_)) => "not_attempted",
-    };
-    counter!(APPENDS_TOTAL, "aggregate" => aggregate, "outcome" => outcome).increment(1);
+    });
+    for (outcome, count) in counted(outcomes) {
+        counter!(APPENDS_TOTAL, "aggregate" => aggregate, "outcome" => outcome).increment(count);
+    }
+}
+
+/// How often each of them came.
+fn counted(outcomes: impl Iterator<Item = &'static str>) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    for outcome in outcomes {
+        *counts.entry(outcome).or_insert(0) += 1;
+    }
+    counts
 }
 
 pub(crate) fn changes_published(count: usize) {

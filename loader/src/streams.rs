@@ -60,9 +60,6 @@ pub enum Until {
 
 /// A read with its state, decoded.
 fn snapshot_of<A: Handled>(stream: &StreamId, read: StreamRead) -> Result<(Snapshot<A>, Vec<RequestRow>), Refusal> {
-    if read.head.seq == 0 {
-        return Ok((Snapshot::empty(read.epoch), read.requests));
-    }
     let bytes = read
         .state
         .ok_or_else(|| Refusal::StoreDamaged(format!("stream `{stream}` is at seq {} and has no state", read.head.seq)))?;
@@ -110,7 +107,11 @@ impl<A: Handled> Streams<A> {
     pub async fn read_many(&self, questions: Vec<Question>) -> Vec<Result<(Snapshot<A>, Vec<RequestRow>), Refusal>> {
         let streams: Vec<StreamId> = questions.iter().map(|question| question.stream.clone()).collect();
         let reads = self.store.read_many(questions).await;
-        let snapshot = |(stream, read): (_, Result<StreamRead, ReadError>)| snapshot_of(stream, read?);
+        let unborn = Arc::new(A::default());
+        let snapshot = |(stream, read): (_, Result<StreamRead, ReadError>)| match read? {
+            read if read.head.seq == 0 => Ok((Snapshot::unborn(read.epoch, Arc::clone(&unborn)), read.requests)),
+            read => snapshot_of(stream, read),
+        };
         streams.iter().zip(reads).map(snapshot).collect()
     }
 

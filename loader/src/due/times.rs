@@ -37,10 +37,10 @@ impl DueTimes {
     /// A stream is next due then, or never. Streams of other kinds than tenants are never due.
     pub fn note(&self, stream: &StreamId, due: Option<Timestamp>) {
         let StreamId::Tenant(tenant) = stream else { return };
-        let until = self.clock.now().saturating_add(self.horizon);
+        let due = due.filter(|due| *due <= self.clock.now().saturating_add(self.horizon));
         let mut known = self.lock();
         known.forget(tenant);
-        if let Some(due) = due.filter(|due| *due <= until) {
+        if let Some(due) = due {
             known.by_tenant.insert(tenant.clone(), due);
             known.in_order.insert((due, tenant.clone()));
         }

@@ -2,6 +2,7 @@
 //! what they are decided against, one hand-over of all appends. Each is a [`Group`] of its own all the same, with an append, a
 //! condition and an outcome of its own; what is not finished when the appends are answered goes on by itself as any other group.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -55,6 +56,7 @@ async fn begin<A: Handled>(desk: &Arc<Desk<A>>, tasks: &[Task<A>], members: Vec<
     }
     let appends: Vec<Arc<Append>> = begun.iter().filter_map(Begun::append).collect();
     let outcomes = if appends.is_empty() { Vec::new() } else { store.append_many(&appends).await };
+    metrics::appends_answered(A::NAME, &outcomes);
     let mut outcomes = outcomes.into_iter();
     begun.into_iter().map(|begun| begun.finish(&mut outcomes)).collect()
 }
@@ -64,8 +66,14 @@ async fn decide<'a, A: Handled>(desk: &'a Arc<Desk<A>>, tasks: &'a [Task<A>], me
     let groups = tasks.iter().zip(members).map(|(task, member)| Group::of_batch(desk, task.stream(), member));
     let groups: Vec<Group<'_, A>> = groups.collect();
     let reads = desk.streams.read_many(groups.iter().map(Group::question).collect()).await;
-    let named = groups.iter().zip(&reads).filter_map(|(group, read)| Some(group.references(&read.as_ref().ok()?.0)));
-    let shared = desk.world.read_for_many(A::NEEDS_CATALOG, named.flatten().collect()).await;
+    // One by one: whoever collects sorts them all first, and hundreds of commands name the same few.
+    let mut named = BTreeSet::new();
+    for (group, read) in groups.iter().zip(&reads) {
+        if let Ok((read, _)) = read {
+            named.extend(group.references(read));
+        }
+    }
+    let shared = desk.world.read_for_many(A::NEEDS_CATALOG, named).await;
 
     let with_step = |(group, read)| (Begun { group, step: Step::Next(Next::AtOnce) }, Some(read));
     let mut begun: Vec<_> = groups.into_iter().zip(reads).map(with_step).collect();

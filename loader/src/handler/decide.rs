@@ -74,7 +74,7 @@ pub(super) async fn decide_group<A: Handled>(
         here = desk.world.read_for_many(A::NEEDS_CATALOG, named).await;
         &here
     };
-    let mut draft = Draft::new(stream, read);
+    let mut draft = Draft::new(stream, read, members.len());
     for member in members {
         let references = draft.state.references(&member.request.command);
         let world = match worlds.of(read.epoch, references) {
@@ -114,15 +114,15 @@ struct Step<A> {
 }
 
 impl<'a, A: Handled> Draft<'a, A> {
-    fn new(stream: &'a StreamId, read: &Snapshot<A>) -> Self {
+    fn new(stream: &'a StreamId, read: &Snapshot<A>, commands: usize) -> Self {
         Self {
             stream,
             epoch: read.epoch,
             head: read.head,
             last_event_at: read.last_event_at,
             state: Arc::clone(&read.state),
-            cells: Vec::new(),
-            rows: Vec::new(),
+            cells: Vec::with_capacity(commands),
+            rows: Vec::with_capacity(commands),
             bytes: read.bytes.clone(),
         }
     }
@@ -183,7 +183,12 @@ impl<'a, A: Handled> Draft<'a, A> {
     /// What those events make of the stream. Nothing is taken over yet.
     fn step(&self, member: &Pending<A>, references: &References, now: Timestamp, events: Vec<A::Event>) -> Step<A> {
         let request = &member.request;
-        let mut step = Step { head: self.head, state: (*self.state).clone(), cells: Vec::new(), bytes: self.bytes.clone() };
+        let mut step = Step {
+            head: self.head,
+            state: (*self.state).clone(),
+            cells: Vec::with_capacity(events.len()),
+            bytes: self.bytes.clone(),
+        };
         for event in events {
             let seq = step.head.seq.saturating_add(1);
             let recorded = Recorded { seq, at: now, references: references.clone(), event };

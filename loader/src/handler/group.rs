@@ -233,7 +233,11 @@ impl<'a, A: Handled> Group<'a, A> {
 
     /// The plans and add-ons that the commands name, on the stream as it was read.
     pub(super) fn references(&self, read: &Snapshot<A>) -> BTreeSet<StreamId> {
-        self.members.iter().flat_map(|member| read.state.references(&member.request.command)).collect()
+        let mut named = BTreeSet::new();
+        for member in &self.members {
+            named.append(&mut read.state.references(&member.request.command));
+        }
+        named
     }
 
     /// The strong read that everything else rests on: head, state and request ids of one moment.
@@ -297,6 +301,7 @@ impl<'a, A: Handled> Group<'a, A> {
             Err(next) => return next,
         };
         let outcome = self.desk.streams.store().append(Append::clone(&attempt.append)).await;
+        metrics::appends_answered(A::NAME, std::slice::from_ref(&outcome));
         self.sent(attempt, again, outcome)
     }
 
@@ -325,7 +330,6 @@ impl<'a, A: Handled> Group<'a, A> {
 
     /// What the answer to an attempt means.
     pub(super) fn sent(&mut self, attempt: Box<Attempt<A>>, again: bool, outcome: Result<Appended, AppendError>) -> Next {
-        metrics::append_answered(A::NAME, &outcome);
         match outcome {
             Ok(Appended::Committed) => self.committed(&attempt),
             Ok(Appended::Conflict) => {

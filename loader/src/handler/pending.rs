@@ -27,7 +27,8 @@ const GONE: u8 = 2;
 /// The task's side.
 #[derive(Debug)]
 pub(super) struct Pending<A: Handled> {
-    pub(super) request: Request<A::Command>,
+    /// In a place of its own: it goes through many hands.
+    pub(super) request: Box<Request<A::Command>>,
     /// What was decided in the attempt under way.
     pub(super) decided: Option<Decided<A>>,
     /// Once it is taken.
@@ -55,6 +56,7 @@ pub(super) fn new<A: Handled>(request: Request<A::Command>, config: &Config) -> 
     let (sender, receiver) = oneshot::channel();
     let request_id = request.caller.request_id.clone();
     let waiting = Waiting { request_id, cutoff, mark: Arc::clone(&mark), reply: receiver };
+    let request = Box::new(request);
     (Pending { request, decided: None, room: None, first_expected: None, cutoff, mark, reply: sender }, waiting)
 }
 

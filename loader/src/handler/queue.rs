@@ -8,6 +8,7 @@
 //! Whoever hands in many takes [`Queues::room`] for them before: all who do have half of what may be under way, and wait for each
 //! other. The other half is left to single commands, which do not wait: they are refused when there is no room.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -135,18 +136,18 @@ impl<A: Handled> Queues<A> {
         let Some(room) = self.room_of_one(pending.request.len) else {
             return Placed::Refused(pending, Refusal::Overloaded("the process has as many commands under way as it may"));
         };
-        match streams.get_mut(&pending.request.stream) {
-            Some(queue) if queue.len() >= self.stream_queue_max => {
+        match streams.entry(pending.request.stream.clone()) {
+            Entry::Occupied(queue) if queue.get().len() >= self.stream_queue_max => {
                 Placed::Refused(pending, Refusal::Overloaded("as many commands wait for this resource as may"))
             }
-            Some(queue) => {
+            Entry::Occupied(mut queue) => {
                 pending.room = Some(room);
-                queue.push_back(pending);
+                queue.get_mut().push_back(pending);
                 Placed::Queued
             }
-            None => {
+            Entry::Vacant(free) => {
                 pending.room = Some(room);
-                streams.insert(pending.request.stream.clone(), VecDeque::new());
+                free.insert(VecDeque::new());
                 Placed::First(pending)
             }
         }
