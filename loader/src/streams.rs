@@ -60,6 +60,9 @@ pub enum Until {
 
 /// A read with its state, decoded.
 fn snapshot_of<A: Handled>(stream: &StreamId, read: StreamRead) -> Result<(Snapshot<A>, Vec<RequestRow>), Refusal> {
+    if read.head.seq == 0 {
+        return Ok((Snapshot::empty(read.epoch), read.requests));
+    }
     let bytes = read
         .state
         .ok_or_else(|| Refusal::StoreDamaged(format!("stream `{stream}` is at seq {} and has no state", read.head.seq)))?;
