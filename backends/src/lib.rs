@@ -242,6 +242,7 @@ async fn open_sqlite_late(config: SqliteConfig, opening: Opening, store: LateSto
 /// Whatever comes of it, the process goes on with what it has.
 async fn check(checks: Checks) -> Infallible {
     let checks = Arc::new(checks);
+    let mut told = None;
     loop {
         let running = Arc::clone(&checks);
         match on_a_thread(move || running.run()).await {
@@ -250,7 +251,11 @@ async fn check(checks: Checks) -> Infallible {
                 error!(%error, "the embedded database is not used any more; what is in memory is served");
             }
             Err(error) => {
-                warn!(%error, "the embedded database cannot be checked; trying again");
+                let why = error.to_string();
+                if told.as_ref() != Some(&why) {
+                    warn!(%error, "the embedded database cannot be checked; trying again");
+                    told = Some(why);
+                }
                 tokio::time::sleep(RETRY_PAUSE).await;
                 continue;
             }

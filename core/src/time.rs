@@ -2,6 +2,7 @@
 //!
 //! No clock is read here. Formatting and parsing of RFC 3339 text is the edges' work.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ const NANOS_PER_SECOND: u32 = 1_000_000_000;
 const SECONDS_MAX: i64 = 253_402_300_799;
 
 /// An instant in UTC between 1970-01-01T00:00:00Z and 9999-12-31T23:59:59.999999999Z, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
     seconds: i64,
     /// One more than the nanoseconds within the second: never 0, so that an instant that may be missing takes no more memory.
@@ -87,6 +88,12 @@ impl Timestamp {
     pub fn saturating_since(self, earlier: Self) -> Duration {
         let nanos = self.as_nanos().saturating_sub(earlier.as_nanos());
         u64::try_from(nanos).map_or_else(|_| if nanos < 0 { Duration::ZERO } else { Duration::MAX }, Duration::from_nanos)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timestamp").field("seconds", &self.seconds).field("nanos", &(self.nanos_and_one.get() - 1)).finish()
     }
 }
 

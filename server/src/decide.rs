@@ -123,11 +123,7 @@ pub(crate) fn decide<T>(
     scratch: &mut Vec<u8>,
     encode: impl FnOnce(&Answer<'_>) -> T,
 ) -> Result<(Reason, T), Failure> {
-    let row = if check.hidden {
-        None
-    } else {
-        row_of(matrix, check.tenant).or_else(|failure| check.check_names().and(Err(failure)))?
-    };
+    let row = if check.hidden { None } else { row_of(matrix, check.tenant)? };
     // After the row: see the matrix.
     let installed = matrix.tables();
     decide_with(&installed.tables, row.as_ref(), matrix.epoch(), check, moment, scratch, encode)

@@ -106,8 +106,6 @@ impl Sqlite {
         let checks = Checks { path: path.clone(), page_bytes_max, verdict: Verdict::unchecked() };
         if when == When::Now {
             checks.run()?;
-            // Not of one that may be damaged: closing it leaves it as it is.
-            connection::tidy_up_on_close(&writer).map_err(sqlite)?;
         }
 
         let tip = Tip::at(feed_rows(&writer).map_err(sqlite)?);
@@ -150,7 +148,7 @@ impl Checks {
         match &checked {
             Ok(()) => self.verdict.sound(),
             Err(error @ OpenError::Damaged { .. }) => self.verdict.damaged(&error.to_string()),
-            Err(_) => {}
+            Err(error) => self.verdict.unknown(&error.to_string()),
         }
         checked
     }

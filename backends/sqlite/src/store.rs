@@ -108,7 +108,7 @@ impl EventStore for Sqlite {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.0.verdict.is_out().err().iter().map(ToString::to_string).collect()
+        self.0.verdict.problem().iter().map(ToString::to_string).collect()
     }
 
     fn feeds_itself(&self) -> bool {

@@ -13,7 +13,8 @@ pub(crate) struct Verdict(Arc<watch::Sender<State>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    Unchecked,
+    /// With what has kept it from being checked, if anything has.
+    Unchecked(Option<Arc<str>>),
     Sound,
     /// Why it is closed.
     Damaged(Arc<str>),
@@ -21,7 +22,7 @@ enum State {
 
 impl Verdict {
     pub(crate) fn unchecked() -> Self {
-        Self(Arc::new(watch::Sender::new(State::Unchecked)))
+        Self(Arc::new(watch::Sender::new(State::Unchecked(None))))
     }
 
     pub(crate) fn sound(&self) {
@@ -32,10 +33,24 @@ impl Verdict {
         self.0.send_replace(State::Damaged(Arc::from(format!("the database is closed: {damage}"))));
     }
 
+    /// It could not be checked.
+    pub(crate) fn unknown(&self, why: &str) {
+        self.0.send_replace(State::Unchecked(Some(Arc::from(format!("the database cannot be checked: {why}")))));
+    }
+
+    /// What is wrong with it, or with checking it.
+    pub(crate) fn problem(&self) -> Option<Arc<str>> {
+        match &*self.0.borrow() {
+            State::Unchecked(why) => why.clone(),
+            State::Sound => None,
+            State::Damaged(why) => Some(Arc::clone(why)),
+        }
+    }
+
     /// Whether all of it was checked; the error says what was found.
     pub(crate) fn is_out(&self) -> Result<bool, Arc<str>> {
         match &*self.0.borrow() {
-            State::Unchecked => Ok(false),
+            State::Unchecked(_) => Ok(false),
             State::Sound => Ok(true),
             State::Damaged(why) => Err(Arc::clone(why)),
         }
@@ -47,7 +62,7 @@ impl Verdict {
             return Ok(());
         }
         // The sender lives as long as `self`.
-        drop(self.0.subscribe().wait_for(|state| *state != State::Unchecked).await);
+        drop(self.0.subscribe().wait_for(|state| !matches!(state, State::Unchecked(_))).await);
         self.is_out().map(drop)
     }
 }

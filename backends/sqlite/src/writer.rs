@@ -136,6 +136,7 @@ impl Writer {
             tip,
             change_rows_max: crate::row::stored(change_rows_max),
             stop: stop.clone(),
+            verdict: verdict.clone(),
             disk_full: false,
         };
         let thread = std::thread::Builder::new().name("sqlite-writer".to_owned()).spawn(move || writing.run(jobs))?;
@@ -189,6 +190,7 @@ struct Writing {
     tip: Tip,
     change_rows_max: i64,
     stop: Stop,
+    verdict: Verdict,
     /// Whether the log was told so last.
     disk_full: bool,
     _data_dir: DataDir,

@@ -224,7 +224,7 @@ impl Compiler<'_> {
             trial_until: subscription.trial_until,
             cancel_at: subscription.cancel_at,
             scheduled,
-            suspensions: tenant.suspensions.iter().map(|(reason, at)| (reason.clone(), *at)).collect(),
+            suspensions: suspensions(tenant),
             add_ons: self.add_ons(tenant),
             familiarity: self.familiarity(tenant),
         };
@@ -291,4 +291,11 @@ impl Compiler<'_> {
         rows.sort_by_key(|(service, _)| *service);
         rows
     }
+}
+
+/// With room for no more than there are, as a row has it that is unpacked.
+fn suspensions(tenant: &Tenant) -> Vec<(Reason, Timestamp)> {
+    let mut rows = Vec::with_capacity(tenant.suspensions.len());
+    rows.extend(tenant.suspensions.iter().map(|(reason, at)| (reason.clone(), *at)));
+    rows
 }

@@ -285,11 +285,9 @@ impl Follower {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            // States are decoded beside the task that applies them: that is most of the work. The page is read there, too: what this
-            // task sets going when a page comes waits on its own thread until it has applied another.
-            let asked = range.clone();
+            let result = store.scan(&range, rows).await;
+            // States are decoded beside the task that applies them: that is most of the work.
             let prepared = tasks.run_behind("server.decode", async move {
-                let result = store.scan(&asked, rows).await;
                 let early = result.iter().flat_map(|page| &page.changes).map(Early::decoded).collect();
                 (result, early)
             });

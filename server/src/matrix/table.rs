@@ -1,4 +1,5 @@
-//! The table of tenants: some `DashMap`s side by side, so many that each shard is filled to about four fifths.
+//! The table of tenants: some `DashMap`s side by side, so many that each shard of a big store is filled to about four
+//! fifths.
 //!
 //! A `DashMap` has a power of two of shards and each shard a power of two of slots; alone it would stand half empty at most sizes.
 //! With many small shards no insert moves more than one of them when a store outgrows what was expected.
@@ -21,6 +22,8 @@ const SHARD_CAPACITY: usize = 7_168;
 const SHARDS_PER_MAP: usize = 4;
 /// Shards of a map that holds everything alone: enough for the threads that write to their locks.
 const SHARDS_ALONE: usize = 16;
+/// More full shards than these are not held by one map: its own, filled to the next power of two, would be emptier.
+const FULL_ALONE_MAX: usize = 8;
 /// Room for growth since the store was counted: one in so many. What grows beyond it grows shard by shard.
 const GROWTH: u64 = 32;
 
@@ -37,7 +40,7 @@ impl TenantTable {
     pub(super) fn for_tenants(expected: u64) -> Self {
         let expected = expected.saturating_add(expected / GROWTH);
         let shards = usize::try_from(expected.div_ceil(SHARD_FILL)).unwrap_or(usize::MAX).max(1);
-        let (maps, each, capacity) = if shards <= SHARDS_ALONE {
+        let (maps, each, capacity) = if shards <= FULL_ALONE_MAX {
             // A small store gets shards to its measure.
             (1, SHARDS_ALONE, usize::try_from(expected).unwrap_or(usize::MAX))
         } else {

@@ -28,13 +28,13 @@ impl Entitlements {
     async fn checked(&self, message: &Encoded, caller: Caller) -> Result<Encoded, Failure> {
         let parts = &*self.0;
         let message = decode::Check::read(message)?;
-        let query = convert::query_by_names(&message.asked)?;
+        let query = convert::query(&message.asked)?;
         let tenant = message.asked.tenant_id;
         parts.limits.charge_caller(&caller, 1)?;
         parts.limits.charge_tenant(&caller, tenant, 1)?;
         let wants = Wants { revision: true, detail: true, explanation: message.explain };
         let log = parts.shared.decision_log.of(Mode::Unary, false);
-        let check = Check { tenant, query, wants, unchecked: Some(&message.asked), hidden: !caller.sees(tenant), log };
+        let check = Check { tenant, query, wants, unchecked: None, hidden: !caller.sees(tenant), log };
         traces::note_tenant(tenant);
         let demand = Demand::of(message.consistency.as_deref(), tenant)?;
         if demand.is_none() {
@@ -42,8 +42,6 @@ impl Entitlements {
             let moment = Moment::of(&parts.shared);
             return self.answer(&parts.shared.matrix(), &moment, &check);
         }
-        // A bad question is not waited for.
-        convert::names(&message.asked)?;
         // Without the guard: tables from before the wait.
         let early = (!hooks::holds(Guard::RowBeforeCatalog)).then(|| Held::new(std::sync::Arc::clone(&parts.shared.matrix())));
         let matrix = parts.consistency.meet(tenant, &demand, &caller, parts.consistency.wait_until(&caller)).await?;

@@ -11,7 +11,7 @@ use tessera_proto::status::Failure;
 use tessera_runtime::telemetry::traces;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
-use tonic::server::{NamedService, UnaryService};
+use tonic::server::UnaryService;
 use tonic::{Request, Response, Status};
 
 use super::Entitlements;
@@ -41,10 +41,6 @@ impl ExtAuthzServer {
     pub(crate) fn new(service: Entitlements, rules: Rules) -> Self {
         Self { service, rules: Arc::new(rules) }
     }
-}
-
-impl NamedService for ExtAuthzServer {
-    const NAME: &'static str = NAME;
 }
 
 impl Service<http::Request<Body>> for ExtAuthzServer {

@@ -18,7 +18,7 @@ use tonic::body::Body;
 use tonic::codegen::http::HeaderValue;
 use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataMap;
-use tonic::server::{Grpc, NamedService, StreamingService, UnaryService};
+use tonic::server::{Grpc, StreamingService, UnaryService};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::request_id::HEADER;
@@ -41,10 +41,6 @@ impl EntitlementServer {
     pub(crate) fn new(service: Entitlements) -> Self {
         Self(service)
     }
-}
-
-impl NamedService for EntitlementServer {
-    const NAME: &'static str = NAME;
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;

@@ -74,6 +74,11 @@ impl Writing {
             // Closing would write to a disk that has just failed, from pages that may no longer be what was meant; and the
             // directory stays locked until the process has ended.
             std::mem::forget(self);
+        } else if self.verdict.is_out() == Ok(true) {
+            // Of a database that may be damaged closing it leaves everything as it is.
+            if let Err(error) = connection::tidy_up_on_close(&self.connection) {
+                tracing::warn!(%error, "the log stays beside the database");
+            }
         }
     }
 

@@ -163,6 +163,21 @@ async fn a_database_that_is_used_before_it_is_checked_is_like_any_other_afterwar
     assert_eq!(EventStore::problems(&sqlite), Vec::<String>::new());
 }
 
+/// Whoever copies the one file of a process that was stopped has everything.
+#[tokio::test]
+async fn a_log_that_was_left_is_in_the_database_after_a_start_before_the_check() {
+    let place = Place::new();
+    let sqlite = place.open();
+    write(&sqlite, &tenant("a"), 1, "written").await;
+    let killed = place.killed();
+    let log = || std::fs::metadata(killed.data_dir().join("tessera.db-wal")).is_ok_and(|log| log.len() > 0);
+    assert!(log());
+    let (opened, checks) = killed.open_unchecked();
+    checks.run().expect("it is sound");
+    drop(opened);
+    assert!(!log());
+}
+
 /// Further back, and beside the chain, damage is found by whoever reads it.
 #[tokio::test]
 async fn older_damage_is_found_on_reading() {
