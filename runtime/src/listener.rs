@@ -109,7 +109,7 @@ pub enum Error {
     Tls(tls::Error),
 }
 
-/// What a listener serves: `tonic::service::Routes`, prepared (`Routes::prepare`), with or without layers round them.
+/// What a listener serves: a service of its own, or `tonic::service::Routes`, prepared (`Routes::prepare`), with or without layers.
 pub trait Calls:
     tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
 {

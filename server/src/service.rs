@@ -1,6 +1,6 @@
 //! `tessera.v1.EntitlementService`: one file per call, and what every call goes through first.
 //!
-//! - `service/server.rs`: from HTTP to the calls and back;
+//! - `service/services.rs`: whose call it is; `service/server.rs`: from HTTP to the calls and back;
 //! - `service/admission.rs`, `service/request_id.rs`: before the message is read, and what goes back with every answer;
 //! - `service/check.rs`, `service/batch.rs`, `service/stream.rs`: checks, alone and many at a time;
 //! - `service/list.rs`, `service/watch.rs`: documents;

@@ -22,7 +22,7 @@ const SHARD_CAPACITY: usize = 7_168;
 const SHARDS_PER_MAP: usize = 4;
 /// Shards of a map that holds everything alone: enough for the threads that write to their locks.
 const SHARDS_ALONE: usize = 16;
-/// More full shards than these are not held by one map: its own, filled to the next power of two, would be emptier.
+/// More full shards than these are not held by one map: its own, of the next power of two, would be emptier at most sizes.
 const FULL_ALONE_MAX: usize = 8;
 /// Room for growth since the store was counted: one in so many. What grows beyond it grows shard by shard.
 const GROWTH: u64 = 32;
